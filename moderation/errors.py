@@ -1,0 +1,120 @@
+"""The error tree. A class says what the runner does with it.
+
+    ModerationError
+    ├── UserError            stop: the user must change something (exit code 2)
+    │   ├── SettingsError        a setting or command-line value
+    │   ├── PolicyError          a policy file
+    │   ├── SourceError          what should be moderated cannot be listed
+    │   ├── OutputError          results cannot be written where asked
+    │   └── ModelError           a model cannot be loaded
+    ├── RunError             stop: the run cannot be published (exit code 1)
+    │   ├── AccountingError      listed != unchanged + scored + errored
+    │   ├── QuarantinedError     quality checks failed
+    │   └── WorkerStormError     workers die faster than they work
+    ├── StorageError         an object cannot be read or written; `code` and `retryable` say why
+    └── ImageError           skip the image: it becomes an error row with `code`
+
+Every error survives pickling, since it may be raised in a Ray worker.
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Why an object has no scores: the stable values of `decisions.error_code`."""
+
+    NOT_FOUND = "not_found"
+    CHANGED = "changed"
+    ACCESS_DENIED = "access_denied"
+    STORAGE_ERROR = "storage_error"
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    CORRUPT = "corrupt"
+    WORKER_KILLED = "worker_killed"
+    WORKER_TIMEOUT = "worker_timeout"
+    INTERNAL = "internal"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same object may well be scored another time (`--retry-errors`)."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset(
+    {
+        ErrorCode.CHANGED,
+        ErrorCode.ACCESS_DENIED,
+        ErrorCode.STORAGE_ERROR,
+        ErrorCode.WORKER_KILLED,
+        ErrorCode.WORKER_TIMEOUT,
+        ErrorCode.INTERNAL,
+    }
+)
+
+
+class ModerationError(Exception):
+    """Base of all errors raised on purpose. Its text says what was found, where, and what to do."""
+
+    exit_code = 1
+
+
+class UserError(ModerationError):
+    """Something the user gave is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class SettingsError(UserError):
+    """A setting or command-line value cannot be used."""
+
+
+class PolicyError(UserError):
+    """A policy file cannot be used."""
+
+
+class SourceError(UserError):
+    """What should be moderated cannot be listed."""
+
+
+class OutputError(UserError):
+    """Results cannot be written where asked."""
+
+
+class ModelError(UserError):
+    """A model cannot be loaded."""
+
+
+class RunError(ModerationError):
+    """The run cannot be finished."""
+
+
+class AccountingError(RunError):
+    """Some listed object has no row, or more than one."""
+
+
+class QuarantinedError(RunError):
+    """A quality check failed; the run lies under `_quarantine/`."""
+
+
+class WorkerStormError(RunError):
+    """Workers die again and again."""
+
+
+class _CodedError(ModerationError):
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.code.value}: {self.detail}"
+
+
+class StorageError(_CodedError):
+    """An object cannot be read or written."""
+
+
+class ImageError(_CodedError):
+    """An image cannot be scored and will never be: its bytes are at fault."""

@@ -1,0 +1,8 @@
+"""Object storage behind one small interface. The only place that knows obstore and boto3.
+
+`Store` is what the rest of the program uses; `open_backend` picks the implementation by URI scheme.
+"""
+
+from moderation.storage.store import Store, StoredObject, scheme_of
+
+__all__ = ["Store", "StoredObject", "scheme_of"]

@@ -1,0 +1,46 @@
+"""What a storage implementation must do. Keys are exact, hostile text: no meaning is read into them."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class StoredObject(NamedTuple):
+    """One listed object. `key` is relative to the root of the backend."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+class Backend(Protocol):
+    """Objects under one root. All methods raise `StorageError` with a code."""
+
+    root: str
+    """the URI of the root, without a slash at its end"""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
+        """Pages of the objects whose key starts with `prefix` and sorts behind `after`, in key order."""
+        ...
+
+    def get(self, key: str, if_match: str | None = None) -> bytes:
+        """The whole object. A version other than `if_match` is an error with code `changed`."""
+        ...
+
+    def head(self, key: str) -> StoredObject:
+        """What a listing would say of one object."""
+        ...
+
+    def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
+        """Write an object whole or not at all. With `create_only`, an object that exists is `FileExistsError`."""
+        ...
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy within this root, on the storage's side, overwriting."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that does not exist is no error."""
+        ...
