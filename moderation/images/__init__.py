@@ -1,0 +1,1 @@
+"""From objects to pictures: listing, sharding and decoding. No torch, no ray."""

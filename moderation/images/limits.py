@@ -1,0 +1,15 @@
+"""How much of an image the pipeline is willing to take in."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ImageLimits(BaseModel):
+    """Limits that keep one hostile file from taking a worker down. What is over a limit becomes an error row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(default=64 << 20, gt=0, description="objects with more bytes are `too_large`")
+    max_pixels: int = Field(
+        default=89_478_485, gt=0, le=178_956_970, description="images with more pixels are `too_many_pixels`"
+    )
+    max_frames: int = Field(default=8, ge=1, le=64, description="frames taken of an animated or multi-page image")
