@@ -1,0 +1,195 @@
+"""open_clip models as an `Encoder`: by name and pretrained tag, `hf-hub:…`, a local checkpoint, or the bundled demo model."""
+
+import difflib
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moderation.demo import MODEL_DIR
+from moderation.errors import ModelError
+from moderation.model.preprocessing import Preprocessing
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import open_clip
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_CPU_BATCH, _CUDA_BATCH = 16, 256
+
+
+class OpenClipEncoder:
+    """Any open_clip model, on the CPU or on one CUDA device.
+
+    Args:
+        name: `demo`, an open_clip architecture (`ViT-B-32`), `hf-hub:org/repo` or `local-dir:folder`.
+        pretrained: for an architecture: a pretrained tag (`laion2b_s34b_b79k`) or the path of a checkpoint. Checkpoints are
+            read as safetensors, or by torch with `weights_only`; nothing is unpickled.
+        device: `auto` takes CUDA where there is one; `cuda` without one is an error.
+        precision: `auto` is bf16 autocast on CUDA and fp32 on the CPU.
+        threads: CPU threads that torch uses in this process; its own default otherwise.
+
+    Raises:
+        ModelError: unknown name or tag, weights that cannot be had or read, no CUDA where it was asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = _device(device)
+        self.precision = ("bf16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
+        self.batch_size = _CUDA_BATCH if self.device.type == "cuda" else _CPU_BATCH
+        self.name = f"{name}/{pretrained}" if pretrained else name
+        model, identifier = _load(name, pretrained)
+        self._tokenizer = open_clip.get_tokenizer(identifier)
+        self.preprocessing = _preprocessing(model.visual.preprocess_cfg)
+        self.logit_scale = float(model.logit_scale.exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias)
+        architecture = json.dumps([open_clip.get_model_config(identifier), _quick_gelu(name, pretrained)], sort_keys=True)
+        self.fingerprint = _fingerprint(model, f"{architecture} {self.preprocessing} {self.precision}")
+        self._model = model.to(self.device)
+        self._mean = torch.tensor(self.preprocessing.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.preprocessing.std, device=self.device).view(1, 3, 1, 1)
+        self.dim = int(self.encode_texts(["a photo"]).shape[1])
+
+    def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [N, S, S, 3] to unit embeddings float32 [N, D], `batch_size` images to a forward pass."""
+        size = self.preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"uint8 [N, {size}, {size}, 3] expected, got {pixels.dtype} {list(pixels.shape)}")
+        found = [self._encode_batch(pixels[i : i + self.batch_size]) for i in range(0, len(pixels), self.batch_size)]
+        return np.concatenate(found) if found else np.empty((0, self.dim), np.float32)
+
+    def normalized(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """The model's input, float32 [N, 3, S, S], with the arithmetic of torchvision's ToTensor and Normalize."""
+        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.permute(0, 3, 1, 2).to(torch.float32).div(255).sub(self._mean).div(self._std)
+
+    def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """Texts to unit embeddings float32 [N, D]."""
+        limit = int(getattr(self._tokenizer, "context_length", None) or 77)
+        for text in texts:
+            count = self._token_count(text)
+            if count > limit:
+                raise ModelError(f"the prompt {text!r} has {count} tokens; {self.name} reads {limit}: shorten it")
+        found = []
+        with torch.inference_mode():
+            for i in range(0, len(texts), 64):
+                tokens = self._tokenizer(texts[i : i + 64]).to(self.device)
+                found.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
+        return np.concatenate(found)
+
+    def _encode_batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = len(pixels)
+        if count < self.batch_size:
+            padding = np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)
+            pixels = np.concatenate([pixels, padding])
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
+            features = self._model.encode_image(self.normalized(pixels), normalize=False).float()
+            features = torch.nn.functional.normalize(features, dim=-1)
+        return cast("NDArray[np.float32]", features[:count].cpu().numpy())
+
+    def _token_count(self, text: str) -> int:
+        if isinstance(self._tokenizer, open_clip.SimpleTokenizer):
+            return len(self._tokenizer.encode(text)) + 2
+        return len(self._tokenizer.tokenizer(text)["input_ids"])
+
+
+def _device(device: Device) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device `cuda` was asked for, but torch sees no CUDA device here: use `--device cpu`, or a GPU node")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _load(name: str, pretrained: str | None) -> tuple[Any, str]:
+    """The model in evaluation mode, and the identifier that open_clip knows its tokenizer by."""
+    identifier = f"local-dir:{MODEL_DIR}" if name == "demo" else name
+    if ":" not in identifier:
+        _check_name(name, pretrained)
+    elif pretrained:
+        raise ModelError(f"the model {name!r} brings its own weights: leave `pretrained` out")
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        model = open_clip.create_model(
+            identifier,
+            pretrained=pretrained,
+            require_pretrained=True,
+            force_quick_gelu=_quick_gelu(name, pretrained),
+            weights_only=True,
+        )
+    except Exception as error:  # noqa: BLE001 - open_clip, the hub client, safetensors and torch share no base class
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot load the model {name!r}{f' ({pretrained})' if pretrained else ''}: {reason}") from None
+    finally:
+        logging.disable(previous)
+    return model.eval().requires_grad_(requires_grad=False), identifier
+
+
+def _check_name(name: str, pretrained: str | None) -> None:
+    known = open_clip.list_models()
+    if name.replace("/", "-") not in known:
+        close = difflib.get_close_matches(name, ["demo", *known], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see open_clip.list_models()"
+        raise ModelError(f"unknown model {name!r}: {hint}")
+    tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
+    if pretrained is None:
+        raise ModelError(f"the model {name!r} needs `pretrained`: one of {', '.join(tags)}, or the path of a checkpoint")
+    if pretrained not in tags and not Path(pretrained).is_file():
+        close = difflib.get_close_matches(pretrained, tags, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(tags)}"
+        raise ModelError(f"no pretrained tag or file {pretrained!r} for {name}: {hint}")
+
+
+def _preprocessing(config: dict[str, Any]) -> Preprocessing:
+    size = config["size"]
+    if isinstance(size, list | tuple):
+        if size[0] != size[1]:
+            raise ModelError(f"the model takes pictures of {size[0]}x{size[1]}; only square ones are supported")
+        size = size[0]
+    return Preprocessing(
+        size=int(size),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        resize_mode=config["resize_mode"],
+        fill=int(config.get("fill_color") or 0),
+    )
+
+
+def _quick_gelu(name: str, pretrained: str | None) -> bool:
+    """Whether the weights were trained with QuickGELU; open_clip only warns when architecture and tag differ in it."""
+    return bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
+
+
+def _fingerprint(model: torch.nn.Module, description: str) -> str:
+    digest = hashlib.sha256(description.encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""open_clip's evaluation preprocessing, up to the uint8 crop.
+
+The same steps as `open_clip.transform.image_transform(is_train=False)`, on Pillow alone and bit-exact with it, so that decode
+threads hold no torch and pixels stay one byte each until they are on the device.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_ASPECT = 32
+"""A picture longer than this many times its width is cut before it is resized."""
+
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its pictures."""
+
+    size: int
+    """S: height and width of the model's input"""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    fill: int = 0
+    """grey value of the padding that `longest` needs, 0 to 255"""
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An RGB picture of any size as uint8 [S, S, 3]."""
+        if self.resize_mode == "shortest":
+            image = _within(image, MAX_ASPECT)
+        resized = image.resize(self.resized(image.size), RESAMPLING[self.interpolation])
+        return np.asarray(_center(resized, self.size, self.fill))
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height after resizing, before cropping or padding."""
+        width, height = size
+        if self.resize_mode == "squash":
+            return self.size, self.size
+        if self.resize_mode == "longest":
+            ratio = max(width, height) / self.size
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
+        # torchvision's Resize cuts the longer side off to whole pixels.
+        if width <= height:
+            return self.size, int(self.size * height / width)
+        return int(self.size * width / height), self.size
+
+
+def _within(image: Image.Image, aspect: int) -> Image.Image:
+    """The middle of a very long picture, the only part that the crop keeps; resizing all of it could take gigabytes."""
+    width, height = image.size
+    longest = aspect * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def _center(image: Image.Image, size: int, fill: int) -> Image.Image:
+    if image.width < size or image.height < size:
+        canvas = Image.new("RGB", (max(size, image.width), max(size, image.height)), (fill, fill, fill))
+        canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+        image = canvas
+    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
+    return image.crop((left, top, left + size, top + size))
