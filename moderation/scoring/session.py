@@ -1,0 +1,84 @@
+"""Starting, joining and leaving Ray, and how actors share its machines."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+
+from moderation.errors import SettingsError
+from moderation.settings import RunSettings
+
+CPUS_PER_ACTOR = 8
+"""CPU-only actors get at most this many cores each: one model and its decode threads use them well."""
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Ray for the time of a run: the cluster at `address` or RAY_ADDRESS, one that this process has joined, or a fresh one.
+
+    A fresh one is closed to others by a token; its dashboard and usage statistics are off.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SettingsError(f"cannot join the Ray cluster at {address}: {reason}") from None
+    else:
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SettingsError(f"cannot start Ray on this machine (import moderation before ray): {reason}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """How many actors, and what each gets."""
+
+    actors: int
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of an actor, at least one."""
+        return max(1, int(self.cpus))
+
+    def __str__(self) -> str:
+        device = f"{self.gpus:g} GPU" if self.gpus else "no GPU"
+        return f"{self.actors} actor{'s' if self.actors > 1 else ''} with {self.cpus:g} CPU cores and {device} each"
+
+
+def plan_pool(settings: RunSettings) -> PoolPlan:
+    """Divide the cluster: an actor per GPU where there are GPUs, else an actor per 8 cores."""
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    if settings.device == "cuda" and gpus == 0:
+        raise SettingsError("device `cuda` was asked for, but the Ray cluster has no GPU: use `--device cpu`, or add GPU nodes")
+    if gpus and settings.device != "cpu":
+        fitting = int(gpus / settings.gpus_per_actor)
+        actors = settings.actors or fitting
+        if actors > fitting:
+            raise SettingsError(
+                f"{actors} actors with {settings.gpus_per_actor:g} GPU each do not fit on {gpus:g} GPUs: "
+                f"use at most {fitting}, or a smaller `gpus_per_actor`"
+            )
+        return PoolPlan(actors, _share(cpus, actors), settings.gpus_per_actor)
+    actors = settings.actors or max(1, int(cpus // CPUS_PER_ACTOR))
+    return PoolPlan(actors, _share(cpus, actors), 0.0)
+
+
+def _share(cpus: float, actors: int) -> float:
+    share = cpus / actors
+    return float(int(share)) if share >= 1 else round(share, 4)

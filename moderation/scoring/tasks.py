@@ -1,0 +1,84 @@
+"""Ray tasks beside scoring: writing and checking shards, away from the driver. They hold no CPUs, actors have those."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pyarrow.parquet as pq
+import ray
+from ray import exceptions
+
+from moderation.errors import ModerationError
+from moderation.policy.schema import Policy
+from moderation.records import Counts, Shard
+from moderation.results.checks import CheckResult
+from moderation.results.paths import RunPaths
+from moderation.results.shard_files import Receipt, write_shard
+from moderation.storage import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
+    """Begin to write a shard whose `rows` are Ray references to scored batches. Returns a reference to its receipt."""
+    return _remote(_write, shard, rows, policy, dim, paths, output)
+
+
+def start_checking(receipt: Receipt, paths: RunPaths, output: Store) -> Any:
+    """Begin the row checks of a staged shard. Returns a reference to their results."""
+    return _remote(_check_shard, receipt, paths, output)
+
+
+def checked_sums(listed: int, unchanged: int, counts: Counts, rows: int) -> tuple[CheckResult, ...]:
+    """The run-level checks."""
+    return cast("tuple[CheckResult, ...]", result(_remote(_check_run, listed, unchanged, counts, rows)))
+
+
+def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R | None:
+    """Call a function in a process of its own, since what it reads is hostile; None if that process dies."""
+    try:
+        return cast("R", ray.get(_remote(function, *arguments)))
+    except exceptions.RayError:
+        return None
+
+
+def _remote(function: Callable[..., Any], *arguments: Any) -> Any:
+    return ray.remote(function).options(num_cpus=0, max_retries=3).remote(*arguments)
+
+
+def _write(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Receipt:
+    return write_shard(shard, ray.get(list(rows)), policy, dim, paths, output)
+
+
+def _check_shard(receipt: Receipt, paths: RunPaths, output: Store) -> tuple[CheckResult, ...]:
+    from moderation.results.quality import check_rows
+
+    tables = {e.table: pq.read_table(io.BytesIO(output.get(f"{paths.staging}{e.path}"))) for e in receipt.files}
+    return check_rows(tables["decisions"], tables["scores"])
+
+
+def _check_run(listed: int, unchanged: int, counts: Counts, rows: int) -> tuple[CheckResult, ...]:
+    from moderation.results.quality import check_run
+
+    return check_run(listed, unchanged, counts, rows)
+
+
+def finished(references: list[Any], block: bool) -> tuple[list[Any], list[Any]]:
+    """Split references into done ones and others. With `block`, at least one is done."""
+    if not references:
+        return [], []
+    done, others = ray.wait(references, num_returns=len(references), timeout=0)
+    if not done and block:
+        done, others = ray.wait(references, num_returns=1)
+    return done, others
+
+
+def result(reference: Any) -> Any:
+    """The value behind a reference; errors of this program come out as they were raised."""
+    try:
+        return ray.get(reference)
+    except exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModerationError):
+            raise error.cause from None
+        raise

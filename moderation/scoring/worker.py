@@ -1,0 +1,92 @@
+"""What runs inside a Ray actor: one encoder, and the scorer for the run at hand."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Encoder
+from moderation.model.open_clip_encoder import Device, OpenClipEncoder, Precision
+from moderation.policy.scoring import TextHead
+from moderation.records import Batch, ScoredBatch
+from moderation.scoring.image_scorer import ImageScorer, text_head
+from moderation.scoring.rows import RowContext
+from moderation.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What the driver must know of a model it does not load itself."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    device: str
+    head: TextHead
+
+
+class Scorer(Protocol):
+    """What the pool keeps in its actors."""
+
+    def describe(self, texts: list[str]) -> ModelDescription:
+        """Load the model if need be, and embed `texts`."""
+        ...
+
+    def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
+        """The rows of a batch. Called from several threads at a time."""
+        ...
+
+
+ScorerFactory = Callable[[], Scorer]
+
+
+@dataclass(frozen=True)
+class OpenClipScorer:
+    """A `ScorerFactory` with what an actor needs to build the real thing."""
+
+    name: str
+    pretrained: str | None
+    source: str
+    device: Device
+    precision: Precision
+    limits: ImageLimits
+    fetch_threads: int
+    decode_threads: int
+    torch_threads: int
+
+    def __call__(self) -> Scorer:
+        """Load the model."""
+        encoder = OpenClipEncoder(
+            self.name, self.pretrained, device=self.device, precision=self.precision, threads=self.torch_threads
+        )
+        return _Worker(self, encoder, str(encoder.device))
+
+
+class _Worker:
+    def __init__(self, options: OpenClipScorer, encoder: Encoder, device: str) -> None:
+        self._options, self._encoder, self._device = options, encoder, device
+        self._scorer: ImageScorer | None = None
+        self._making = threading.Lock()
+
+    def describe(self, texts: list[str]) -> ModelDescription:
+        encoder = self._encoder
+        return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, self._device, text_head(encoder, texts))
+
+    def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
+        return self._scorer_for(context).score(batch.objects)
+
+    def _scorer_for(self, context: RowContext) -> ImageScorer:
+        with self._making:
+            if self._scorer is None or self._scorer.context.run_id != context.run_id:
+                options = self._options
+                self._scorer = ImageScorer(
+                    self._encoder,
+                    context.compiled,
+                    limits=options.limits,
+                    fetch_threads=options.fetch_threads,
+                    decode_threads=options.decode_threads,
+                    run_id=context.run_id,
+                    read=Store(options.source).read,
+                )
+            return self._scorer

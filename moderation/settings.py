@@ -1,0 +1,38 @@
+"""Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from moderation.images.limits import ImageLimits
+
+RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class RunSettings(BaseModel):
+    """Settings of one run. Credentials are never among them: they come from the environment, as AWS tools take them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(min_length=1, description="what to moderate: a folder, or s3://bucket/prefix")
+    policy: str = Field(min_length=1, description="path of the policy file")
+    output: str = Field(min_length=1, description="where results go: a folder, or s3://bucket/prefix")
+
+    run_id: RunId | None = Field(default=None, description="name of the run; give the one of a broken-off run to go on with it")
+    full: bool = Field(default=False, description="take up every object, those already decided under this policy and model too")
+    retry_errors: bool = Field(default=False, description="take up objects again whose last error may pass")
+    limit: int | None = Field(default=None, gt=0, description="take up at most this many objects")
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, fp32 on the CPU")
+    ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")
+    actors: int | None = Field(default=None, gt=0, description="scoring actors; default: one per GPU, or one per 8 CPU cores")
+    gpus_per_actor: float = Field(default=1.0, gt=0, le=1, description="share of a GPU for each actor")
+    fetch_threads: int = Field(default=16, gt=0, le=512, description="concurrent reads of each actor")
+    decode_threads: int | None = Field(default=None, gt=0, description="decoding threads of each actor; default: its CPU cores")
+    shard_size: int | None = Field(
+        default=None, gt=0, description="objects in a shard, the unit of commitment; default: 20,000 on GPUs, 1,000 on CPUs"
+    )
+    batch_size: int = Field(default=256, gt=0, le=10_000, description="objects sent to an actor at a time")
+    batch_timeout_s: float = Field(default=600.0, gt=0, description="seconds after which a batch counts as hanging")
+    limits: ImageLimits = Field(default=ImageLimits(), description="what is too much of an image")
