@@ -1,0 +1,1 @@
+"""Results: table schemas, shard files, the ledger of what is done, quality checks and publishing."""

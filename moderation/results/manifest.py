@@ -1,0 +1,95 @@
+"""The manifest: one JSON file that makes a run visible. Written last, create-only, never overwritten."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from moderation.errors import OutputError
+from moderation.records import Counts
+from moderation.results.checks import CheckResult
+from moderation.results.shard_files import FileEntry
+from moderation.storage import Store
+
+VERSION = 1
+
+
+class Timings(BaseModel):
+    """Where the time went."""
+
+    model_config = ConfigDict(frozen=True)
+
+    wall_seconds: float
+    """from the first listed object to the last staged shard"""
+    images_per_second: float
+    busy_seconds: Mapping[str, float]
+    """by stage, summed over threads and actors"""
+    bottleneck: str
+    """the stage that was busiest for the threads it had"""
+
+
+class Manifest(BaseModel):
+    """What a published run is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    manifest_version: int = VERSION
+    run_id: str
+    state: str = "published"
+    started_at: datetime
+    published_at: datetime
+    source: str
+    policy: str
+    policy_version: str
+    policy_hash: str
+    policy_text: str
+    """the file, word for word"""
+    model: str
+    model_fingerprint: str
+    device: str
+    settings: Mapping[str, Any]
+    listed: int
+    unchanged: int
+    counts: Counts
+    timings: Timings
+    checks: tuple[CheckResult, ...]
+    versions: Mapping[str, str]
+    report: str
+    files: tuple[FileEntry, ...]
+
+    @property
+    def scored(self) -> int:
+        """Objects with scores."""
+        return self.counts.scored
+
+    @property
+    def errored(self) -> int:
+        """Objects with an error row."""
+        return self.counts.errors
+
+    def to_json(self) -> bytes:
+        """As stored, with the sums a reader wants written out."""
+        content = self.model_dump(mode="json")
+        content["counts"]["errors"] = self.errored
+        content["counts"]["listed"] = self.listed
+        content["counts"]["unchanged"] = self.unchanged
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Read a manifest. Raises `pydantic.ValidationError`."""
+        return cls.model_validate_json(data)
+
+
+def published_manifests(output: Store) -> Iterator[Manifest]:
+    """Every published run, by run id. Raises `OutputError` on a manifest that cannot be read."""
+    for page in output.list("runs/"):
+        for item in page:
+            if item.uri.endswith(".json"):
+                try:
+                    yield Manifest.from_json(output.read(item))
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    raise OutputError(f"{item.uri} is not a manifest of this program: {first['loc']}: {first['msg']}") from None

@@ -1,0 +1,52 @@
+"""Where things lie under the output URI. Readers see the upper four; names that start with `_` are not for them."""
+
+from dataclasses import dataclass
+
+from moderation.results.schemas import Table
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Keys of one run, relative to the output."""
+
+    run_id: str
+    date: str
+    """the day the run began, UTC, e.g. 2026-11-21"""
+    fingerprint: str
+
+    @property
+    def manifest(self) -> str:
+        """The manifest: written last, never overwritten."""
+        return f"runs/{self.run_id}.json"
+
+    @property
+    def report(self) -> str:
+        """The report's page."""
+        return f"reports/{self.run_id}/report.html"
+
+    @property
+    def staging(self) -> str:
+        """Folder of what is not yet published."""
+        return f"_staging/{self.run_id}/"
+
+    @property
+    def quarantine(self) -> str:
+        """Folder of a run whose checks failed."""
+        return f"_quarantine/{self.run_id}/"
+
+    def plan(self, number: int, shard: str) -> str:
+        """The stored plan of one shard."""
+        return f"{self.staging}plan/{number:06d}-{shard}.parquet"
+
+    def receipt(self, shard: str) -> str:
+        """The proof that a shard's files are staged whole."""
+        return f"{self.staging}receipts/{shard}.json"
+
+    def published(self, table: Table, shard: str) -> str:
+        """Where readers find a shard's file."""
+        model = f"model={self.fingerprint}/" if table == "embeddings" else ""
+        return f"{table}/{model}date={self.date}/run={self.run_id}/{shard}.parquet"
+
+    def staged(self, table: Table, shard: str) -> str:
+        """Where the same file waits."""
+        return f"{self.staging}{self.published(table, shard)}"

@@ -1,0 +1,119 @@
+"""The three tables as Arrow schemas. Pure: nothing but pyarrow comes in here.
+
+Every column carries its description in the field's metadata, from where it goes into the Parquet files and the data dictionary.
+A schema only ever gains nullable columns; `VERSION` counts how often that happened.
+"""
+
+from typing import Literal
+
+import pyarrow as pa
+
+VERSION = 1
+
+Table = Literal["decisions", "scores", "embeddings"]
+TABLES: tuple[Table, ...] = ("decisions", "scores", "embeddings")
+
+_UTC = pa.timestamp("us", tz="UTC")
+_TEXT = pa.string()
+
+
+def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+
+
+def _schema(table: Table, description: str, fields: list[pa.Field]) -> pa.Schema:
+    return pa.schema(fields, metadata={"table": table, "description": description, "schema_version": str(VERSION)})
+
+
+_RUN_ID = _field("run_id", _TEXT, "the run that wrote this row")
+_URI = _field("uri", _TEXT, "the object; the key stands in it as it is, unescaped")
+_ETAG = _field("etag", _TEXT, "the object's version when it was listed; files have one made of inode, time and size")
+
+DECISIONS = _schema(
+    "decisions",
+    "one row per object: what was decided, and why",
+    [
+        _RUN_ID,
+        _URI,
+        _ETAG,
+        _field("size_bytes", pa.int64(), "size of the object when it was listed"),
+        _field("last_modified", _UTC, "when the object was last modified"),
+        _field("status", _TEXT, "scored | error"),
+        _field("error_code", _TEXT, "why there is no score; null when scored", nullable=True),
+        _field("error_detail", _TEXT, "the error in words", nullable=True),
+        _field("retryable", pa.bool_(), "whether another try may succeed (`--retry-errors`); false when scored"),
+        _field("format", _TEXT, "JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF; null if it could not be read", nullable=True),
+        _field("width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
+        _field("height", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
+        _field("frames", pa.int32(), "frames or pages in the file", nullable=True),
+        _field("frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
+        _field("sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be had", nullable=True),
+        _field("action", _TEXT, "allow | review | block: the strongest of the live rules; `unreadable` of the policy on error"),
+        _field("flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
+        _field("flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),
+        _field("shadow_flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of shadow rules that would act"),
+        _field(
+            "top_rule",
+            _TEXT,
+            "the live rule that decided: strongest action, then severity, then margin; of an allowed image the closest one",
+            nullable=True,
+        ),
+        _field("top_category", _TEXT, "category of the top rule", nullable=True),
+        _field("top_score", pa.float32(), "score of the top rule", nullable=True),
+        _field(
+            "top_threshold",
+            pa.float32(),
+            "the threshold the top rule reached; of an allowed image the one it is closest to",
+            nullable=True,
+        ),
+        _field("near_threshold", pa.bool_(), "whether a live rule's score lies within the policy's `near` of a threshold"),
+        _field("policy", _TEXT, "name of the policy"),
+        _field("policy_version", _TEXT, "the policy's version as its file states it"),
+        _field("policy_hash", _TEXT, "identity of the policy: hash of its content"),
+        _field("model", _TEXT, "name of the model"),
+        _field("model_fingerprint", _TEXT, "identity of the model; rows of different fingerprints are not comparable"),
+        _field("scored_at", _UTC, "when this row was made"),
+    ],
+)
+
+SCORES = _schema(
+    "scores",
+    "one row per scored object and rule: the evidence",
+    [
+        _RUN_ID,
+        _URI,
+        _ETAG,
+        _field("rule", _TEXT, "id of the rule"),
+        _field("category", _TEXT, "category of the rule"),
+        _field("severity", _TEXT, "low | medium | high | critical"),
+        _field("mode", _TEXT, "live | shadow"),
+        _field("score", pa.float32(), "the rule's score, the highest over frames; a score, not a probability"),
+        _field("similarity", pa.float32(), "highest CLIP cosine among the rule's prompts in that frame, -1 to 1"),
+        _field("top_prompt", _TEXT, "the prompt with that cosine"),
+        _field("review", pa.float32(), "the rule's review threshold", nullable=True),
+        _field("block", pa.float32(), "the rule's block threshold", nullable=True),
+        _field("action", _TEXT, "allow | review | block: what the rule says by itself, shadow rules too"),
+        _field("frame", pa.int32(), "the frame with the highest score, counted from 0"),
+    ],
+)
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """The schema of the embeddings of a model of dimension `dim`."""
+    return _schema(
+        "embeddings",
+        "one row per scored object and frame: what scores are computed from",
+        [
+            _RUN_ID,
+            _URI,
+            _ETAG,
+            _field("sha256", _TEXT, "SHA-256 of the object's bytes"),
+            _field("frame", pa.int32(), "the frame, counted from 0"),
+            _field("embedding", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), "unit CLIP image embedding"),
+        ],
+    )
+
+
+def schema_of(table: Table, dim: int) -> pa.Schema:
+    """The schema of a table, for a model of dimension `dim`."""
+    return {"decisions": DECISIONS, "scores": SCORES, "embeddings": embeddings(dim)}[table]

@@ -1,0 +1,125 @@
+"""Writing one shard: rows to Parquet, read back and verified, then put under staging with a receipt as the last step."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from moderation.errors import RunError
+from moderation.policy.schema import Policy
+from moderation.records import BatchSummary, Counts, ScoredBatch, Shard, add_numbers
+from moderation.results import schemas
+from moderation.results.aggregates import Aggregates, aggregate
+from moderation.results.paths import RunPaths
+from moderation.results.schemas import Table
+from moderation.storage import Store
+
+ROW_GROUP_ROWS: Mapping[Table, int] = {"decisions": 20_000, "scores": 100_000, "embeddings": 4_096}
+"""Rows of a row group: a few megabytes each, so that readers can skip and stream."""
+
+_SORT: Mapping[Table, list[tuple[str, str]]] = {
+    "decisions": [("uri", "ascending")],
+    "scores": [("uri", "ascending"), ("rule", "ascending")],
+    "embeddings": [("uri", "ascending"), ("frame", "ascending")],
+}
+
+
+class FileEntry(BaseModel):
+    """One Parquet file of a run, as the manifest names it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: Table
+    path: str
+    """relative to the output"""
+    rows: int
+    bytes: int
+
+
+class Receipt(BaseModel):
+    """The proof that a shard is staged whole. A resumed run skips shards that have one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shard: str
+    files: tuple[FileEntry, ...]
+    counts: Counts
+    seconds: Mapping[str, float]
+    aggregates: Aggregates
+
+    @property
+    def objects(self) -> int:
+        """Objects accounted for."""
+        return self.counts.scored + self.counts.errors
+
+
+def write_shard(
+    shard: Shard, batches: Sequence[ScoredBatch], policy: Policy, dim: int, paths: RunPaths, output: Store
+) -> Receipt:
+    """Stage the rows of one shard. Raises `AccountingError`'s base if a row is missing or a file reads back otherwise."""
+    tables: dict[Table, pa.Table] = {
+        table: _joined(table, [getattr(batch, table) for batch in batches], dim) for table in schemas.TABLES
+    }
+    _account_for(shard, tables)
+    files = []
+    with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+        for table, rows in tables.items():
+            local = Path(folder) / f"{table}.parquet"
+            _write(table, rows, local)
+            _verify(rows, local)
+            output.put(paths.staged(table, shard.name), local)
+            published = paths.published(table, shard.name)
+            files.append(FileEntry(table=table, path=published, rows=rows.num_rows, bytes=local.stat().st_size))
+    summary = total(batch.summary for batch in batches)
+    receipt = Receipt(
+        shard=shard.name,
+        files=tuple(files),
+        counts=summary.counts,
+        seconds=summary.seconds,
+        aggregates=aggregate(policy, tables["decisions"], tables["scores"]),
+    )
+    output.put(paths.receipt(shard.name), receipt.model_dump_json().encode())
+    return receipt
+
+
+def total(summaries: Any) -> BatchSummary:
+    """The sum of batch summaries."""
+    counts, seconds = Counts(), dict[str, float]()
+    for summary in summaries:
+        counts, seconds = counts + summary.counts, add_numbers(seconds, summary.seconds)
+    return BatchSummary(counts, seconds)
+
+
+def _joined(table: Table, parts: list[pa.Table], dim: int) -> pa.Table:
+    schema = schemas.schema_of(table, dim)
+    joined = pa.concat_tables(parts) if parts else schema.empty_table()
+    return joined.cast(schema).sort_by(_SORT[table])
+
+
+def _account_for(shard: Shard, tables: Mapping[Table, pa.Table]) -> None:
+    planned = sorted(item.uri for item in shard.objects)
+    if tables["decisions"]["uri"].to_pylist() != planned:
+        raise RunError(f"shard {shard.name}: {len(planned)} objects planned, but the rows are not exactly theirs")
+
+
+def _write(table: Table, rows: pa.Table, path: Path) -> None:
+    # float16 and random text do not repeat; everything else is a dictionary.
+    dictionary = [f.name for f in rows.schema if f.name not in ("uri", "etag", "sha256", "embedding", "score", "similarity")]
+    pq.write_table(
+        rows,
+        path,
+        compression="zstd",
+        use_dictionary=dictionary,
+        row_group_size=ROW_GROUP_ROWS[table],
+        write_page_index=True,
+    )
+
+
+def _verify(rows: pa.Table, path: Path) -> None:
+    found = pq.read_table(path)
+    if not found.schema.equals(rows.schema) or not found.equals(rows):
+        raise RunError(f"{path.name} reads back with other content than was written: check the disk of this machine")
