@@ -1,0 +1,71 @@
+"""What a flow run shows on Prefect's page: a progress bar, a table of rules, a link to the report.
+
+They are a comfort: when Prefect's API is away for a while, scoring goes on without them.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+
+from moderation.pipeline import Outcome
+from moderation.policy.schema import Policy
+from moderation.progress import Progress
+from moderation.summary import count_rows, rule_rows
+
+INTERVAL_S = 2.0
+"""Seconds between two updates of the progress bar."""
+
+
+class ProgressArtifact:
+    """A listener that keeps one progress bar up to date."""
+
+    def __init__(self) -> None:
+        self._artifact: UUID | None = None
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in a snapshot; most are passed over."""
+        now = time.monotonic()
+        if progress.stage != "scoring" or (now < self._next and progress.done < progress.planned):
+            return
+        self._next = now + INTERVAL_S
+        percent = 100.0 * progress.done / progress.planned if progress.planned else 0.0
+        text = f"{progress.done:,} of {progress.planned:,} images, {progress.errors:,} errors"
+        if self._artifact is None:
+            created = _try(create_progress_artifact, progress=percent, key="moderation-progress", description=text)
+            self._artifact = created if isinstance(created, UUID) else None
+        else:
+            _try(update_progress_artifact, artifact_id=self._artifact, progress=percent, description=text)
+
+
+def publish_summary(outcome: Outcome, policy: Policy) -> None:
+    """The sums, the rules and the report of a published run."""
+    manifest = outcome.manifest
+    lines = "\n".join(f"| {name} | {value} |" for name, value in count_rows(manifest))
+    _try(
+        create_markdown_artifact,
+        markdown=f"## Run {manifest.run_id}\n\n| | |\n|---|---|\n{lines}\n",
+        key="moderation-summary",
+        description=f"Policy {policy.policy} {policy.version}",
+    )
+    _try(create_table_artifact, table=rule_rows(manifest, policy), key="moderation-rules", description="Flagged by rule")
+    if outcome.report:
+        _try(create_link_artifact, link=outcome.report, link_text="Report", key="moderation-report")
+
+
+def _try(create: Callable[..., Any], **arguments: Any) -> Any:
+    try:
+        return create(**arguments)
+    except (PrefectException, httpx.HTTPError, OSError):
+        return None

@@ -1,0 +1,173 @@
+"""The `moderate` command."""
+
+import logging
+import os
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ValidationError
+
+from moderation.errors import ModerationError, SettingsError
+from moderation.settings import RunSettings
+
+app = typer.Typer(
+    name="moderate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Moderate images in object storage with CLIP: every image ends up as a row in Parquet, with decision and evidence.",
+    epilog="Start with `moderate demo`: it needs no network, no GPU and no settings.",
+)
+
+_FIELDS = RunSettings.model_fields
+
+
+def _option(name: str, *declarations: str) -> Any:
+    return typer.Option(*declarations, help=_FIELDS[name].description, show_default=_FIELDS[name].default is not None)
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Argument(help="What to moderate: a folder, or s3://bucket/prefix (gs:// and az:// too).")],
+    policy: Annotated[str, _option("policy", "--policy", "-p")],
+    output: Annotated[str, _option("output", "--output", "-o")],
+    run_id: Annotated[str | None, _option("run_id")] = None,
+    full: Annotated[bool, _option("full", "--full")] = False,
+    retry_errors: Annotated[bool, _option("retry_errors", "--retry-errors")] = False,
+    limit: Annotated[int | None, _option("limit")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
+    actors: Annotated[int | None, _option("actors")] = None,
+    gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = 1.0,
+    fetch_threads: Annotated[int, _option("fetch_threads")] = 16,
+    decode_threads: Annotated[int | None, _option("decode_threads")] = None,
+    shard_size: Annotated[int | None, _option("shard_size")] = None,
+    batch_size: Annotated[int, _option("batch_size")] = 256,
+    batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = 600.0,
+    ray_address: Annotated[str | None, _option("ray_address")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
+) -> None:
+    """Moderate the images under SOURCE and publish the results under the output.
+
+    By default only objects are taken up that are new, changed, or not yet decided under this policy and model.
+    S3 credentials, region, profile and endpoint are taken from where AWS tools take them
+    (AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config ...).
+
+    Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
+    """
+    settings = _settings(
+        source=source,
+        policy=policy,
+        output=output,
+        run_id=run_id or _new_run_id(),
+        full=full,
+        retry_errors=retry_errors,
+        limit=limit,
+        device=device,
+        precision=precision,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        fetch_threads=fetch_threads,
+        decode_threads=decode_threads,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        batch_timeout_s=batch_timeout_s,
+        ray_address=ray_address,
+    )
+    _moderate(settings, verbose)
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option("--output", "-o", help="Where results go.")] = "demo-output",
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Another policy than the bundled one.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
+) -> None:
+    """Moderate some 300 bundled images with the bundled model and policy: offline, on the CPU, in about a minute.
+
+    Ends with the counts, precision and recall against the images' labels, and where everything lies.
+    """
+    from moderation.demo import IMAGES_DIR, POLICY_FILE
+
+    settings = _settings(
+        source=str(IMAGES_DIR),
+        policy=policy or str(POLICY_FILE),
+        output=output,
+        run_id=_new_run_id(),
+        full=True,
+        device="cpu",
+        batch_size=32,
+    )
+    outcome = _moderate(settings, verbose)
+
+    from moderation.console import show_demo
+
+    show_demo(outcome, settings)
+
+
+@app.command()
+def version() -> None:
+    """Show the versions of this program and of the libraries that decide what it computes."""
+    from moderation.versions import versions
+
+    for name, number in versions().items():
+        typer.echo(f"{name} {number}")
+
+
+def main() -> None:
+    """Entry point: errors of the user's are one line each and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        app()
+    except ModerationError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _moderate(settings: RunSettings, verbose: bool) -> Any:
+    from moderation.inputs import check_inputs
+
+    inputs = check_inputs(settings)  # before anything is started, since that takes a while
+    if not verbose:
+        # What Prefect and Ray log goes to their own log files; errors are shown by `main`.
+        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+        logging.getLogger().setLevel(logging.CRITICAL)
+
+    from moderation.console import progress_bar, show_run
+
+    try:
+        with progress_bar():
+            from flows.moderate import moderate
+
+            outcome = moderate(settings)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"stopped; nothing was published. To go on, give the same command with --run-id {settings.run_id}",
+            err=True,
+        )
+        sys.exit(130)
+    show_run(outcome, inputs.policy)
+    return outcome
+
+
+def _settings(**values: Any) -> RunSettings:
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        mistakes = [f"{_flag(e['loc'])}: {e['msg'].lower()}, got {e['input']!r}" for e in error.errors()]
+        raise SettingsError("; ".join(mistakes)) from None
+
+
+def _flag(location: tuple[str | int, ...]) -> str:
+    return "--" + ".".join(map(str, location)).replace("_", "-")
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What the terminal shows: a progress bar while a run works, tables when it is done."""
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from moderation import progress as run_progress
+from moderation.demo import IMAGES_DIR, POLICY_FILE
+from moderation.demo.accuracy import measure
+from moderation.pipeline import Outcome
+from moderation.policy.schema import Policy
+from moderation.results.reading import read_decisions
+from moderation.settings import RunSettings
+from moderation.storage import Store
+from moderation.summary import count_rows, rule_rows
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show the progress of the run in this context; a line per stage where there is no terminal."""
+    if not _ERR.is_terminal:
+        with run_progress.listening(_stage_lines()):
+            yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_ERR, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(progress: run_progress.Progress) -> None:
+            if progress.stage != "scoring":
+                bar.update(task, description=progress.stage)
+                return
+            errors = f", {progress.errors:,} errors" if progress.errors else ""
+            bar.update(task, description=f"scoring{errors}", completed=progress.done, total=progress.planned)
+
+        with run_progress.listening(show):
+            yield
+
+
+def show_run(outcome: Outcome, policy: Policy) -> None:
+    """Counts, rules, and where everything lies."""
+    manifest = outcome.manifest
+    counts = Table(title=f"Run {manifest.run_id}", title_justify="left", show_header=False)
+    counts.add_column()
+    counts.add_column(justify="right")
+    for name, value in count_rows(manifest):
+        counts.add_row(name, value)
+    _OUT.print(counts)
+
+    rules = Table(title=f"Policy {policy.policy} {escape(policy.version)} by rule", title_justify="left")
+    for column in ("rule", "category", "severity", "mode"):
+        rules.add_column(column)
+    for column in ("review", "block", "flagged"):
+        rules.add_column(column, justify="right")
+    for row in rule_rows(manifest, policy):
+        rules.add_row(*(escape("-" if value is None else str(value)) for value in row.values()))
+    _OUT.print(rules)
+
+    timings = manifest.timings
+    rate = f"{timings.images_per_second:,.0f} images/s in {timings.wall_seconds:.1f} s"
+    _line(f"speed     {rate}; bottleneck: {timings.bottleneck}; {outcome.plan}")
+    _line(f"model     {manifest.model} ({manifest.model_fingerprint}) on {manifest.device}")
+    _line(f"checks    {sum(c.passed for c in manifest.checks)} of {len(manifest.checks)} passed")
+    _line(f"decisions {outcome.output}/decisions")
+    _line(f"manifest  {outcome.output}/runs/{manifest.run_id}.json")
+    _line(f"report    {outcome.report or 'could not be written'}")
+
+
+def show_demo(outcome: Outcome, settings: RunSettings) -> None:
+    """How the demo compares with its labels, and what to try next."""
+    accuracy = measure(read_decisions(Store(outcome.output), outcome.manifest), Store(settings.source).uri)
+    table = Table(title="Against the labels of the demo images", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("precision", f"{accuracy.precision:.3f}")
+    table.add_row("recall", f"{accuracy.recall:.3f}")
+    table.add_row("rightly flagged", str(accuracy.true_positives))
+    table.add_row("wrongly flagged", str(accuracy.false_positives))
+    table.add_row("missed", str(accuracy.false_negatives))
+    table.add_row("rightly left alone", str(accuracy.true_negatives))
+    table.add_row("broken images told apart", f"{accuracy.errors_found} of {accuracy.errors_expected}")
+    _OUT.print(table)
+    _line("")
+    _line(f"Try next: edit {_shown(str(POLICY_FILE))}, then run")
+    _line(f"  moderate run {_shown(str(IMAGES_DIR))} --policy {_shown(settings.policy)} --output {settings.output}")
+
+
+def _shown(path: str) -> str:
+    """A path relative to where the user stands, if it lies below."""
+    here = str(Store(".").uri).removeprefix("file://") + "/"
+    return path.removeprefix(here)
+
+
+def _line(text: str) -> None:
+    _OUT.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _stage_lines() -> run_progress.Listener:
+    last = ""
+
+    def show(progress: run_progress.Progress) -> None:
+        nonlocal last
+        if progress.stage != last:
+            last = progress.stage
+            _ERR.print(progress.stage, markup=False, highlight=False)
+
+    return show

@@ -1,0 +1,310 @@
+"""The pipeline, top to bottom: start here.
+
+    list ─► plan shards ─► fetch ─► decode ─► embed ─► score ─► decide ─► check ─► publish ─► report
+    └─ driver ──────────┘ └── Ray actor (one per GPU) ─────────────────┘ └─ driver + Ray tasks ────┘
+
+`run` does all of it. `flows/moderate.py` calls the same stages, one Prefect task each.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from moderation.errors import QuarantinedError
+from moderation.images.sharding import batches
+from moderation.inputs import Inputs, check_inputs, claim_run
+from moderation.planning import Tally, plan_shards
+from moderation.policy.scoring import CompiledPolicy, prompt_texts
+from moderation.progress import Progress, tell
+from moderation.records import Batch, Counts, Shard, add_numbers
+from moderation.report.build import build_report
+from moderation.results.aggregates import Aggregates
+from moderation.results.checks import CheckResult, merge
+from moderation.results.ledger import read_ledger
+from moderation.results.manifest import Manifest, Timings
+from moderation.results.paths import RunPaths
+from moderation.results.publishing import publish, quarantine
+from moderation.results.shard_files import Receipt
+from moderation.scoring import tasks
+from moderation.scoring.pool import ScorerPool
+from moderation.scoring.rows import RowContext
+from moderation.scoring.session import PoolPlan, plan_pool, ray_session
+from moderation.scoring.worker import ModelDescription, OpenClipScorer
+from moderation.settings import RunSettings
+from moderation.versions import versions
+
+MAX_WRITING = 4
+"""Shards being written at a time."""
+MAX_CHECKING = 2
+"""Shards being checked at a time; each takes a process of its own."""
+SHARD_SIZE_GPU, SHARD_SIZE_CPU = 20_000, 1_000
+
+
+def run(settings: RunSettings) -> "Outcome":
+    """Moderate everything under `settings.source` and publish the results.
+
+    Raises:
+        UserError: a setting, the policy, the source, the output or the model; nothing was published.
+        QuarantinedError: quality checks failed; the run lies under `_quarantine/`.
+        RunError: the run could not be finished; give its run id to go on with it.
+    """
+    inputs = check_inputs(settings)
+    with session(inputs) as running:
+        scored = score(running)
+        checks = check(running, scored)
+        manifest = release(running, scored, checks)
+        return report(running, scored, manifest)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is under way: its inputs, its workers, and what does not change while it lasts."""
+
+    inputs: Inputs
+    pool: ScorerPool
+    plan: PoolPlan
+    model: ModelDescription
+    compiled: CompiledPolicy
+    paths: RunPaths
+    started_at: datetime
+
+    @property
+    def settings(self) -> RunSettings:
+        """The run's settings."""
+        return self.inputs.settings
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the scoring stage leaves: staged shards and their sums."""
+
+    receipts: tuple[Receipt, ...]
+    listed: int
+    unchanged: int
+    counts: Counts
+    aggregates: Aggregates
+    seconds: dict[str, float]
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A published run."""
+
+    manifest: Manifest
+    output: str
+    report: str | None
+    """URI of the report; None if it could not be made"""
+    plan: str
+    """how the machines were used, in words"""
+
+
+@contextlib.contextmanager
+def session(inputs: Inputs) -> Iterator[Session]:
+    """Start workers, load the model in them and embed the prompts."""
+    settings, policy = inputs.settings, inputs.policy
+    tell(Progress("starting Ray"))
+    with ray_session(settings.ray_address):
+        plan = plan_pool(settings)
+        scorer = OpenClipScorer(
+            name=policy.model.name,
+            pretrained=policy.model.pretrained,
+            source=inputs.source.uri,
+            device="cuda" if plan.gpus else "cpu",
+            precision=settings.precision,
+            limits=settings.limits,
+            fetch_threads=settings.fetch_threads,
+            decode_threads=settings.decode_threads or plan.threads,
+            torch_threads=plan.threads,
+        )
+        with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
+            tell(Progress("loading the model"))
+            model = pool.describe(prompt_texts(policy))
+            compiled = CompiledPolicy.build(policy, model.head)
+            paths, started_at = claim_run(inputs, model.fingerprint)
+            yield Session(inputs, pool, plan, model, compiled, paths, started_at)
+
+
+def score(running: Session) -> Scored:
+    """List, plan, and score; every shard ends up staged with a receipt."""
+    settings, output = running.settings, running.inputs.output
+    ledger = None
+    if not settings.full:
+        ledger = read_ledger(output, running.inputs.policy.hash, running.model.fingerprint, settings.retry_errors)
+    shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
+    tally = Tally()
+    shards = plan_shards(running.inputs, running.paths, shard_size, ledger, tally)
+    staging = _Staging(running)
+    context = RowContext(running.paths.run_id, running.compiled, running.model.name, running.model.fingerprint)
+    began = time.monotonic()
+
+    def work() -> Iterator[Batch]:
+        for shard in shards:
+            yield from staging.open(shard, settings.batch_size)
+
+    for scored in running.pool.score(work(), context):
+        staging.add(scored.batch, scored.rows)
+        staging.errors += scored.summary.counts.errors
+        tell(Progress("scoring", tally.planned, staging.done, staging.errors, listing=not tally.complete))
+    staging.finish()
+    tell(Progress("scoring", tally.planned, staging.done, staging.errors))
+    return Scored(
+        receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
+        listed=tally.listed,
+        unchanged=tally.unchanged,
+        counts=staging.counts,
+        aggregates=staging.aggregates,
+        seconds={"list": tally.seconds, **staging.seconds},
+        wall_seconds=time.monotonic() - began,
+    )
+
+
+def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
+    """Quality checks: every shard's rows, then the sums of the run."""
+    tell(Progress("checking"))
+    verdicts: list[tuple[CheckResult, ...]] = []
+    pending: list[Any] = []
+    for receipt in scored.receipts:
+        pending.append(tasks.start_checking(receipt, running.paths, running.inputs.output))
+        done, pending = tasks.finished(pending, block=len(pending) >= MAX_CHECKING)
+        verdicts.extend(tasks.result(ref) for ref in done)
+    verdicts.extend(tasks.result(ref) for ref in pending)
+    rows = sum(entry.rows for receipt in scored.receipts for entry in receipt.files if entry.table == "decisions")
+    return (*merge(verdicts), *tasks.checked_sums(scored.listed, scored.unchanged, scored.counts, rows))
+
+
+def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
+    """Publish the run, or set it aside if a check failed. Raises `QuarantinedError`."""
+    tell(Progress("publishing"))
+    manifest = _manifest(running, scored, checks)
+    failed = [c for c in checks if not c.passed and c.severity == "fail"]
+    if failed:
+        place = quarantine(running.inputs.output, running.paths, manifest)
+        reasons = "\n".join(f"  - {check}" for check in failed)
+        raise QuarantinedError(
+            f"the run {running.paths.run_id} was not published; quality checks failed:\n{reasons}\nit lies at {place}"
+        )
+    publish(running.inputs.output, running.paths, manifest)
+    return manifest
+
+
+def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
+    """Write the HTML report. A run stays published if that fails."""
+    tell(Progress("writing the report"))
+    inputs = running.inputs
+    uri = build_report(manifest, inputs.policy, scored.aggregates, inputs.source, inputs.output, running.settings.limits)
+    return Outcome(manifest, inputs.output.uri, uri, str(running.plan))
+
+
+@dataclass
+class _OpenShard:
+    shard: Shard
+    missing: int
+    rows: list[Any] = field(default_factory=list)
+
+
+class _Staging:
+    """Gathers batches into shards and has them written, a few at a time."""
+
+    def __init__(self, running: Session) -> None:
+        self._running = running
+        self._open: dict[str, _OpenShard] = {}
+        self._writing: list[Any] = []
+        self._staged = {item.uri for page in running.inputs.output.list(f"{running.paths.staging}receipts/") for item in page}
+        self.receipts: list[Receipt] = []
+        self.counts = Counts()
+        self.aggregates = Aggregates()
+        self.seconds: dict[str, float] = {}
+        self.done = 0
+        """objects scored or errored, staged or not"""
+        self.errors = 0
+
+    def open(self, shard: Shard, batch_size: int) -> Iterator[Batch]:
+        """The batches of a shard; none if an earlier attempt staged it."""
+        key, output = self._running.paths.receipt(shard.name), self._running.inputs.output
+        if output.uri_of(key) in self._staged:
+            receipt = Receipt.model_validate_json(output.get(key))
+            self.done += receipt.objects
+            self.errors += receipt.counts.errors
+            self._receive(receipt)
+            return
+        self._open[shard.name] = _OpenShard(shard, len(shard.objects))
+        yield from batches(shard, batch_size)
+
+    def add(self, batch: Batch, rows: Any) -> None:
+        """Take in a scored batch; the last one of a shard has it written."""
+        holder = self._open[batch.shard]
+        holder.rows.append(rows)
+        holder.missing -= len(batch.objects)
+        self.done += len(batch.objects)
+        if holder.missing == 0:
+            running = self._running
+            policy, output = running.inputs.policy, running.inputs.output
+            written = tasks.start_writing(holder.shard, holder.rows, policy, running.model.dim, running.paths, output)
+            self._writing.append(written)
+            del self._open[batch.shard]
+        self._collect(block=len(self._writing) >= MAX_WRITING)
+
+    def finish(self) -> None:
+        """Wait for all shards to be staged."""
+        while self._writing:
+            self._collect(block=True)
+
+    def _collect(self, block: bool) -> None:
+        done, self._writing = tasks.finished(self._writing, block)
+        for reference in done:
+            self._receive(tasks.result(reference))
+
+    def _receive(self, receipt: Receipt) -> None:
+        self.counts = self.counts + receipt.counts
+        self.aggregates = self.aggregates + receipt.aggregates
+        self.seconds = add_numbers(self.seconds, receipt.seconds)
+        # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
+        self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))
+
+
+def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
+    policy, paths = running.inputs.policy, running.paths
+    taken_up = scored.counts.scored + scored.counts.errors
+    return Manifest(
+        run_id=paths.run_id,
+        started_at=running.started_at,
+        published_at=datetime.now(UTC),
+        source=running.inputs.source.uri,
+        policy=policy.policy,
+        policy_version=policy.version,
+        policy_hash=policy.hash,
+        policy_text=running.inputs.policy_text,
+        model=running.model.name,
+        model_fingerprint=running.model.fingerprint,
+        device=running.model.device,
+        settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
+        listed=scored.listed,
+        unchanged=scored.unchanged,
+        counts=scored.counts,
+        timings=Timings(
+            wall_seconds=round(scored.wall_seconds, 3),
+            images_per_second=round(taken_up / max(scored.wall_seconds, 1e-9), 2),
+            busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
+            bottleneck=_bottleneck(running, scored.seconds),
+        ),
+        checks=checks,
+        versions=versions(),
+        report=paths.report,
+        files=tuple(entry for receipt in scored.receipts for entry in receipt.files),
+    )
+
+
+def _bottleneck(running: Session, seconds: dict[str, float]) -> str:
+    """The stage with the most busy seconds per thread that works on it."""
+    actors = running.plan.actors
+    threads = {
+        "fetch": actors * running.settings.fetch_threads,
+        "decode": actors * (running.settings.decode_threads or running.plan.threads),
+        "encode": actors,
+        "score": actors,
+    }
+    return max(seconds, key=lambda stage: seconds[stage] / threads.get(stage, 1), default="none")

@@ -1,0 +1,36 @@
+"""A published run in a few rows, for the terminal and for Prefect's page."""
+
+from moderation.policy.schema import Mode, Policy
+from moderation.results.manifest import Manifest
+
+
+def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """What became of the listed objects: (what, how many)."""
+    counts = manifest.counts
+    return [
+        ("listed", f"{manifest.listed:,}"),
+        ("unchanged", f"{manifest.unchanged:,}"),
+        ("scored", f"{counts.scored:,}"),
+        ("errored", f"{counts.errors:,}"),
+        *((f"  {code}", f"{number:,}") for code, number in counts.errored.items()),
+        ("blocked", f"{counts.blocked:,}"),
+        ("flagged for review", f"{counts.review:,}"),
+        ("near a threshold", f"{counts.near_threshold:,}"),
+    ]
+
+
+def rule_rows(manifest: Manifest, policy: Policy) -> list[dict[str, str | int | float | None]]:
+    """A row per rule that was scored."""
+    counts = manifest.counts
+    return [
+        {
+            "rule": rule.id,
+            "category": rule.category,
+            "severity": rule.severity.value,
+            "mode": rule.mode.value,
+            "review": rule.review,
+            "block": rule.block,
+            "flagged": (counts.shadow if rule.mode is Mode.SHADOW else counts.flagged).get(rule.id, 0),
+        }
+        for rule in policy.active_rules
+    ]
