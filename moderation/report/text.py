@@ -1,0 +1,88 @@
+"""Texts for people: numbers with their units, and hostile text made visible. Pure."""
+
+import unicodedata
+from datetime import UTC, datetime
+
+NONE = "\u2013"
+"""What stands where there is no number: an en dash."""
+
+# What emoji, Arabic, Hebrew and Indic text needs, and what cannot turn the reading direction of anything around it.
+_HARMLESS_FORMATS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+_TAGS = range(0xE0020, 0xE0080)  # of flag emoji
+
+
+def visible(text: str) -> str:
+    """`text` with nothing hidden.
+
+    Control characters become their pictures (a newline is ␊), direction overrides and other invisible characters
+    ‹U+202E› and the like.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(_visible(c) for c in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    category = unicodedata.category(character)
+    if category == "Cf" and (character in _HARMLESS_FORMATS or code in _TAGS):
+        return character
+    return f"\u2039U+{code:04X}\u203a" if category in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+
+
+def number(value: int) -> str:
+    """12,345."""
+    return f"{value:,}"
+
+
+def percent(part: int, whole: int) -> str:
+    """`part` of `whole` with as many digits as a small rate needs; an en dash if there is nothing to divide by."""
+    if whole == 0:
+        return NONE
+    share = 100.0 * part / whole
+    if part in (0, whole):
+        return f"{share:.0f}%"
+    if share < 0.001:
+        return "<0.001%"
+    return f"{share:.{1 if share >= 1 else 2 if share >= 0.1 else 3}f}%"
+
+
+def score(value: float) -> str:
+    """0.913, as scores are compared by people."""
+    return f"{value:.3f}"
+
+
+def threshold(value: float | None) -> str:
+    """0.60: two digits, more only if the policy gives more."""
+    if value is None:
+        return NONE
+    short = f"{value:.2f}"
+    return short if float(short) == value else f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """0.42 s, 12.3 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def size(count: int) -> str:
+    """1.2 MB, in powers of 1000."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def moment(when: datetime) -> str:
+    """21 November 2026, 14:03 UTC."""
+    utc = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"

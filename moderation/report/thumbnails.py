@@ -1,0 +1,54 @@
+"""Small pictures for the contact sheets. They decode hostile files: call `thumbnails` in a process of its own."""
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from moderation.errors import ImageError, StorageError
+from moderation.images.decoding import PARSER_ERRORS, DecodedImage
+from moderation.images.limits import ImageLimits
+from moderation.storage import Store
+
+SIZE = 160
+"""pixels of the longer side, at most"""
+QUALITY = 60
+_THREADS = 4
+
+Wanted = tuple[str, str, int]
+"""URI, ETag and frame of an image"""
+
+
+def thumbnails(source: Store, examples: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
+    """JPEGs as data URIs, by URI and frame. Images that cannot be read, or are another version by now, are missing."""
+    wanted = sorted(set(examples))
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
+        made = pool.map(lambda item: _thumbnail(source, item, limits), wanted)
+        return {(uri, frame): data for (uri, _, frame), data in zip(wanted, made, strict=True) if data is not None}
+
+
+def _thumbnail(source: Store, wanted: Wanted, limits: ImageLimits) -> str | None:
+    uri, etag, frame = wanted
+    try:
+        image = DecodedImage(source.get(source.key_of(uri), etag), limits, target_size=SIZE)
+        for index, picture in image.frames():
+            if index == frame:
+                return _data_uri(picture)
+    except (StorageError, ImageError):
+        return None
+    return None
+
+
+def _data_uri(picture: Image.Image) -> str | None:
+    """The picture as it is seen, without any of the file's metadata."""
+    try:
+        picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small = Image.new("RGB", picture.size)
+        small.paste(picture)
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=QUALITY, optimize=True)
+    except PARSER_ERRORS:
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
