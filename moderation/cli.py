@@ -121,7 +121,7 @@ def version() -> None:
 def main() -> None:
     """Entry point: errors of the user's are one line each and exit code 2, Ctrl-C is exit code 130."""
     try:
-        app()
+        app(prog_name="moderate")
     except ModerationError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

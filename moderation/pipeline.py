@@ -31,8 +31,9 @@ from moderation.results.shard_files import Receipt
 from moderation.scoring import tasks
 from moderation.scoring.pool import ScorerPool
 from moderation.scoring.rows import RowContext
+from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, plan_pool, ray_session
-from moderation.scoring.worker import ModelDescription, OpenClipScorer
+from moderation.scoring.worker import OpenClipScorer
 from moderation.settings import RunSettings
 from moderation.versions import versions
 

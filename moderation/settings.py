@@ -1,10 +1,11 @@
 """Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Device, Precision
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -23,8 +24,8 @@ class RunSettings(BaseModel):
     retry_errors: bool = Field(default=False, description="take up objects again whose last error may pass")
     limit: int | None = Field(default=None, gt=0, description="take up at most this many objects")
 
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, fp32 on the CPU")
+    device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
+    precision: Precision = Field(default="auto", description="auto: bf16 on CUDA, fp32 on the CPU")
     ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")
     actors: int | None = Field(default=None, gt=0, description="scoring actors; default: one per GPU, or one per 8 CPU cores")
     gpus_per_actor: float = Field(default=1.0, gt=0, le=1, description="share of a GPU for each actor")

@@ -1,11 +1,14 @@
 """What scoring needs of a model. Anything with these members can score images."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moderation.model.preprocessing import Preprocessing
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Encoder(Protocol):

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from moderation.demo import MODEL_DIR
 from moderation.errors import ModelError
+from moderation.model.encoder import Device, Precision
 from moderation.model.preprocessing import Preprocessing
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import open_clip
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
 
 _CPU_BATCH, _CUDA_BATCH = 16, 256
 

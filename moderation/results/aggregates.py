@@ -12,6 +12,8 @@ from moderation.policy.schema import Policy, Rule, ScoreKind
 
 BINS = 40
 EXAMPLES = 12
+SIMILARITY_RANGE = (-0.2, 0.6)
+"""Where cosines of images and texts lie in practice; what is outside falls into the outermost bins."""
 
 
 class Example(NamedTuple):
@@ -93,7 +95,7 @@ def aggregate(policy: Policy, decisions: pa.Table, scores: pa.Table) -> Aggregat
 
 def _aggregate_rule(rule: Rule, rows: pa.Table) -> RuleAggregate:
     values = rows["score"].to_numpy()
-    low, high = (-1.0, 1.0) if rule.score is ScoreKind.SIMILARITY else (0.0, 1.0)
+    low, high = SIMILARITY_RANGE if rule.score is ScoreKind.SIMILARITY else (0.0, 1.0)
     histogram, _ = np.histogram(np.clip(values, low, high), bins=BINS, range=(low, high))
     best = np.lexsort((np.arange(len(values)), -values))[:EXAMPLES]
     top = rows.take(pa.array(best)).select(["uri", "etag", "score", "action", "top_prompt", "frame"]).to_pylist()

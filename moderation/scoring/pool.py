@@ -18,11 +18,11 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from moderation.errors import ErrorCode, ModerationError, WorkerStormError
+from moderation.errors import ErrorCode, ModerationError, RunError, WorkerStormError
 from moderation.records import Batch, BatchSummary, ScoredBatch
 from moderation.scoring.rows import Failure, RowContext, failed_batch
+from moderation.scoring.scorer import ModelDescription, Scorer, ScorerFactory
 from moderation.scoring.session import PoolPlan
-from moderation.scoring.worker import ModelDescription, Scorer, ScorerFactory
 
 IN_FLIGHT = 2
 """Batches on one actor at a time."""
@@ -103,6 +103,9 @@ class ScorerPool:
             if isinstance(error.cause, ModerationError):
                 raise error.cause from None
             raise
+        except exceptions.RayError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(f"the worker died while it loaded the model, out of memory perhaps: {reason}") from None
         return description
 
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:

@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray import _raylet
 
 from moderation.errors import SettingsError
 from moderation.settings import RunSettings
@@ -18,11 +21,12 @@ CPUS_PER_ACTOR = 8
 def ray_session(address: str | None) -> Iterator[None]:
     """Ray for the time of a run: the cluster at `address` or RAY_ADDRESS, one that this process has joined, or a fresh one.
 
-    A fresh one is closed to others by a token; its dashboard and usage statistics are off.
+    A fresh one is closed to others by a token; its dashboard is off. Usage statistics always are.
     """
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
@@ -31,15 +35,29 @@ def ray_session(address: str | None) -> Iterator[None]:
             reason = " ".join(str(error).split())[:200]
             raise SettingsError(f"cannot join the Ray cluster at {address}: {reason}") from None
     else:
+        _require_token()
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+            ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise SettingsError(f"cannot start Ray on this machine (import moderation before ray): {reason}") from None
+            raise SettingsError(f"cannot start Ray on this machine: {reason}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_token() -> None:
+    """Close the Ray that is about to start: it listens on all interfaces whatever address it is told.
+
+    Unless the user has a token already, one is made that only this process and the workers it starts know. Ray reads its
+    environment when it is imported, which may be long ago, so that it has to be told as well.
+    """
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and not Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    _raylet.Config.initialize(b'{"AUTH_MODE": "token"}')
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @dataclass(frozen=True)

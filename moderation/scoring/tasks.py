@@ -19,6 +19,8 @@ from moderation.storage import Store
 P = ParamSpec("P")
 R = TypeVar("R")
 
+ISOLATED_TIMEOUT_S = 120.0
+
 
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
     """Begin to write a shard whose `rows` are Ray references to scored batches. Returns a reference to its receipt."""
@@ -36,10 +38,14 @@ def checked_sums(listed: int, unchanged: int, counts: Counts, rows: int) -> tupl
 
 
 def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R | None:
-    """Call a function in a process of its own, since what it reads is hostile; None if that process dies."""
+    """Call a function in a process of its own, since what it reads is hostile; None if that process dies or hangs."""
+    reference = ray.remote(function).options(num_cpus=0, max_retries=0).remote(*arguments)
     try:
-        return cast("R", ray.get(_remote(function, *arguments)))
+        return cast("R", ray.get(reference, timeout=ISOLATED_TIMEOUT_S))
+    except exceptions.RayTaskError:
+        raise  # a mistake of ours
     except exceptions.RayError:
+        ray.cancel(reference, force=True)
         return None
 
 

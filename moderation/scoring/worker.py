@@ -1,44 +1,17 @@
 """What runs inside a Ray actor: one encoder, and the scorer for the run at hand."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+
+import pyarrow as pa
 
 from moderation.images.limits import ImageLimits
-from moderation.model.encoder import Encoder
-from moderation.model.open_clip_encoder import Device, OpenClipEncoder, Precision
-from moderation.policy.scoring import TextHead
+from moderation.model.encoder import Device, Encoder, Precision
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.rows import RowContext
+from moderation.scoring.scorer import ModelDescription, Scorer
 from moderation.storage import Store
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDescription:
-    """What the driver must know of a model it does not load itself."""
-
-    name: str
-    fingerprint: str
-    dim: int
-    device: str
-    head: TextHead
-
-
-class Scorer(Protocol):
-    """What the pool keeps in its actors."""
-
-    def describe(self, texts: list[str]) -> ModelDescription:
-        """Load the model if need be, and embed `texts`."""
-        ...
-
-    def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
-        """The rows of a batch. Called from several threads at a time."""
-        ...
-
-
-ScorerFactory = Callable[[], Scorer]
 
 
 @dataclass(frozen=True)
@@ -57,6 +30,9 @@ class OpenClipScorer:
 
     def __call__(self) -> Scorer:
         """Load the model."""
+        from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded in actors only
+
+        pa.array([""])  # pyarrow imports pandas at its first conversion: now, rather than while a batch waits
         encoder = OpenClipEncoder(
             self.name, self.pretrained, device=self.device, precision=self.precision, threads=self.torch_threads
         )
