@@ -1,0 +1,96 @@
+"""The Prefect flow against a real Prefect server, started for the test."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from moderation.demo import IMAGES_DIR, POLICY_FILE
+from moderation.results.manifest import published_manifests
+from moderation.storage import Store
+
+RUN = """
+import sys
+from flows.moderate import moderate
+from moderation import RunSettings
+source, policy, output = sys.argv[1:]
+moderate(RunSettings(source=source, policy=policy, output=output))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect server on loopback; gives the environment in which it is found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("prefect")
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    with open(home / "server.log", "w") as log:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    if httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=5).is_success:
+                        break
+                except httpx.HTTPError:
+                    pass
+                assert process.poll() is None, (home / "server.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            yield environment
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_run_on_a_server_has_a_task_per_stage_and_its_artifacts(server: dict[str, str], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in sorted((IMAGES_DIR / "uploads").iterdir())[:6]:
+        shutil.copy(path, images)
+    arguments = [str(images), str(POLICY_FILE), str(tmp_path / "out")]
+    found = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, env=server, check=False, timeout=240
+    )
+    assert found.returncode == 0, found.stderr
+    (manifest,) = published_manifests(Store(str(tmp_path / "out")))
+    assert manifest.listed == 6
+
+    api = server["PREFECT_API_URL"]
+    (flow_run,) = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    assert flow_run["state_type"] == "COMPLETED"
+    assert flow_run["id"].startswith(manifest.run_id.rpartition("-")[2])
+    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    assert {t["name"].rpartition("-")[0] for t in tasks} == {
+        "check inputs",
+        "start workers",
+        "score",
+        "check quality",
+        "publish",
+        "report",
+    }
+    artifacts = {a["key"]: a for a in httpx.post(f"{api}/artifacts/filter", json={}).json()}
+    assert set(artifacts) == {"moderation-progress", "moderation-summary", "moderation-rules", "moderation-report"}
+    assert artifacts["moderation-progress"]["data"] == 100.0
+    assert manifest.run_id in artifacts["moderation-summary"]["data"]
+    assert "weapons" in artifacts["moderation-rules"]["data"]
+    assert manifest.report in artifacts["moderation-report"]["data"]
+
+
+def test_the_parameters_make_a_form(server: dict[str, str]) -> None:
+    from flows.moderate import moderate
+
+    schema = moderate.parameters.model_dump()
+    definition = schema["definitions"]["RunSettings"]
+    assert set(definition["required"]) == {"source", "policy", "output"}
+    assert all("description" in field for field in definition["properties"].values())

@@ -1,0 +1,247 @@
+"""The whole way of an image, on the demo's images, model and policy: real Ray, real files, a real S3 API."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from moderation import QuarantinedError, RunSettings, SettingsError, Store, pipeline, run
+from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
+from moderation.demo.accuracy import measure
+from moderation.inputs import check_inputs
+from moderation.pipeline import Outcome
+from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.reading import read_decisions, read_scores
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def settings(source: Path | str, output: Path | str, **more: object) -> RunSettings:
+    return RunSettings.model_validate({"source": str(source), "policy": str(POLICY_FILE), "output": str(output), **more})
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Outcome]:
+    """A published run over the demo images, in one shard."""
+    output = tmp_path_factory.mktemp("demo") / "out"
+    outcome = run(settings(IMAGES_DIR, output))
+    return Store(str(output)), outcome
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A folder with a few of the demo's images, one of them broken."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    labels = pd.read_csv(LABELS_FILE, dtype=str, keep_default_na=False)
+    for name in [*labels[labels.expect != "error"].file[:11], labels[labels.expect == "error"].file.iloc[0]]:
+        shutil.copy(IMAGES_DIR / name, folder)
+    return folder
+
+
+def evidence(output: Store, manifest: Manifest, source: str) -> tuple[pa.Table, pa.Table]:
+    """Decisions and scores without what differs between runs and sources, keyed by the part of the URI below the source."""
+
+    def comparable(table: pa.Table) -> pa.Table:
+        keys = pa.array([uri[len(source) + 1 :] for uri in table["uri"].to_pylist()])
+        table = table.set_column(table.schema.get_field_index("uri"), "uri", keys)
+        names = [n for n in table.column_names if n not in ("run_id", "etag", "last_modified", "scored_at")]
+        order = [("uri", "ascending"), *([("rule", "ascending")] if "rule" in names else [])]
+        return table.select(names).sort_by(order).combine_chunks()
+
+    return comparable(read_decisions(output, manifest)), comparable(read_scores(output, manifest))
+
+
+def test_every_listed_object_is_accounted_for_once(demo: tuple[Store, Outcome]) -> None:
+    output, outcome = demo
+    manifest = outcome.manifest
+    on_disk = sorted(str(p.relative_to(IMAGES_DIR)) for p in IMAGES_DIR.rglob("*") if p.is_file())
+    decisions = read_decisions(output, manifest)
+    assert manifest.listed == manifest.unchanged + manifest.scored + manifest.errored == len(on_disk)
+    assert sorted(u.removeprefix(f"{Store(str(IMAGES_DIR)).uri}/") for u in decisions["uri"].to_pylist()) == on_disk
+    assert manifest.scored == pc.sum(pc.equal(decisions["status"], "scored")).as_py()
+    assert manifest.errored == pc.sum(pc.equal(decisions["status"], "error")).as_py() == sum(manifest.counts.errored.values())
+    assert manifest.counts.blocked == pc.sum(pc.and_(pc.equal(decisions["action"], "block"), decisions["flagged"])).as_py()
+    rules = len(check_inputs(settings(IMAGES_DIR, output.uri)).policy.active_rules)
+    assert read_scores(output, manifest).num_rows == manifest.scored * rules
+
+
+def test_broken_images_are_error_rows_with_the_right_code_and_flags_agree_with_labels(demo: tuple[Store, Outcome]) -> None:
+    output, outcome = demo
+    accuracy = measure(read_decisions(output, outcome.manifest), Store(str(IMAGES_DIR)).uri)
+    assert accuracy.errors_expected >= 8
+    assert accuracy.errors_found == accuracy.errors_expected == outcome.manifest.errored
+    assert accuracy.true_positives + accuracy.false_negatives >= 50
+    assert accuracy.precision >= 0.95
+    assert accuracy.recall >= 0.95
+
+
+def test_pandas_polars_and_duckdb_read_the_tables(demo: tuple[Store, Outcome]) -> None:
+    output, outcome = demo
+    folder = Path(output.uri.removeprefix("file://"))
+    for table, count in (
+        ("decisions", outcome.manifest.listed),
+        ("scores", read_scores(output, outcome.manifest).num_rows),
+        ("embeddings", sum(e.rows for e in outcome.manifest.files if e.table == "embeddings")),
+    ):
+        assert len(pd.read_parquet(folder / table)) == count
+        assert pl.read_parquet(folder / table).height == count
+        query = (
+            f"select count(*), count(distinct run) from read_parquet('{folder}/{table}/**/*.parquet', hive_partitioning = true)"  # noqa: S608
+        )
+        assert duckdb.sql(query).fetchone() == (count, 1)
+
+
+def test_the_manifest_names_every_file_with_its_rows_and_bytes(demo: tuple[Store, Outcome]) -> None:
+    output, outcome = demo
+    folder = Path(output.uri.removeprefix("file://"))
+    stored = json.loads((folder / "runs" / f"{outcome.manifest.run_id}.json").read_text())
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*.parquet")} == {f["path"] for f in stored["files"]}
+    for file in stored["files"]:
+        assert (folder / file["path"]).stat().st_size == file["bytes"]
+        assert pq.read_metadata(folder / file["path"]).num_rows == file["rows"]
+    assert stored["policy_text"] == POLICY_FILE.read_text()
+    assert stored["counts"]["listed"] == stored["listed"]
+    assert all(check["passed"] for check in stored["checks"])
+    assert stored["timings"]["bottleneck"] in {"fetch", "decode", "encode", "score", "list"}
+    assert not (folder / "_staging").exists()
+
+
+def test_the_report_is_there_and_whole(demo: tuple[Store, Outcome]) -> None:
+    output, outcome = demo
+    page = output.get(outcome.manifest.report).decode()
+    assert outcome.report == output.uri_of(outcome.manifest.report)
+    assert page.rstrip().endswith("</html>")
+    assert page.count("data:image/jpeg;base64,") >= 20
+    assert outcome.manifest.run_id in page
+
+
+@pytest.mark.parametrize("changed", [{"batch_size": 7, "shard_size": 50}, {"actors": 2, "batch_size": 33, "shard_size": 101}])
+def test_batch_size_actors_and_shard_size_change_nothing(
+    demo: tuple[Store, Outcome], tmp_path: Path, changed: dict[str, int]
+) -> None:
+    output, outcome = demo
+    other = run(settings(IMAGES_DIR, tmp_path / "out", **changed))
+    assert len(other.manifest.files) > len(outcome.manifest.files)
+    source = Store(str(IMAGES_DIR)).uri
+    for mine, theirs in zip(
+        evidence(Store(str(tmp_path / "out")), other.manifest, source), evidence(output, outcome.manifest, source), strict=True
+    ):
+        assert mine.equals(theirs)
+
+
+def test_the_same_images_through_s3_give_the_same_decisions(demo: tuple[Store, Outcome], s3_endpoint: str) -> None:
+    output, outcome = demo
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="demo-source")
+    client.create_bucket(Bucket="demo-results")
+    for path in IMAGES_DIR.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "demo-source", f"some/folder/{path.relative_to(IMAGES_DIR)}")
+    client.put_object(Bucket="demo-source", Key="some/folder-beside/not-ours.jpg", Body=b"x")
+    other = run(settings("s3://demo-source/some/folder", "s3://demo-results/out"))
+    results = Store("s3://demo-results/out")
+    for mine, theirs in zip(
+        evidence(results, other.manifest, "s3://demo-source/some/folder"),
+        evidence(output, outcome.manifest, Store(str(IMAGES_DIR)).uri),
+        strict=True,
+    ):
+        assert mine.equals(theirs)
+    stored = b"".join(results.read(item) for page in results.list() for item in page)
+    assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in stored
+
+
+def test_a_second_run_takes_up_only_what_is_new_or_changed(few: Path, tmp_path: Path) -> None:
+    first = run(settings(few, tmp_path / "out")).manifest
+    again = run(settings(few, tmp_path / "out")).manifest
+    assert (first.listed, first.unchanged) == (12, 0)
+    assert (again.listed, again.unchanged, again.scored, again.errored) == (12, 12, 0, 0)
+
+    some = sorted(few.iterdir())[3]
+    some.write_bytes(sorted(few.iterdir())[5].read_bytes())
+    shutil.copy(sorted(few.iterdir())[7], few / "new.img")
+    third = run(settings(few, tmp_path / "out")).manifest
+    assert (third.listed, third.unchanged, third.scored + third.errored) == (13, 11, 2)
+    assert {u.rpartition("/")[2] for u in read_decisions(Store(str(tmp_path / "out")), third)["uri"].to_pylist()} == {
+        some.name,
+        "new.img",
+    }
+    assert run(settings(few, tmp_path / "out", full=True)).manifest.unchanged == 0
+    assert run(settings(few, tmp_path / "out", full=True, limit=5)).manifest.listed == 5
+
+
+def test_a_killed_run_goes_on_and_publishes_the_same_rows(demo: tuple[Store, Outcome], tmp_path: Path) -> None:
+    output, outcome = demo
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "moderation.cli", "run", str(IMAGES_DIR), "-p", str(POLICY_FILE), "-o", str(folder)]
+    command += ["--run-id", "killed", "--shard-size", "40", "--batch-size", "10"]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    driver = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    receipts = folder / "_staging" / "killed" / "receipts"
+    deadline = time.monotonic() + 120
+    while not (receipts.is_dir() and any(receipts.glob("*.json"))):
+        assert driver.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    staged = {p.name: p.stat().st_mtime_ns for p in receipts.glob("*.json")}
+    assert list(published_manifests(Store(str(folder)))) == []
+
+    with pytest.raises(SettingsError, match="begun with another source"):
+        run(settings(IMAGES_DIR / "listings", folder, run_id="killed", shard_size=40))
+    manifest = run(settings(IMAGES_DIR, folder, run_id="killed", shard_size=40)).manifest
+    assert manifest.listed == outcome.manifest.listed
+    assert set(staged) <= {f"{Path(e.path).stem}.json" for e in manifest.files}
+    source = Store(str(IMAGES_DIR)).uri
+    for mine, theirs in zip(
+        evidence(Store(str(folder)), manifest, source), evidence(output, outcome.manifest, source), strict=True
+    ):
+        assert mine.to_pylist() == theirs.to_pylist()
+    with pytest.raises(SettingsError, match="published already"):
+        run(settings(IMAGES_DIR, folder, run_id="killed"))
+
+
+def test_a_run_whose_checks_fail_is_quarantined_whole_and_says_why(few: Path, tmp_path: Path) -> None:
+    output = Store(str(tmp_path / "out"))
+    with pipeline.session(check_inputs(settings(few, tmp_path / "out"))) as running:
+        scored = pipeline.score(running)
+        entry = next(e for e in scored.receipts[0].files if e.table == "scores")
+        key = f"{running.paths.staging}{entry.path}"
+        table = pq.read_table(io.BytesIO(output.get(key)))
+        spoilt = pa.array([float("nan"), *table["score"].to_pylist()[1:]], pa.float32())
+        buffer = io.BytesIO()
+        pq.write_table(table.set_column(table.schema.get_field_index("score"), table.schema.field("score"), spoilt), buffer)
+        output.put(key, buffer.getvalue())
+        checks = pipeline.check(running, scored)
+        with pytest.raises(QuarantinedError, match="score_present"):
+            pipeline.release(running, scored, checks)
+    failed = {c.name: c for c in checks if not c.passed}
+    assert failed["score_present"].examples == (table["uri"][0].as_py(),)
+    assert list(published_manifests(output)) == []
+    assert not (tmp_path / "out" / "decisions").exists()
+    assert (tmp_path / "out" / "_quarantine" / running.paths.run_id / "runs" / f"{running.paths.run_id}.json").exists()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared test data is not on this machine")
+def test_hostile_files_each_have_a_row_and_nothing_dies(tmp_path: Path) -> None:
+    manifest = run(settings(SHARED / "hostile", tmp_path / "out", batch_size=16)).manifest
+    assert manifest.listed == sum(p.is_file() for p in (SHARED / "hostile").rglob("*"))
+    assert manifest.listed == manifest.scored + manifest.errored
+    assert not {"worker_killed", "worker_timeout", "internal"} & set(manifest.counts.errored)
