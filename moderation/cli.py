@@ -134,6 +134,7 @@ def _moderate(settings: RunSettings, verbose: bool) -> Any:
     if not verbose:
         # What Prefect and Ray log goes to their own log files; errors are shown by `main`.
         os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         logging.getLogger().setLevel(logging.CRITICAL)
 
     from moderation.console import progress_bar, show_run

@@ -68,9 +68,10 @@ def show_run(outcome: Outcome, policy: Policy) -> None:
     _line(f"speed     {rate}; bottleneck: {timings.bottleneck}; {outcome.plan}")
     _line(f"model     {manifest.model} ({manifest.model_fingerprint}) on {manifest.device}")
     _line(f"checks    {sum(c.passed for c in manifest.checks)} of {len(manifest.checks)} passed")
-    _line(f"decisions {outcome.output}/decisions")
-    _line(f"manifest  {outcome.output}/runs/{manifest.run_id}.json")
-    _line(f"report    {outcome.report or 'could not be written'}")
+    output = outcome.output.removeprefix("file://")
+    _line(f"decisions {output}/decisions")
+    _line(f"manifest  {output}/runs/{manifest.run_id}.json")
+    _line(f"report    {outcome.report.removeprefix('file://') if outcome.report else 'could not be written'}")
 
 
 def show_demo(outcome: Outcome, settings: RunSettings) -> None:

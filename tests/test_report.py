@@ -23,7 +23,6 @@ from moderation.report.thumbnails import thumbnails
 from moderation.results.aggregates import BINS, Aggregates, ErrorExample, Example, RuleAggregate
 from moderation.results.checks import CheckResult
 from moderation.results.manifest import Manifest, Timings
-from moderation.scoring.session import ray_session
 from moderation.storage import Store
 
 SOURCE = "s3://bucket/uploads"
@@ -350,8 +349,7 @@ def test_a_report_is_written_or_a_warning_is(tmp_path: Path, caplog: pytest.LogC
     assert "could not be written" in caplog.messages[0]
 
 
-@pytest.mark.slow
-def test_thumbnails_are_made_in_ray_workers(tmp_path: Path) -> None:
+def test_thumbnails_are_made_in_ray_workers(ray_cluster: None, tmp_path: Path) -> None:
     for name in ("a.jpg", "b.png"):
         Image.new("RGB", (300, 200), "navy").save(tmp_path / name)
     (tmp_path / "c.jpg").write_bytes(b"\xff\xd8\xff")
@@ -360,8 +358,7 @@ def test_thumbnails_are_made_in_ray_workers(tmp_path: Path) -> None:
     aggregates = Aggregates(rules={"firearms": a_rule([]).model_copy(update={"examples": examples})})
     policy = a_policy()
     manifest = a_manifest(policy, Counts(scored=3), source=store.uri)
-    with ray_session(None):
-        build_report(manifest, policy, aggregates, store, store, ImageLimits())
+    build_report(manifest, policy, aggregates, store, store, ImageLimits())
     page = Page(store.get(manifest.report).decode())
     assert len(page.named("img")) == 2
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.named("img"))
