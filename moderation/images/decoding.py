@@ -22,7 +22,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """The image formats that are read; all others are `unsupported_format`."""
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 PARSER_ERRORS = (
     OSError,
@@ -86,12 +87,10 @@ class DecodedImage:
             width, height = self._image.size
             _check_pixels(width, height, limits)
             frames = 1 if self._image.format == "MPO" else int(getattr(self._image, "n_frames", 1))
-            if target_size and self._image.format == "JPEG":
+            if target_size and self._image.format in ("JPEG", "MPO"):
                 self._image.draft(None, (2 * target_size, 2 * target_size))
-        except UnidentifiedImageError:
-            raise _unidentified(data) from None
         except PARSER_ERRORS as error:
-            raise _broken(error) from None
+            raise _unreadable(data, error) from None
         image_format = "JPEG" if self._image.format == "MPO" else str(self._image.format)
         self.header = ImageHeader(image_format, width, height, max(frames, 1))
 
@@ -107,7 +106,9 @@ class DecodedImage:
                     self._image.seek(index)
                     _check_pixels(*self._image.size, self._limits)
                 self._image.load()
-                yield index, upright(rgb(self._image), _orientation(self._image))
+                picture = upright(rgb(self._image), _orientation(self._image))
+                # The file's own picture becomes the next frame's.
+                yield index, picture.copy() if picture is self._image and self.header.frames > 1 else picture
             except PARSER_ERRORS as error:
                 raise _broken(error) from None
 
@@ -127,7 +128,7 @@ def rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_to_8_bits(np.asarray(image, dtype=np.float64)))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
@@ -165,10 +166,16 @@ def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
         )
 
 
-def _unidentified(data: bytes) -> ImageError:
-    if data.startswith(_MAGIC) or data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1", b"ftypheix"):
+def _unreadable(data: bytes, error: BaseException) -> ImageError:
+    """Why the header cannot be read."""
+    riff = data.startswith(b"RIFF") and data[8:12] == b"WEBP"
+    bitmap = data.startswith(b"BM") and not any(data[6:10])
+    isobmff = data[4:8] == b"ftyp" and data[8:12] in _BRANDS
+    if not (data.startswith(_MAGIC) or riff or bitmap or isobmff):
+        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join(FORMATS)}")
+    if isinstance(error, UnidentifiedImageError):
         return ImageError(ErrorCode.CORRUPT, "the file starts like an image, but its header cannot be read")
-    return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join(FORMATS)}")
+    return _broken(error)
 
 
 def _broken(error: BaseException) -> ImageError:

@@ -3,14 +3,24 @@
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Threshold = Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False)]
+Threshold = Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False, strict=True)]
+Location = tuple[str | int, ...]
+"""Keys and list indexes that lead to a place in a policy file."""
+
+
+class MistakesError(ValueError):
+    """What is wrong between the parts of a policy, each with its place."""
+
+    def __init__(self, mistakes: list[tuple[Location, str]]) -> None:
+        super().__init__("; ".join(message for _, message in mistakes))
+        self.mistakes = mistakes
 
 
 class Action(StrEnum):
@@ -97,11 +107,20 @@ class Rule(_Strict):
         return tuple(sorted(t for t in (self.review, self.block) if t is not None))
 
 
+def _kind_of_expectation(value: Any) -> str:
+    return "<rules>" if isinstance(value, dict) else "<action>"
+
+
+Expectation = Annotated[
+    Annotated[Action, Tag("<action>")] | Annotated[dict[RuleId, Action], Tag("<rules>")], Discriminator(_kind_of_expectation)
+]
+
+
 class Example(_Strict):
     """A test that the policy carries: an image and what should become of it."""
 
     image: Text = Field(description="path relative to the policy file, or a URI")
-    expect: Action | dict[RuleId, Action] = Field(description="the action for the image, or the action of each rule")
+    expect: Expectation = Field(description="the action for the image, or the action of each rule")
 
 
 class Policy(_Strict):
@@ -119,7 +138,9 @@ class Policy(_Strict):
     )
     contrast: tuple[Text, ...] = Field(default=(), max_length=500, description="what ordinary images show")
     unreadable: Action = Field(default=Action.REVIEW, description="what happens to an image that cannot be scored")
-    near: float = Field(default=0.05, ge=0, le=1, description="a score this close to a threshold is near_threshold")
+    near: float = Field(
+        default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
+    )
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what is looked for")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
 
@@ -138,22 +159,27 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        ids = [rule.id for rule in self.rules]
-        for rule in self.rules:
-            if ids.count(rule.id) > 1:
-                raise ValueError(f"two rules have the id {rule.id!r}")
+        mistakes: list[tuple[Location, str]] = []
+        ids: set[str] = set()
+        for at, rule in enumerate(self.rules):
+            if rule.id in ids:
+                mistakes.append((("rules", at, "id"), f"two rules have the id {rule.id!r}"))
+            ids.add(rule.id)
             if rule.score is ScoreKind.CONTRAST and not rule.contrast and not self.contrast:
-                raise ValueError(f"rule {rule.id!r} is scored by contrast but has nothing to contrast with: add `contrast`")
+                missing = f"rule {rule.id!r} is scored by contrast but has nothing to contrast with: add `contrast`"
+                mistakes.append((("rules", at), missing))
             both = set(rule.prompts) & {*rule.contrast, *self.contrast}
             if both:
-                raise ValueError(f"rule {rule.id!r}: {min(both)!r} is both a prompt and contrast")
+                mistakes.append((("rules", at, "prompts"), f"rule {rule.id!r}: {min(both)!r} is both a prompt and contrast"))
         if not self.active_rules:
-            raise ValueError("every rule is off: there is nothing to score")
-        for example in self.examples:
-            if isinstance(example.expect, dict):
-                unknown = set(example.expect) - set(ids)
-                if unknown:
-                    raise ValueError(f"the example {example.image!r} names the unknown rule {min(unknown)!r}")
+            mistakes.append((("rules",), "every rule is off: there is nothing to score"))
+        for at, example in enumerate(self.examples):
+            unknown = set(example.expect) - ids if isinstance(example.expect, dict) else set()
+            if unknown:
+                place = ("examples", at, "expect")
+                mistakes.append((place, f"the example {example.image!r} names the unknown rule {min(unknown)!r}"))
+        if mistakes:
+            raise MistakesError(mistakes)
         return self
 
     @property

@@ -98,11 +98,19 @@ class CompiledPolicy:
             for rule in self.rules
         ]
 
-    def score(self, embeddings: NDArray[np.float16]) -> RuleScores:
-        """Scores of float16 unit embeddings [N, D]."""
+    def cosines(self, embeddings: NDArray[np.float16]) -> NDArray[np.float64]:
+        """Cosines [N, P] of float16 unit embeddings [N, D] and `all_prompts(policy)`, in [-1, 1].
+
+        Raises `ValueError` for embeddings of another shape.
+        """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.weights.shape[1]:
             raise ValueError(f"embeddings of shape [N, {self.weights.shape[1]}] expected, got {list(embeddings.shape)}")
-        cosines = np.clip(embeddings.astype(np.float64) @ self.weights.T, -1.0, 1.0)
+        found: NDArray[np.float64] = np.clip(embeddings.astype(np.float64) @ self.weights.T, -1.0, 1.0)
+        return found
+
+    def score(self, embeddings: NDArray[np.float16]) -> RuleScores:
+        """Scores of float16 unit embeddings [N, D]."""
+        cosines = self.cosines(embeddings)
         count = len(embeddings), len(self.rules)
         score, similarity = np.empty(count, np.float32), np.empty(count, np.float32)
         top_prompt = np.empty(count, np.int64)
@@ -114,7 +122,8 @@ class CompiledPolicy:
             if rule.score is ScoreKind.SIMILARITY:
                 score[:, r] = highest
             elif rule.score is ScoreKind.SIGMOID:
-                score[:, r] = 1.0 / (1.0 + np.exp(-(self.logit_scale * highest + (self.logit_bias or 0.0))))
+                logits = self.logit_scale * highest + (self.logit_bias or 0.0)
+                score[:, r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
             else:
                 score[:, r] = _softmax_share(self.logit_scale * own, self.logit_scale * cosines[:, contrast])
         return RuleScores(score, similarity, top_prompt)

@@ -26,7 +26,7 @@ class ObstoreBackend:
                 found = [
                     StoredObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
                     for meta in page
-                    if meta["path"].startswith(prefix)
+                    if meta["path"].startswith(prefix) and meta["path"] > after
                 ]
                 if found:
                     yield sorted(found)
@@ -52,7 +52,13 @@ class ObstoreBackend:
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
         """Write an object; large ones in parts, which become visible together."""
         try:
-            obstore.put(self._store, key, data, mode="create" if create_only else "overwrite", use_multipart=not create_only)
+            obstore.put(
+                self._store,
+                key,
+                data,
+                mode="create" if create_only else "overwrite",
+                use_multipart=False if create_only else None,
+            )
         except (exceptions.AlreadyExistsError, FileExistsError):
             raise FileExistsError(f"{self.root}/{key} exists already") from None
         except (exceptions.BaseError, OSError, ValueError) as error:

@@ -5,18 +5,22 @@ at the first name that is not UTF-8, and every listed object must be accounted f
 """
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import stat
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import StoredObject
 
 PAGE = 1000
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class LocalBackend:
@@ -30,7 +34,7 @@ class LocalBackend:
     def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
         """Pages of files in key order; folders that cannot be opened raise."""
         page: list[StoredObject] = []
-        for item in self._walk("", prefix):
+        for item in self._walk(prefix):
             if item.key > after and item.key.startswith(prefix):
                 page.append(item)
             if len(page) == PAGE:
@@ -42,8 +46,8 @@ class LocalBackend:
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole file, or `changed` if its ETag is another."""
         try:
-            with open(self._path(key), "rb") as file:
-                found = _etag(os.fstat(file.fileno()))
+            with open(self._path(key), "rb", opener=_open_now) as file:
+                found = _etag(_regular(key, os.fstat(file.fileno())))
                 if if_match is not None and found != if_match:
                     raise StorageError(ErrorCode.CHANGED, f"the file changed after listing: etag {if_match}, now {found}")
                 return file.read()
@@ -53,7 +57,7 @@ class LocalBackend:
     def head(self, key: str) -> StoredObject:
         """What a listing would say of one file."""
         try:
-            return _stored(key, self._path(key).stat())
+            return _stored(key, _regular(key, self._path(key).stat()))
         except OSError as error:
             raise _storage_error(error) from None
 
@@ -62,9 +66,8 @@ class LocalBackend:
         target = self._path(key)
         partial = target.with_name(f".{uuid.uuid4().hex}.partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with open(partial, "xb") as file:
+                with _create(partial) as file:
                     if isinstance(data, Path):
                         with open(data, "rb") as source:
                             shutil.copyfileobj(source, file, 1 << 20)
@@ -82,6 +85,10 @@ class LocalBackend:
             if create_only and target.exists():
                 raise FileExistsError(f"{self.root}/{key} exists already") from None
             raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file stands in the way") from None
+        except NotADirectoryError:
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file stands in the way") from None
+        except IsADirectoryError:
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a folder stands in the way") from None
         except OSError as error:
             raise _storage_error(error) from None
 
@@ -93,7 +100,9 @@ class LocalBackend:
         """Remove a file, and the folders above it that this program made and that are empty now."""
         path = self._path(key)
         try:
-            path.unlink(missing_ok=True)
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            pass
         except OSError as error:
             raise _storage_error(error) from None
         with contextlib.suppress(OSError):
@@ -106,32 +115,71 @@ class LocalBackend:
         if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
             raise StorageError(ErrorCode.NOT_FOUND, f"no file can have the key {key!r}")
         path = self.folder / key
-        if not path.resolve().is_relative_to(self.folder):
+        if not Path(os.path.realpath(path)).is_relative_to(self.folder):
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that leads out of {self.folder}")
         return path
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[StoredObject]:
-        # Sorted as keys are: a folder sorts as "name/", so that resuming behind a key works.
+    def _walk(self, prefix: str) -> Iterator[StoredObject]:
+        stack = [self._entries("")]
+        while stack:
+            found = next(stack[-1], None)
+            if found is None:
+                stack.pop()
+                continue
+            key, raw, entry = found
+            if raw.endswith("/"):
+                if key.startswith(prefix) or prefix.startswith(key):
+                    stack.append(self._entries(raw))
+                continue
+            info = _status(entry)
+            if info and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
+                yield _stored(key, info)
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+        """What is in a folder, sorted as keys are: a folder sorts as "name/", so that resuming behind a key works."""
         try:
             with os.scandir(self.folder / folder) as scan:
-                entries = sorted((_key(folder, entry), entry) for entry in scan)
+                names = [(_raw_key(folder, entry), entry) for entry in scan if not _PARTIAL.fullmatch(entry.name)]
         except OSError as error:
+            if folder and isinstance(error, FileNotFoundError):  # went away since its own folder was read
+                return iter(())
             raise _storage_error(error) from None
-        for key, entry in entries:
-            if key.endswith("/"):
-                if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._walk(key, prefix)
-                continue
-            try:
-                info = entry.stat()
-            except OSError:
-                info = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
-                yield _stored(_printable(key), info)
+        return iter(sorted((_printable(raw), raw, entry) for raw, entry in names))
 
 
-def _key(folder: str, entry: os.DirEntry[str]) -> str:
+def _raw_key(folder: str, entry: os.DirEntry[str]) -> str:
     return folder + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what a link leads to, or of the link if that is nothing; None if the entry went away."""
+    with contextlib.suppress(OSError):
+        return entry.stat()
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _storage_error(error) from None
+
+
+def _regular(key: str, info: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(info.st_mode):
+        raise StorageError(ErrorCode.NOT_FOUND, f"{key!r} is a folder, a pipe or a device, not a file")
+    return info
+
+
+def _open_now(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+
+
+def _create(path: Path) -> BinaryIO:
+    """A new file, and the folders above it, which a `delete` elsewhere may be taking away as empty at this moment."""
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return open(path, "xb")
+    raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {path}: its folder is taken away again and again")
 
 
 def _stored(key: str, info: os.stat_result) -> StoredObject:
@@ -149,7 +197,8 @@ def _etag(info: os.stat_result) -> str:
 
 
 def _storage_error(error: OSError) -> StorageError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    if missing or error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
         code = ErrorCode.NOT_FOUND
     elif isinstance(error, PermissionError):
         code = ErrorCode.ACCESS_DENIED

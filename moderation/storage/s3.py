@@ -5,6 +5,7 @@ stops at keys it cannot express as a path ("a//b", "a/../b", control characters)
 through boto3.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Config
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ValueError)
 
 
@@ -121,7 +123,7 @@ class S3Backend(ObstoreBackend):
 
 def _is_plain(key: str) -> bool:
     """Whether obstore can name this key."""
-    return key.isprintable() and all(part not in ("", ".", "..") for part in key.split("/"))
+    return not _CONTROL.search(key) and all(part not in ("", ".", "..") for part in key.split("/"))
 
 
 def _translated(error: Exception) -> StorageError:

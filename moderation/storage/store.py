@@ -30,13 +30,15 @@ class Store:
     def __init__(self, uri: str) -> None:
         self._backend, prefix = _open(uri)
         self._prefix = f"{prefix}/" if prefix else ""
-        self.uri = f"{self._backend.root}/{prefix}".rstrip("/")
+        self.uri = f"{self._backend.root}/{prefix}" if prefix else self._backend.root
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
-        return (Store, (self.uri,))
+        # A path is taken as it is; in a URI, "%41" may be an "A" that someone escaped.
+        local = isinstance(self._backend, LocalBackend)
+        return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri,))
 
     def uri_of(self, key: str) -> str:
         """The full URI of a key."""
@@ -109,7 +111,7 @@ class Store:
 def scheme_of(location: str) -> str:
     """The scheme of a URI; `file` for plain paths."""
     scheme, separator, _ = location.partition("://")
-    return scheme.lower() if separator else "file"
+    return scheme.lower() if separator and scheme.isalnum() else "file"
 
 
 def _open(uri: str) -> tuple[Backend, str]:
@@ -124,10 +126,10 @@ def _open(uri: str) -> tuple[Backend, str]:
 
 
 def _local_path(uri: str) -> Path:
-    if "://" not in uri:
+    if not uri.lower().startswith("file://"):
         return Path(uri).expanduser()
     # A URI this program wrote holds the path as it is; others may have escaped it.
-    path = uri.split("://", 1)[1]
+    path = uri.split("://", 1)[1] or "/"
     return Path(path) if Path(path).exists() else Path(unquote(urlsplit(uri).path))
 
 

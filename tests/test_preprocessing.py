@@ -1,0 +1,116 @@
+"""Preprocessing is open_clip's own, to the bit, and takes little memory whatever the picture's shape."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from support import DATA, needs_data
+
+from moderation.images.decoding import DecodedImage
+from moderation.images.limits import ImageLimits
+from moderation.model.preprocessing import MAX_ASPECT, Preprocessing
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP = Preprocessing(224, MEAN, STD)
+
+sides = st.one_of(st.integers(1, 40), st.integers(41, 400))
+
+
+def noise(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def normalized(pixels, mean=MEAN, std=STD):
+    """What the encoder makes of uint8 [S, S, 3]: float32 [3, S, S]."""
+    import torch
+
+    tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).to(torch.float32).div(255)
+    return tensor.sub(torch.tensor(mean).view(3, 1, 1)).div(torch.tensor(std).view(3, 1, 1)).numpy()
+
+
+@needs_data
+@pytest.mark.parametrize("target_size", [None, 224])
+def test_seven_published_tensors_are_met_to_the_bit(target_size):
+    with np.load(DATA / "clip-b32" / "preprocessed.npz") as stored:
+        expected = {name.removesuffix(".jpg"): stored[name] for name in stored.files}
+    assert len(expected) == 7
+    for name, tensor in expected.items():
+        data = (DATA / "clip-b32" / "photos" / f"{name}.jpg").read_bytes()
+        [(_, picture)] = DecodedImage(data, ImageLimits(), target_size).frames()
+        assert np.array_equal(normalized(CLIP(picture)), tensor), name
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    width=sides,
+    height=sides,
+    size=st.sampled_from([32, 64, 65]),
+    mode=st.sampled_from(["shortest", "longest", "squash"]),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+    fill=st.sampled_from([0, 127, 255]),
+)
+def test_it_is_open_clips_own_to_the_bit(width, height, size, mode, interpolation, fill):
+    from open_clip.transform import image_transform
+
+    if max(width, height) > MAX_ASPECT * min(width, height) and mode == "shortest":
+        width = height  # very long pictures are cut first: see below
+    if mode == "longest" and round(min(width, height) * size / max(width, height)) < 1:
+        width = height  # open_clip fails where a side becomes nothing
+    picture = noise(width, height, width * 1000 + height)
+    reference = image_transform(size, False, MEAN, STD, mode, interpolation, fill)  # noqa: FBT003
+    ours = Preprocessing(size, MEAN, STD, interpolation, mode, fill)(picture)
+    assert ours.dtype == np.uint8
+    assert ours.shape == (size, size, 3)
+    assert np.array_equal(normalized(ours), reference(picture).numpy())
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 2), (3, 1), (223, 225), (224, 224), (225, 223), (640, 480), (7168, 224), (224, 7168)]
+)
+def test_odd_and_extreme_sizes_are_open_clips_too(size):
+    from open_clip.transform import image_transform
+
+    picture = noise(*size)
+    reference = image_transform(224, False, MEAN, STD)  # noqa: FBT003
+    assert np.array_equal(normalized(CLIP(picture)), reference(picture).numpy())
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(1, 60000), (60000, 1), (3, 20000), (20000, 3)])
+def test_a_very_long_picture_takes_little_memory(size, mode):
+    picture = Image.new("RGB", size, (10, 20, 30))
+    prepare = Preprocessing(224, MEAN, STD, resize_mode=mode)
+    sizes = []
+    original = Image.Image.resize
+
+    def counting(self, size, *args, **kwargs):
+        sizes.append(size)
+        return original(self, size, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:  # Pillow's memory is its own: watch what it is asked for
+        patch.setattr(Image.Image, "resize", counting)
+        tracemalloc.start()
+        pixels = prepare(picture)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        tracemalloc.stop()
+    assert pixels.shape == (224, 224, 3)
+    assert len(sizes) == 1
+    assert sizes[0][0] * sizes[0][1] <= 224 * 224 * MAX_ASPECT
+    assert (pixels == [10, 20, 30]).all(axis=-1).any(), "nothing is left of the picture"
+
+
+def test_of_a_very_long_picture_the_middle_is_seen():
+    picture = Image.new("RGB", (10, 4000), "red")
+    picture.paste((0, 0, 255), (0, 1980, 10, 2020))
+    pixels = CLIP(picture).astype(int)
+    assert (pixels[..., 2] > pixels[..., 0]).mean() > 0.95
+
+
+def test_what_is_added_to_a_picture_that_does_not_fill_its_square_is_the_fill():
+    pixels = Preprocessing(64, MEAN, STD, resize_mode="longest", fill=127)(Image.new("RGB", (100, 50), "red"))
+    assert pixels[0, 0].tolist() == [127] * 3
+    assert pixels[32, 32].tolist() == [255, 0, 0]
+    assert (pixels == 127).all(axis=-1).sum() == 32 * 64
