@@ -12,7 +12,7 @@ export GX_ANALYTICS_ENABLED := False
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check-layers unit test-slow format lock policy-schema clean
+.PHONY: help install demo test lint types check-layers unit test-slow golden format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ unit: install
 
 test-slow: install ## The tests that take minutes
 	@$(BIN)/pytest -m slow
+
+golden: install ## Refresh the golden files of messages; read the difference before you commit it
+	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py -k golden
 
 format: install ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix .

@@ -2,12 +2,13 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from moderation.errors import ErrorCode, OutputError, SettingsError, SourceError, StorageError
-from moderation.policy.loading import load_policy
+from moderation.errors import ErrorCode, OutputError, PolicyError, SettingsError, SourceError, StorageError
+from moderation.policy.loading import read_policy
 from moderation.policy.schema import Policy
 from moderation.results.paths import RunPaths
 from moderation.settings import RunSettings
@@ -20,7 +21,8 @@ class Inputs:
 
     settings: RunSettings
     policy: Policy
-    policy_text: str
+    policy_files: Mapping[str, str]
+    """name and text of the policy file and of those it includes, its own first"""
     source: Store
     output: Store
 
@@ -31,13 +33,14 @@ def check_inputs(settings: RunSettings) -> Inputs:
     Raises:
         PolicyError, SourceError, OutputError, SettingsError: what is wrong, in one line.
     """
-    policy = load_policy(settings.policy)
+    read = read_policy(settings.policy)
+    if read.policy is None:
+        raise PolicyError("\n".join(str(finding) for finding in read.findings))
     source = _source(settings.source)
     output = _output(settings.output)
     if f"{output.uri}/".startswith(f"{source.uri}/"):
         raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
-    text = Path(settings.policy).read_text(encoding="utf-8-sig")
-    return Inputs(settings, policy, text, source, output)
+    return Inputs(settings, read.policy, read.files, source, output)
 
 
 def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:

@@ -1,8 +1,10 @@
 """Policy files: what loads, and how every mistake is told."""
 
+import os
 import pickle
 import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,10 @@ from hypothesis import strategies as st
 from moderation.demo import POLICY_FILE
 from moderation.errors import PolicyError
 from moderation.policy import Policy, load_policy
-from moderation.policy.loading import MAX_BYTES, parse_policy
+from moderation.policy.loading import parse_policy
+from moderation.policy.source import MAX_BYTES
+
+GOLDEN = Path(__file__).parent / "golden" / "policy-mistakes.txt"
 
 GOOD = """\
 # a comment
@@ -96,100 +101,110 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path):
 
 # --- mistakes --------------------------------------------------------------------------------------------------------------
 
-NOT_A_NUMBER = "should be a number, such as 0.6"
-NOT_TEXT = "should be text: put quotes around it"
-
 MISTAKES = {
-    # what: (old, new, line, what the message holds)
-    "unknown key": ("owner:", "ownr:", 4, "ownr: unknown key"),
-    "unknown key of the model": ("pretrained:", "tag:", 6, "model.tag: unknown key"),
-    "unknown key of a rule": ("severity:", "severty:", 14, "rules[0].severty: unknown key"),
-    "unknown key of an example": ("drill.jpg,", "drill.jpg, why: x,", 29, "examples[0].why: unknown key"),
-    "duplicate key": ("owner: trust-and-safety", "version: x", 4, "duplicate key"),
-    "duplicate key of a rule": ("    mode: live", "    category: x", 15, "duplicate key"),
-    "missing name": ("policy: marketplace\n", "", 1, "policy: this key is missing"),
-    "missing rule id": ("  - id: beer\n    prompts", "  - prompts", 22, "rules[1].id: this key is missing"),
-    "text for a number": ("review: 0.60", "review: high", 20, NOT_A_NUMBER),
-    "quoted number": ("review: 0.60", 'review: "0.60"', 20, NOT_A_NUMBER),
-    "decimal comma": ("review: 0.60", "review: 0,60", 20, NOT_A_NUMBER),
-    "per cent": ("review: 0.60", "review: 60%", 20, NOT_A_NUMBER),
-    "yes for a number": ("review: 0.60", "review: yes", 20, NOT_A_NUMBER),
-    "true for a number": ("block: 0.90", "block: true", 21, NOT_A_NUMBER),
-    "true for near": ("near: 0.05", "near: true", 10, NOT_A_NUMBER),
-    "near out of range": ("near: 0.05", "near: 1.5", 10, "less than or equal to 1"),
-    "near that is no number": ("near: 0.05", "near: .nan", 10, "near"),
-    "threshold over 1": ("block: 0.90", "block: 90", 21, "less than or equal to 1"),
-    "threshold under -1": ("review: 0.2", "review: -2", 27, "greater than or equal to -1"),
-    "threshold NaN": ("block: 0.90", "block: .nan", 21, "finite number"),
-    "threshold infinite": ("block: 0.90", "block: .inf", 21, "rules[0].block"),
-    "negative contrast threshold": ("review: 0.60", "review: -0.1", 12, "a contrast score lies in 0 to 1"),
-    "review over block": ("review: 0.60", "review: 0.95", 12, "review (0.95) must not be above block (0.9)"),
-    "live rule without a threshold": ("    review: 0.2\n", "", 22, "rule 'beer' has no threshold"),
-    "shadow rule without a threshold": ("    review: 0.2\n", "    mode: shadow\n", 22, "rule 'beer' has no threshold"),
-    "rule id twice": ("id: beer", "id: firearms", 22, "two rules have the id 'firearms'"),
-    "no prompts": ('["a handgun", "an assault rifle"]', "[]", 17, "prompts: should have at least one entry"),
-    "no rules": (GOOD[GOOD.index("rules:\n") : GOOD.index("examples:")], "rules: []\n", 11, "rules: should have at least one"),
-    "empty prompt": ("- a pint", '- "  "', 25, "at least 1 character"),
-    "missing prompt": ("- a pint", "-", 25, NOT_TEXT),
-    "number for a prompt": ("- a pint", "- 18", 25, NOT_TEXT),
-    "prompt with a colon": ("- a pint", "- a pint: full", 25, NOT_TEXT),
-    "prompt twice": ("- a pint", "- a beer", 23, "'a beer' stands there twice"),
-    "prompt not in a list": ('["a handgun", "an assault rifle"]', "a handgun", 17, "should be a list"),
-    "prompt too long": ("- a pint", f"- {'x' * 600}", 25, "at most 500 characters"),
-    "contrast twice": ('"food"', '"a photo of a room"', 8, "stands there twice"),
-    "prompt that is its own contrast": ('"a toy water gun"', '"a handgun"', 17, "'a handgun' is both a prompt and contrast"),
-    "prompt that is everyone's contrast": ('"food"', '"a beer"', 23, "rule 'beer': 'a beer' is both a prompt and contrast"),
-    "template without a place": ('"a close-up of {}"', '"a photo"', 7, "the template 'a photo' must hold {} once"),
-    "template with two places": ('"a close-up of {}"', '"{} and {}"', 7, "must hold {} once"),
-    "template with a name": ('"a close-up of {}"', '"a photo of {prompt}"', 7, "must hold {} once"),
-    "template that YAML takes for a mapping": ('"a close-up of {}"', "{}", 7, NOT_TEXT),
-    "template twice": ('"a close-up of {}"', '"a photo of {}"', 7, "stands there twice"),
-    "example of an unknown rule": ("{firearms: block}", "{guns: block}", 30, "names the unknown rule 'guns'"),
-    "example with an unknown action": ("expect: allow", "expect: alow", 29, "'allow', 'review' or 'block'"),
-    "example with an unknown action of a rule": ("{firearms: block}", "{firearms: blok}", 30, "'allow', 'review' or 'block'"),
-    "unknown action": ("unreadable: review", "unreadable: maybe", 9, "'allow', 'review' or 'block'"),
-    "unknown severity": ("severity: high", "severity: higher", 14, "'low', 'medium', 'high' or 'critical'"),
-    "unknown mode": ("mode: live", "mode: on", 15, "'live', 'shadow' or 'off'"),
-    "unknown score": ("score: similarity", "score: cosine", 26, "'contrast', 'similarity' or 'sigmoid'"),
-    "name with capitals": ("policy: marketplace", "policy: Market Place", 2, "policy: "),
-    "rule id with a space": ("id: beer", "id: beer and wine", 22, "rules[1].id: "),
-    "rule id with a slash": ("id: beer", "id: ../beer", 22, "rules[1].id: "),
-    "rule id with a line break": ("id: beer", 'id: "beer\\n"', 22, "rules[1].id: "),
-    "number for a rule id": ("id: beer", "id: 2026", 22, NOT_TEXT),
-    "version that YAML takes for a number": ('version: "2026.11"', "version: 2026.11", 3, f"version: {NOT_TEXT}"),
-    "version that YAML takes for a date": ('version: "2026.11"', "version: 2026-11-01", 3, f"version: {NOT_TEXT}"),
-    "version true": ('version: "2026.11"', "version: true", 3, f"version: {NOT_TEXT}"),
-    "model by name alone": ("{name: ViT-B-32, pretrained: laion2b_s34b_b79k}", "ViT-B-32", 6, "model: should be a mapping"),
-    "tab": ("    severity: high", "\tseverity: high", 14, "indent with spaces"),
-    "bad indentation": ("    severity: high", "   severity: high", 14, "not valid YAML"),
-    "quote left open": ('"2026.11"', '"2026.11', 7, "not valid YAML"),
-    "bracket left open": ('"a handgun", "an assault rifle"]', '"a handgun"', 18, "not valid YAML"),
-    "control character": ("a pint", "a \x07pint", 25, "control character"),
-    "two documents": ("examples:", "---\nexamples:", 28, "not valid YAML"),
-    "unknown anchor": ("- a pint", "- *pint", 25, "undefined alias"),
-    "a tag of a programming language": ("- a pint", "- !!python/object/apply:os.system [id]", 25, NOT_TEXT),
+    # what: (old, new, line of the first mistake)
+    "unknown key": ("owner:", "ownr:", 4),
+    "unknown key of the model": ("pretrained:", "tag:", 6),
+    "unknown key of a rule": ("severity:", "severty:", 14),
+    "unknown key of an example": ("drill.jpg,", "drill.jpg, why: x,", 29),
+    "duplicate key": ("owner: trust-and-safety", "version: x", 4),
+    "duplicate key of a rule": ("    mode: live", "    category: x", 15),
+    "missing name": ("policy: marketplace\n", "", 2),
+    "missing rule id": ("  - id: beer\n    prompts", "  - prompts", 22),
+    "text for a number": ("review: 0.60", "review: high", 20),
+    "quoted number": ("review: 0.60", 'review: "0.60"', 20),
+    "decimal comma": ("review: 0.60", "review: 0,60", 20),
+    "per cent": ("review: 0.60", "review: 60%", 20),
+    "yes for a number": ("review: 0.60", "review: yes", 20),
+    "true for a number": ("block: 0.90", "block: true", 21),
+    "true for near": ("near: 0.05", "near: true", 10),
+    "near out of range": ("near: 0.05", "near: 1.5", 10),
+    "near that is no number": ("near: 0.05", "near: .nan", 10),
+    "threshold over 1": ("block: 0.90", "block: 90", 21),
+    "threshold under -1": ("review: 0.2", "review: -2", 27),
+    "threshold NaN": ("block: 0.90", "block: .nan", 21),
+    "threshold infinite": ("block: 0.90", "block: .inf", 21),
+    "negative contrast threshold": ("review: 0.60", "review: -0.1", 20),
+    "review over block": ("review: 0.60", "review: 0.95", 20),
+    "live rule without a threshold": ("    review: 0.2\n", "", 22),
+    "shadow rule without a threshold": ("    review: 0.2\n", "    mode: shadow\n", 22),
+    "rule id twice": ("id: beer", "id: firearms", 22),
+    "no prompts": ('["a handgun", "an assault rifle"]', "[]", 17),
+    "no rules": (GOOD[GOOD.index("rules:\n") : GOOD.index("examples:")], "rules: []\n", 11),
+    "empty prompt": ("- a pint", '- "  "', 25),
+    "missing prompt": ("- a pint", "-", 25),
+    "number for a prompt": ("- a pint", "- 18", 25),
+    "prompt with a colon": ("- a pint", "- a pint: full", 25),
+    "prompt twice": ("- a pint", "- a beer", 25),
+    "prompt not in a list": ('["a handgun", "an assault rifle"]', "a handgun", 17),
+    "prompt too long": ("- a pint", f"- {'x' * 600}", 25),
+    "contrast twice": ('"food"', '"a photo of a room"', 8),
+    "prompt that is its own contrast": ('"a toy water gun"', '"a handgun"', 17),
+    "prompt that is everyone's contrast": ('"food"', '"a beer"', 24),
+    "template without a place": ('"a close-up of {}"', '"a photo"', 7),
+    "template with two places": ('"a close-up of {}"', '"{} and {}"', 7),
+    "template with a name": ('"a close-up of {}"', '"a photo of {prompt}"', 7),
+    "template that YAML takes for a mapping": ('"a close-up of {}"', "{}", 7),
+    "template twice": ('"a close-up of {}"', '"a photo of {}"', 7),
+    "example of an unknown rule": ("{firearms: block}", "{guns: block}", 30),
+    "example with an unknown action": ("expect: allow", "expect: alow", 29),
+    "example with an unknown action of a rule": ("{firearms: block}", "{firearms: blok}", 30),
+    "unknown action": ("unreadable: review", "unreadable: maybe", 9),
+    "unknown severity": ("severity: high", "severity: higher", 14),
+    "unknown mode": ("mode: live", "mode: on", 15),
+    "unknown score": ("score: similarity", "score: cosine", 26),
+    "name with capitals": ("policy: marketplace", "policy: Market Place", 2),
+    "rule id with a space": ("id: beer", "id: beer and wine", 22),
+    "rule id with a slash": ("id: beer", "id: ../beer", 22),
+    "rule id with a line break": ("id: beer", 'id: "beer\\n"', 22),
+    "number for a rule id": ("id: beer", "id: 2026", 22),
+    "version that YAML takes for a number": ('version: "2026.11"', "version: 2026.11", 3),
+    "version true": ('version: "2026.11"', "version: true", 3),
+    "model by name alone": ("{name: ViT-B-32, pretrained: laion2b_s34b_b79k}", "ViT-B-32", 6),
+    "tab": ("    severity: high", "\tseverity: high", 14),
+    "bad indentation": ("    severity: high", "   severity: high", 14),
+    "quote left open": ('"2026.11"', '"2026.11', 7),
+    "bracket left open": ('"a handgun", "an assault rifle"]', '"a handgun"', 18),
+    "control character": ("a pint", "a \x07pint", 25),
+    "two documents": ("examples:", "---\nexamples:", 28),
+    "unknown anchor": ("- a pint", "- *pint", 25),
+    "a tag of a programming language": ("- a pint", "- !!python/object/apply:os.system [id]", 25),
+    "an exploding alias": ('["a photo of a room", "food"]', "&c [*c]", 8),
+    "overrides without include": ("unreadable: review", "overrides: {firearms: {review: 0.5}}", 9),
+    "include that is no name": ("unreadable: review", "include: [a, b]", 9),
+    "include in text": ("unreadable: review", "include: base.yaml", 9),
+    "review date that is no date": ("    mode: live", "    review_by: soon", 15),
+    "maps_to that is no list": ("    mode: live", "    maps_to: aws", 15),
+    "a merge key": ("    mode: live", "    <<: {mode: live}", 15),
+    "three at once": ("    mode: live", "    mode: on\n    revew: 1\n    prompts: []", 15),
 }
 
 
-@pytest.mark.parametrize(("old", "new", "line", "told"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_told_with_its_line(old, new, line, told):
-    error = error_of(changed(old, new))
-    assert "\n" not in error, "one mistake, one line"
-    assert re.match(rf"p\.yaml:{line}(:\d+)?: ", error), error
-    assert told in error
+def golden() -> str:
+    told = [f"# {what}\n{error_of(changed(old, new))}\n" for what, (old, new, _) in MISTAKES.items()]
+    return "\n".join(told)
+
+
+def test_every_message_is_the_one_in_the_golden_file():
+    """`make golden` refreshes it; read the difference before you commit it."""
+    if os.environ.get("REFRESH_GOLDEN"):
+        GOLDEN.write_text(golden())
+    assert golden() == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize(("old", "new", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_with_its_line(old, new, line):
+    assert re.match(rf"p\.yaml:{line}:\d+: ", error_of(changed(old, new)))
 
 
 def test_contrast_rules_need_something_to_contrast_with():
     text = changed('contrast: ["a photo of a room", "food"]\n', "").replace('    contrast: ["a toy water gun"]\n', "")
-    error = error_of(text)
-    assert (
-        error == "p.yaml:11: rules[0]: rule 'firearms' is scored by contrast but has nothing to contrast with: add `contrast`"
-    )
+    assert "'firearms' is scored by contrast but has nothing to contrast with" in error_of(text)
 
 
 def test_a_policy_in_which_all_rules_rest_is_refused():
     text = changed("mode: live", "mode: off").replace("score: similarity", "mode: off")
-    assert error_of(text) == "p.yaml:11: rules: every rule is off: there is nothing to score"
+    assert "every rule is off: there is nothing to score" in error_of(text)
 
 
 def test_a_rule_at_rest_needs_no_threshold():
@@ -198,14 +213,18 @@ def test_a_rule_at_rest_needs_no_threshold():
 
 def test_all_mistakes_are_told_at_once():
     text = GOOD.replace("owner", "ownr").replace("severity: high", "severity: higher").replace("review: 0.2", "review: 2")
-    assert [line.split(": ")[1] for line in error_of(text).splitlines()] == ["ownr", "rules[0].severity", "rules[1].review"]
-    text = GOOD.replace("id: beer", "id: firearms").replace("{firearms: block}", "{guns: block}").replace('"food"', '"a beer"')
-    assert re.findall(r"p\.yaml:(\d+)", error_of(text)) == ["22", "23", "30"]
+    text = text.replace("id: beer", "id: firearms").replace("{firearms: block}", "{guns: block}").replace('"food"', '"a beer"')
+    assert re.findall(r"^p\.yaml:(\d+)", error_of(text), re.MULTILINE) == ["4", "14", "22", "24", "27", "30"]
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "hello", "42", "null", "---\n"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "hello", "42", "null"])
 def test_what_is_no_mapping_is_no_policy(text):
-    assert error_of(text) == "p.yaml:1: a policy is a mapping that starts with `policy: <name>`"
+    assert error_of(text).startswith("p.yaml:1:1: a policy is a mapping of keys")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_an_empty_file_is_no_policy(text):
+    assert error_of(text).startswith("p.yaml:1:1: the file is empty")
 
 
 def test_the_norwegian_problem_is_none():
@@ -214,14 +233,18 @@ def test_the_norwegian_problem_is_none():
     assert (policy.rules[1].id, policy.rules[1].prompts, policy.version) == ("no", ("a beer", "yes"), "on")
 
 
+def test_a_date_as_version_is_text():
+    assert parse_policy(GOOD.replace('"2026.11"', "2026-11-21")).version == "2026-11-21"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (GOOD.replace("a pint", "caf\xe9").encode("latin-1"), ":25: not UTF-8: save the file as UTF-8"),
-        (GOOD.encode("utf-16"), ":1: not UTF-8"),
-        (b"\0" * 100, ":1: not valid YAML: there is a control character"),
-        (b"\xff\xd8\xff\xe0 a photo", ":1: not UTF-8"),
-        (GOOD.encode() + b"#" * MAX_BYTES, f": larger than {MAX_BYTES:,} bytes"),
+        (GOOD.replace("a pint", "caf\xe9").encode("latin-1"), ":25:12: not UTF-8"),
+        (GOOD.encode("utf-16"), ":1:1: not UTF-8"),
+        (b"\0" * 100, ":1:1: not valid YAML: there is a control character"),
+        (b"\xff\xd8\xff\xe0 a photo", ":1:1: not UTF-8"),
+        (GOOD.encode() + b"#" * MAX_BYTES, f":1:1: larger than {MAX_BYTES:,} bytes"),
     ],
     ids=["latin-1", "utf-16", "zeros", "a photo", "huge"],
 )

@@ -1,124 +1,154 @@
-"""Reading a policy file: YAML to a checked `Policy`, every mistake named with its line."""
+"""Reading a policy file: YAML to a checked `Policy`, every mistake at once and each with its place."""
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.reader import ReaderError
 
 from moderation.errors import PolicyError
-from moderation.policy.schema import Location, MistakesError, Policy
+from moderation.policy.consistency import mistakes
+from moderation.policy.findings import Finding
+from moderation.policy.including import Merged, merge, read_text
+from moderation.policy.schema import Example, ModelChoice, Override, Policy, PolicyFile, Rule
+from moderation.policy.source import Location
 
-MAX_BYTES = 1 << 20
-"""A policy file larger than this is refused."""
-MAX_DEPTH, MAX_ALIASES = 20, 100
-"""Nesting and YAML aliases beyond these are refused: they make small files take hours."""
+
+@dataclass(frozen=True)
+class ReadPolicy:
+    """A policy file that was read. `policy` is None where it has mistakes."""
+
+    policy: Policy | None
+    files: Mapping[str, str]
+    """name and text of every file that belongs to it, its own first"""
+    findings: tuple[Finding, ...]
+    merged: Merged
+    """where the parts of the policy stand"""
 
 
 def load_policy(path: str | Path) -> Policy:
     """Read and check a policy file. Raises `PolicyError` that lists every mistake found."""
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
-    if len(raw) > MAX_BYTES:
-        raise PolicyError(f"{path}: larger than {MAX_BYTES:,} bytes; is this a policy?")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise PolicyError(f"{path}:{line}: not UTF-8: save the file as UTF-8 in your editor") from None
-    return parse_policy(text, str(path))
+    return _required(read_policy(path))
 
 
 def parse_policy(text: str, name: str = "policy") -> Policy:
     """Check the text of a policy; `name` is what messages call it. Raises `PolicyError`."""
+    return _required(_checked(merge(text, name, None)))
+
+
+def read_policy(path: str | Path) -> ReadPolicy:
+    """Read and check a policy file and what it includes. Mistakes stand in `findings`.
+
+    Raises `PolicyError` only if the file itself cannot be read.
+    """
+    path = Path(path)
     try:
-        _check_nesting(text, name)
-        content = YAML(typ="rt", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problem = " ".join(str(error.problem or error.context).split())
-        hint = ": indent with spaces" if r"'\t'" in problem else ""
-        raise PolicyError(f"{name}{where}: not valid YAML: {problem}{hint}") from None
-    except ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        raise PolicyError(f"{name}:{line}: not valid YAML: there is a control character in this line") from None
-    except (YAMLError, *_PARSER_ERRORS) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PolicyError(f"{name}:1: not valid YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise PolicyError(f"{name}:1: a policy is a mapping that starts with `policy: <name>`")
-    try:
-        return Policy.model_validate(content)
-    except ValidationError as error:
-        mistakes = [mistake for details in error.errors() for mistake in _mistakes(details)]
-        lines = sorted((_line(content, where), f"{_where(where)}{message}") for where, message in mistakes)
-        raise PolicyError("\n".join(f"{name}:{line}: {told}" for line, told in dict.fromkeys(lines))) from None
+        text, finding = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
+    if finding is not None:
+        return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
+    return _checked(merge(text, str(path), path.parent))
 
 
-_PARSER_ERRORS = (ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError, RecursionError)
-"""What ruamel.yaml has been seen to raise on broken text, besides its own errors."""
+def _required(read: ReadPolicy) -> Policy:
+    if read.policy is None:
+        raise PolicyError("\n".join(str(finding) for finding in read.findings))
+    return read.policy
 
 
-def _check_nesting(text: str, name: str) -> None:
-    depth = aliases = 0
-    for event in YAML(typ="rt", pure=True).parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        aliases += isinstance(event, AliasEvent)
-        if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-            what = f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_ALIASES} aliases (*name)"
-            raise PolicyError(f"{name}:{event.start_mark.line + 1}: {what}; is this a policy?")
+def _checked(merged: Merged) -> ReadPolicy:
+    findings = list(merged.findings)
+    policy = None
+    if isinstance(merged.content, dict):
+        try:
+            policy = Policy.model_validate(merged.content)
+        except ValidationError as error:
+            findings += [_finding(merged, details) for details in error.errors() if not _is_told_elsewhere(details)]
+        findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
+    findings = sorted(dict.fromkeys(findings))
+    return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
 
 
-def _mistakes(details: ErrorDetails) -> Iterator[tuple[Location, str]]:
-    cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, MistakesError):
-        yield from cause.mistakes
-    elif details["type"] != "too_short" or not details["input"]:  # else its wrong items are named already
-        # "<...>" is the branch of a union that was taken, nothing that stands in the file.
-        yield tuple(part for part in details["loc"] if not str(part).startswith("<")), _message(details)
+def _is_told_elsewhere(details: ErrorDetails) -> bool:
+    # Contradictions are told by `mistakes`; a list is too short only because its items are wrong and told themselves.
+    return details["type"] == "value_error" or (details["type"] == "too_short" and bool(details["input"]))
 
 
-def _where(location: Location) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f"{text.lstrip('.')}: " if text else ""
+def _finding(merged: Merged, details: ErrorDetails) -> Finding:
+    # "<...>" is the branch of a union that was taken, and "[key]" marks a key: neither stands in the file.
+    location = tuple(part for part in details["loc"] if not str(part).startswith("<") and part != "[key]")
+    message = _MESSAGES.get(details["type"]) or details["msg"].removeprefix("Input ").removeprefix("String ")
+    key = f"`{location[-1]}`" if location else "the policy"
+    if details["type"] == "extra_forbidden":
+        return merged.finding(location, f"unknown key {key}", _key_hint(location), at_key=True)
+    if details["type"] == "missing":
+        return merged.finding(location[:-1], f"the key {key} is missing", _MISSING.get(str(location[-1]), ""), at_key=True)
+    if isinstance(location[-1] if location else None, int):
+        key = f"`{location[-2]}`"
+    return merged.finding(location, f"{key} {message}", _value_hint(details))
 
 
 _MESSAGES = {
-    "extra_forbidden": "unknown key",
-    "missing": "this key is missing",
-    "string_type": "should be text: put quotes around it",
-    "tuple_type": "should be a list, such as [one thing, another thing]",
-    "model_type": "should be a mapping, such as {key: value}",
-    "dict_type": "should be a mapping, such as {key: value}",
-    "float_type": "should be a number, such as 0.6",
+    "string_type": "should be text",
+    "tuple_type": "should be a list",
+    "model_type": "should be a mapping",
+    "model_attributes_type": "should be a mapping",
+    "dict_type": "should be a mapping",
+    "float_type": "should be a number",
+    "finite_number": "should be a finite number",
     "too_short": "should have at least one entry",
+    "string_too_short": "should not be empty",
+    "string_pattern_mismatch": "is no name",
+    "date_from_datetime_parsing": "should be a date",
+    "date_parsing": "should be a date",
+    "date_type": "should be a date",
 }
 """Pydantic's error types in the words of YAML."""
 
+_HINTS = {
+    "string_type": "put quotes around it",
+    "tuple_type": "write [one thing, another thing], or a line with `- ` for each",
+    "model_type": "write {key: value}, or a line for each key",
+    "model_attributes_type": "write {key: value}, or a line for each key",
+    "dict_type": "write {key: value}, or a line for each key",
+    "float_type": "write 0.6, with a point and without quotes",
+    "string_pattern_mismatch": "use small letters a-z, 0-9 and -, and in rule ids _ too",
+    "date_from_datetime_parsing": "write 2026-12-31",
+    "date_parsing": "write 2026-12-31",
+    "date_type": "write 2026-12-31",
+}
 
-def _message(details: ErrorDetails) -> str:
-    message = details["msg"].removeprefix("Value error, ")
-    return _MESSAGES.get(details["type"], message[:1].lower() + message[1:])
+_MISSING = {
+    "policy": "add a line `policy: my-policy`",
+    "model": "add a line `model: {name: demo}`, or the model you use",
+    "rules": "add `rules:` with a rule below it",
+    "id": "add `id: a-short-name` to the rule",
+    "prompts": 'add `prompts: ["what the image would show"]`',
+    "name": "name a model: demo, ViT-B-32, hf-hub:...",
+    "image": "name the image, relative to this file",
+    "expect": "say what is expected: allow, review, block, or {rule: action}",
+}
 
 
-def _line(node: Any, location: Location) -> int:
-    """The line of the deepest part of `location` that stands in the file, counted from 1."""
-    line = 0
-    for part in location:
-        try:
-            line = (node.lc.item(part) if isinstance(part, int) else node.lc.key(part))[0]
-            node = node[part]
-        except (AttributeError, LookupError, TypeError):
-            break
-    return line + 1
+def _key_hint(location: Location) -> str:
+    fields = list(_model_at(location[:-1]).model_fields)
+    close = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.55)
+    return (f"did you mean `{close[0]}`? " if close else "") + f"known keys: {', '.join(fields)}"
+
+
+def _model_at(location: Location) -> type[BaseModel]:
+    parts: dict[str, type[BaseModel]] = {"rules": Rule, "examples": Example, "model": ModelChoice, "overrides": Override}
+    return parts.get(str(location[0]), PolicyFile) if location else PolicyFile
+
+
+def _value_hint(details: ErrorDetails) -> str:
+    if details["type"] == "enum":
+        values = re.findall(r"'([^']+)'", str(details.get("ctx", {}).get("expected", "")))
+        close = difflib.get_close_matches(str(details["input"]), values, n=1, cutoff=0.5)
+        return f"did you mean `{close[0]}`?" if close else ""
+    return _HINTS.get(details["type"], "")

@@ -2,25 +2,18 @@
 
 import hashlib
 import json
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+
+from moderation.policy.consistency import mistakes
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Threshold = Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False, strict=True)]
-Location = tuple[str | int, ...]
-"""Keys and list indexes that lead to a place in a policy file."""
-
-
-class MistakesError(ValueError):
-    """What is wrong between the parts of a policy, each with its place."""
-
-    def __init__(self, mistakes: list[tuple[Location, str]]) -> None:
-        super().__init__("; ".join(message for _, message in mistakes))
-        self.mistakes = mistakes
 
 
 class Action(StrEnum):
@@ -85,21 +78,8 @@ class Rule(_Strict):
     score: ScoreKind = Field(default=ScoreKind.CONTRAST, description="contrast | similarity | sigmoid")
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
-
-    @field_validator("prompts", "contrast")
-    @classmethod
-    def _no_repeats(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
-        return _unique(prompts)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.mode is not Mode.OFF and self.review is None and self.block is None:
-            raise ValueError(f"rule {self.id!r} has no threshold: give `review`, `block` or both")
-        if self.review is not None and self.block is not None and self.review > self.block:
-            raise ValueError(f"rule {self.id!r}: review ({self.review}) must not be above block ({self.block})")
-        if self.score is not ScoreKind.SIMILARITY and min(self.thresholds, default=0.0) < 0:
-            raise ValueError(f"rule {self.id!r}: a {self.score.value} score lies in 0 to 1, its thresholds too")
-        return self
+    review_by: date | None = Field(default=None, description="by when somebody decides about a shadow rule: 2026-12-31")
+    maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -144,42 +124,11 @@ class Policy(_Strict):
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what is looked for")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
 
-    @field_validator("templates")
-    @classmethod
-    def _one_placeholder(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
-        for template in templates:
-            if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
-                raise ValueError(f"the template {template!r} must hold {{}} once, where the prompt goes")
-        return _unique(templates)
-
-    @field_validator("contrast")
-    @classmethod
-    def _no_repeats(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
-        return _unique(prompts)
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        mistakes: list[tuple[Location, str]] = []
-        ids: set[str] = set()
-        for at, rule in enumerate(self.rules):
-            if rule.id in ids:
-                mistakes.append((("rules", at, "id"), f"two rules have the id {rule.id!r}"))
-            ids.add(rule.id)
-            if rule.score is ScoreKind.CONTRAST and not rule.contrast and not self.contrast:
-                missing = f"rule {rule.id!r} is scored by contrast but has nothing to contrast with: add `contrast`"
-                mistakes.append((("rules", at), missing))
-            both = set(rule.prompts) & {*rule.contrast, *self.contrast}
-            if both:
-                mistakes.append((("rules", at, "prompts"), f"rule {rule.id!r}: {min(both)!r} is both a prompt and contrast"))
-        if not self.active_rules:
-            mistakes.append((("rules",), "every rule is off: there is nothing to score"))
-        for at, example in enumerate(self.examples):
-            unknown = set(example.expect) - ids if isinstance(example.expect, dict) else set()
-            if unknown:
-                place = ("examples", at, "expect")
-                mistakes.append((place, f"the example {example.image!r} names the unknown rule {min(unknown)!r}"))
-        if mistakes:
-            raise MistakesError(mistakes)
+        found = mistakes(self.model_dump())
+        if found:
+            raise ValueError("; ".join(m.message for m in found))
         return self
 
     @property
@@ -194,8 +143,18 @@ class Policy(_Strict):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
-    for text in texts:
-        if texts.count(text) > 1:
-            raise ValueError(f"{text!r} stands there twice")
-    return texts
+class Override(_Strict):
+    """What a policy changes of a rule that it includes."""
+
+    mode: Mode = Field(default=Mode.LIVE, description="live | shadow | off")
+    review: Threshold | None = Field(default=None, description="null removes the threshold")
+    block: Threshold | None = Field(default=None, description="null removes the threshold")
+    severity: Severity = Field(default=Severity.MEDIUM, description="low | medium | high | critical")
+    description: str = Field(default="", max_length=2000, description="what the rule means, in words")
+
+
+class PolicyFile(Policy):
+    """The language as it is written: a policy, and what it takes over from another file. For the JSON Schema."""
+
+    include: Text | None = Field(default=None, description="another policy file in the same folder, taken over")
+    overrides: dict[RuleId, Override] = Field(default={}, description="changes of included rules, by rule id")

@@ -46,6 +46,8 @@ class Manifest(BaseModel):
     policy_hash: str
     policy_text: str
     """the file, word for word"""
+    policy_includes: Mapping[str, str] = {}
+    """the files it includes, word for word, by name"""
     model: str
     model_fingerprint: str
     device: str

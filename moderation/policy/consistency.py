@@ -1,0 +1,104 @@
+"""What must hold between the parts of a policy. Works on plain values, to tell what it can of a half-broken file too."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
+
+from moderation.policy.source import Location
+
+
+class Mistake(NamedTuple):
+    """A contradiction within a policy."""
+
+    location: Location
+    message: str
+    hint: str = ""
+
+
+def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
+    """Every contradiction in a policy given as plain values. Parts of a wrong type are passed over: others tell those."""
+    found = [*_templates(policy), *_repeats(policy.get("contrast"), ("contrast",))]
+    rules = [(i, rule) for i, rule in enumerate(_list(policy.get("rules"))) if isinstance(rule, Mapping)]
+    shared = _texts(policy.get("contrast"))
+    first: dict[str, int] = {}
+    for at, rule in rules:
+        rule_id = rule.get("id")
+        if isinstance(rule_id, str):
+            if rule_id in first:
+                message = f"two rules have the id {rule_id!r}"
+                found.append(Mistake(("rules", at, "id"), message, "give each rule an id of its own"))
+            first.setdefault(rule_id, at)
+        found.extend(_prompts(rule, ("rules", at), shared))
+        found.extend(_thresholds(rule, ("rules", at)))
+    if rules and all(rule.get("mode") == "off" for _, rule in rules):
+        found.append(Mistake(("rules",), "every rule is off: there is nothing to score", "set `mode: shadow` to try a rule"))
+    for at, example in enumerate(_list(policy.get("examples"))):
+        expected = example.get("expect") if isinstance(example, Mapping) else None
+        for rule_id in expected if isinstance(expected, Mapping) and first else ():
+            if rule_id not in first:
+                message = f"the example names the unknown rule {rule_id!r}"
+                found.append(Mistake(("examples", at, "expect", str(rule_id)), message, known("rules", rule_id, first)))
+    return found
+
+
+def known(what: str, given: object, choices: Mapping[str, Any] | list[str]) -> str:
+    """A hint that lists what there is and names the nearest."""
+    names = list(choices)
+    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.55)
+    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return (f"did you mean `{close[0]}`? " if close else "") + f"{what}: {listed or 'none'}"
+
+
+def _templates(policy: Mapping[str, Any]) -> Iterator[Mistake]:
+    yield from _repeats(policy.get("templates"), ("templates",))
+    for at, template in enumerate(_list(policy.get("templates"))):
+        if isinstance(template, str) and not (template.count("{}") == template.count("{") == template.count("}") == 1):
+            message = f"the template {template!r} must hold {{}} exactly once, where the prompt goes"
+            yield Mistake(("templates", at), message, 'for example "a photo of {}"')
+
+
+def _prompts(rule: Mapping[str, Any], place: Location, shared: list[str]) -> Iterator[Mistake]:
+    yield from _repeats(rule.get("prompts"), (*place, "prompts"))
+    yield from _repeats(rule.get("contrast"), (*place, "contrast"))
+    own, lookalikes = _texts(rule.get("prompts")), _texts(rule.get("contrast"))
+    for at, prompt in enumerate(_list(rule.get("prompts"))):
+        if prompt in lookalikes or prompt in shared:
+            yield Mistake((*place, "prompts", at), f"{prompt!r} is both a prompt and contrast", "take it out of one of them")
+    if rule.get("score", "contrast") == "contrast" and own and not lookalikes and not shared:
+        message = f"the rule {rule.get('id')!r} is scored by contrast but has nothing to contrast with"
+        yield Mistake(place, message, "add `contrast:` with lookalikes, to the rule or to the whole policy")
+
+
+def _thresholds(rule: Mapping[str, Any], place: Location) -> Iterator[Mistake]:
+    review, block = rule.get("review"), rule.get("block")
+    name = repr(rule.get("id"))
+    if rule.get("mode", "live") != "off" and review is None and block is None:
+        yield Mistake(place, f"the rule {name} has no threshold", "give `review: 0.6`, `block: 0.9` or both")
+    if _number(review) and _number(block) and review > block:
+        yield Mistake((*place, "review"), f"review ({review}) is above block ({block})", "set review at or below block")
+    if rule.get("score", "contrast") in ("contrast", "sigmoid"):
+        for key, value in (("review", review), ("block", block)):
+            if _number(value) and -1 <= value < 0:
+                message = f"a {rule.get('score', 'contrast')} score lies in 0 to 1, and so do its thresholds"
+                yield Mistake((*place, key), message, "only `score: similarity` has thresholds below 0")
+
+
+def _repeats(texts: Any, place: Location) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for at, text in enumerate(_list(texts)):
+        if isinstance(text, str):
+            if text.strip() in seen:
+                yield Mistake((*place, at), f"{text!r} stands there twice", "remove one of them")
+            seen.add(text.strip())
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [text.strip() for text in _list(value) if isinstance(text, str)]
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
