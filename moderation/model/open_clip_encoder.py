@@ -1,26 +1,19 @@
 """open_clip models as an `Encoder`: by name and pretrained tag, `hf-hub:…`, a local checkpoint, or the bundled demo model."""
 
-import difflib
 import hashlib
 import json
-import logging
-import os
-from pathlib import Path
+import pickle
 from typing import Any, cast
 
 import numpy as np
+import open_clip
 import torch
 from numpy.typing import NDArray
 
-from moderation.demo import MODEL_DIR
 from moderation.errors import ModelError
+from moderation.model.catalog import count_tokens, identifier_of, quiet
 from moderation.model.encoder import Device, Precision
 from moderation.model.preprocessing import Preprocessing
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-import open_clip
 
 _CPU_BATCH, _CUDA_BATCH = 16, 256
 
@@ -87,7 +80,7 @@ class OpenClipEncoder:
         """Texts to unit embeddings float32 [N, D]."""
         limit = int(getattr(self._tokenizer, "context_length", None) or 77)
         for text in texts:
-            count = self._token_count(text)
+            count = count_tokens(self._tokenizer, text)
             if count > limit:
                 raise ModelError(f"the prompt {text!r} has {count} tokens; {self.name} reads {limit}: shorten it")
         found = []
@@ -110,11 +103,6 @@ class OpenClipEncoder:
             features = torch.nn.functional.normalize(features, dim=-1)
         return cast("NDArray[np.float32]", features[:count].cpu().numpy())
 
-    def _token_count(self, text: str) -> int:
-        if isinstance(self._tokenizer, open_clip.SimpleTokenizer):
-            return len(self._tokenizer.encode(text)) + 2
-        return len(self._tokenizer.tokenizer(text)["input_ids"])
-
 
 def _device(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
@@ -126,42 +114,22 @@ def _device(device: Device) -> torch.device:
 
 def _load(name: str, pretrained: str | None) -> tuple[Any, str]:
     """The model in evaluation mode, and the identifier that open_clip knows its tokenizer by."""
-    identifier = f"local-dir:{MODEL_DIR}" if name == "demo" else name
-    if ":" not in identifier:
-        _check_name(name, pretrained)
-    elif pretrained:
-        raise ModelError(f"the model {name!r} brings its own weights: leave `pretrained` out")
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    identifier = identifier_of(name, pretrained)
     try:
-        model = open_clip.create_model(
-            identifier,
-            pretrained=pretrained,
-            require_pretrained=True,
-            force_quick_gelu=_quick_gelu(name, pretrained),
-            weights_only=True,
-        )
+        with quiet():
+            model = open_clip.create_model(
+                identifier,
+                pretrained=pretrained,
+                require_pretrained=True,
+                force_quick_gelu=_quick_gelu(name, pretrained),
+                weights_only=True,
+            )
     except Exception as error:  # noqa: BLE001 - open_clip, the hub client, safetensors and torch share no base class
         reason = " ".join(str(error).split())[:300]
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to trust the file
+            reason = "the checkpoint holds more than weights, and nothing is unpickled here: convert it to safetensors"
         raise ModelError(f"cannot load the model {name!r}{f' ({pretrained})' if pretrained else ''}: {reason}") from None
-    finally:
-        logging.disable(previous)
     return model.eval().requires_grad_(requires_grad=False), identifier
-
-
-def _check_name(name: str, pretrained: str | None) -> None:
-    known = open_clip.list_models()
-    if name.replace("/", "-") not in known:
-        close = difflib.get_close_matches(name, ["demo", *known], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see open_clip.list_models()"
-        raise ModelError(f"unknown model {name!r}: {hint}")
-    tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
-    if pretrained is None:
-        raise ModelError(f"the model {name!r} needs `pretrained`: one of {', '.join(tags)}, or the path of a checkpoint")
-    if pretrained not in tags and not Path(pretrained).is_file():
-        close = difflib.get_close_matches(pretrained, tags, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(tags)}"
-        raise ModelError(f"no pretrained tag or file {pretrained!r} for {name}: {hint}")
 
 
 def _preprocessing(config: dict[str, Any]) -> Preprocessing:

@@ -197,16 +197,18 @@ class _Anywhere:
     """Reads objects by URI, each from the store of its folder."""
 
     def read(self, ref: ObjectRef) -> bytes:
-        folder, _, name = ref.uri.rpartition("/")
-        return Store(folder).get(name, ref.etag or None)
+        store, key = Store.locate(ref.uri)
+        return store.get(key, ref.etag or None)
 
 
 def _reference(location: str) -> ObjectRef:
     """An image by path or URI. One that does not exist becomes an error row when it is read."""
     if "://" not in location:
         location = f"file://{Path(location).expanduser().absolute()}"
-    folder, _, name = location.rpartition("/")
+    # A name that is not UTF-8 cannot go to Parquet; it becomes an error row under its escaped name.
+    location = location.encode("utf-8", "backslashreplace").decode()
     try:
-        return Store(folder).head(name)
+        store, key = Store.locate(location)
+        return store.head(key)
     except StorageError:
         return ObjectRef(location, "", 0, datetime.fromtimestamp(0, UTC))

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import _raylet
@@ -56,8 +57,9 @@ def _require_token() -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
     if "RAY_AUTH_TOKEN_PATH" not in os.environ and not Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    _raylet.Config.initialize(b'{"AUTH_MODE": "token"}')
-    _raylet.AuthenticationTokenLoader.instance().reset_cache()
+    raylet: Any = _raylet  # Ray ships stubs for it that leave these out
+    raylet.Config.initialize(b'{"AUTH_MODE": "token"}')
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @dataclass(frozen=True)

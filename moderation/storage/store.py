@@ -40,6 +40,15 @@ class Store:
         local = isinstance(self._backend, LocalBackend)
         return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri,))
 
+    @classmethod
+    def locate(cls, uri: str) -> tuple["Store", str]:
+        """The store and the key of one object, wherever it is."""
+        if scheme_of(uri) == "file":
+            folder, _, name = uri.rpartition("/")
+            return cls(folder or "/"), name
+        bucket, _, key = uri.split("://", 1)[1].partition("/")
+        return cls(f"{scheme_of(uri)}://{bucket}"), key
+
     def uri_of(self, key: str) -> str:
         """The full URI of a key."""
         return f"{self.uri}/{key}"

@@ -1,0 +1,87 @@
+"""What open_clip knows of a model without its weights: does it exist, how many tokens does it read, has it a bias?"""
+
+import contextlib
+import difflib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from moderation.demo import MODEL_DIR
+from moderation.errors import ModelError
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model's properties that a policy must fit."""
+
+    identifier: str
+    """what open_clip calls it"""
+    token_limit: int
+    has_bias: bool
+    """whether it was trained with a sigmoid loss, so that sigmoid scores mean something"""
+    _tokenizer: Any
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, start and end marks included."""
+        return count_tokens(self._tokenizer, text)
+
+
+def identifier_of(name: str, pretrained: str | None) -> str:
+    """What open_clip calls a model. Raises `ModelError` on a name or tag that it does not know."""
+    identifier = f"local-dir:{MODEL_DIR}" if name == "demo" else name
+    if ":" not in identifier:
+        _check_name(name, pretrained)
+    elif pretrained:
+        raise ModelError(f"the model {name!r} brings its own weights: leave `pretrained` out")
+    return identifier
+
+
+def facts_of(name: str, pretrained: str | None) -> ModelFacts:
+    """Facts of a model. Raises `ModelError` if there is no such model, or its tokenizer cannot be had."""
+    identifier = identifier_of(name, pretrained)
+    try:
+        with quiet():
+            config = open_clip.get_model_config(identifier) or {}
+            tokenizer = open_clip.get_tokenizer(identifier)
+    except Exception as error:  # noqa: BLE001 - open_clip and the hub client share no base class
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot read the configuration of the model {name!r}: {reason}") from None
+    limit = int(getattr(tokenizer, "context_length", None) or 77)
+    return ModelFacts(identifier, limit, config.get("init_logit_bias") is not None, tokenizer)
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Tokens that an open_clip tokenizer makes of a text before it cuts it off, start and end marks included."""
+    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return len(tokenizer.encode(text)) + 2
+    return len(tokenizer.tokenizer(text)["input_ids"])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what open_clip and the hub client log to themselves; what went wrong is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _check_name(name: str, pretrained: str | None) -> None:
+    known = open_clip.list_models()
+    if name.replace("/", "-") not in known:
+        close = difflib.get_close_matches(name, ["demo", *known], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see open_clip.list_models()"
+        raise ModelError(f"unknown model {name!r}: {hint}")
+    tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
+    if pretrained is None:
+        raise ModelError(f"the model {name!r} needs `pretrained`: one of {', '.join(tags)}, or the path of a checkpoint")
+    if pretrained not in tags and not Path(pretrained).is_file():
+        close = difflib.get_close_matches(pretrained, tags, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(tags)}"
+        raise ModelError(f"no pretrained tag or file {pretrained!r} for {name}: {hint}")
