@@ -76,7 +76,7 @@ def parse(text: str, name: str) -> Source:
         if problem is not None:
             source.findings.append(source.at(*problem))
             return source
-        node = YAML(typ="rt", pure=True).compose(text)
+        node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem_text = " ".join(str(error.problem or error.context).split())
@@ -106,7 +106,7 @@ _SYNTAX_HINT = "is the line indented like its neighbours, and are quotes and bra
 
 def _too_much(text: str) -> tuple[Span, str, str] | None:
     depth = aliases = 0
-    for values, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
+    for values, event in enumerate(YAML(typ="safe", pure=True).parse(text)):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         aliases += isinstance(event, AliasEvent)
         what = None

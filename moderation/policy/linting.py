@@ -1,0 +1,105 @@
+"""What is odd in a policy though it is valid: warnings, each with its reason. Pure: embeddings and dates are given."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.source import Location
+
+NEAR_DUPLICATE = 0.97
+"""Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
+SIMILARITY_RANGE = {False: (0.10, 0.40), True: (-0.05, 0.30)}
+"""Where cosines of pictures and texts lie in practice, for models trained with softmax, and (True) with a sigmoid loss."""
+
+_NEGATION = re.compile(r"\b(not|no|without|never|isn't|aren't|non)\b|n't\b", re.IGNORECASE)
+_SIGN = re.compile(r"\bno[ -]\w+ (sign|symbol)\b", re.IGNORECASE)
+"""A sign that says no is a thing to be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """Something odd, at a place in the policy."""
+
+    location: Location
+    message: str
+    hint: str
+
+
+def lint(policy: Policy, today: date) -> list[Oddity]:
+    """Warnings that need nothing but the policy."""
+    found: list[Oddity] = []
+    for at, rule in enumerate(policy.rules):
+        place: Location = ("rules", at)
+        if rule.mode is Mode.OFF:
+            continue
+        found.extend(_negations(rule, place))
+        if rule.score is ScoreKind.CONTRAST and not rule.contrast:
+            message = f"the rule {rule.id!r} has no lookalikes of its own: what resembles it will be flagged"
+            found.append(Oddity(place, message, "add `contrast:` with what is easily mistaken for it"))
+        if rule.block is not None and not _has_example(policy, rule):
+            message = f"the rule {rule.id!r} blocks, but no example shows that it blocks the right thing"
+            found.append(Oddity((*place, "block"), message, "add an image to `examples` that names this rule"))
+        if rule.mode is Mode.SHADOW and rule.review_by is not None and rule.review_by < today:
+            message = f"the shadow rule {rule.id!r} was to be decided about by {rule.review_by}"
+            found.append(Oddity((*place, "review_by"), message, "make it live, remove it, or set a new date"))
+        if rule.mode is not Mode.SHADOW and rule.review_by is not None:
+            message = f"`review_by` of the rule {rule.id!r} has no effect: it is not a shadow rule"
+            found.append(Oddity((*place, "review_by"), message, "remove it"))
+    return found
+
+
+def lint_similarity(policy: Policy, has_bias: bool) -> list[Oddity]:
+    """Thresholds of similarity rules that no picture ever reaches, or that every picture does."""
+    low, high = SIMILARITY_RANGE[has_bias]
+    found = []
+    for at, rule in enumerate(policy.rules):
+        if rule.score is not ScoreKind.SIMILARITY or rule.mode is Mode.OFF:
+            continue
+        for key, value in (("review", rule.review), ("block", rule.block)):
+            if value is not None and not low <= value <= high:
+                never = "no picture reaches it" if value > high else "nearly every picture is above it"
+                message = (
+                    f"`{key}: {value}` of the rule {rule.id!r} lies outside {low} to {high}, where this model's cosines lie"
+                )
+                found.append(Oddity(("rules", at, key), message, f"{never}: look at the scores of a run first"))
+    return found
+
+
+def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.floating]) -> list[Oddity]:
+    """Prompts of different rules that the model takes for the same. `embeddings`: unit rows [P, D] of `prompts`."""
+    index = {prompt: i for i, prompt in enumerate(prompts)}
+    cosines = embeddings.astype(np.float64) @ embeddings.astype(np.float64).T
+    found = []
+    live = [(at, rule) for at, rule in enumerate(policy.rules) if rule.mode is not Mode.OFF]
+    for (_, first), (at, second) in combinations(live, 2):
+        for mine in first.prompts:
+            for theirs_at, theirs in enumerate(second.prompts):
+                cosine = float(cosines[index[mine], index[theirs]])
+                if cosine >= NEAR_DUPLICATE:
+                    message = (
+                        f"{theirs!r} means the same to the model as {mine!r} of the rule {first.id!r} (cosine {cosine:.2f}): "
+                        "both rules will flag the same pictures"
+                    )
+                    found.append(
+                        Oddity(("rules", at, "prompts", theirs_at), message, "keep it in one of them, or be more specific")
+                    )
+    return found
+
+
+def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:
+    for key, prompts in (("prompts", rule.prompts), ("contrast", rule.contrast)):
+        for at, prompt in enumerate(prompts):
+            match = _NEGATION.search(prompt)
+            if match and not _SIGN.search(prompt):
+                message = f"{prompt!r}: CLIP does not read {match[0]!r}, it sees the thing that is negated"
+                yield Oddity((*place, key, at), message, "say what the picture shows instead, or use `contrast`")
+
+
+def _has_example(policy: Policy, rule: Rule) -> bool:
+    return any(isinstance(e.expect, dict) and rule.id in e.expect for e in policy.examples)
