@@ -12,7 +12,7 @@ export GX_ANALYTICS_ENABLED := False
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check-layers unit test-slow golden format lock clean
+.PHONY: help install demo test lint types check-layers unit test-slow golden schema format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test-slow: install ## The tests that take minutes
 
 golden: install ## Refresh the golden files of messages; read the difference before you commit it
 	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py -k golden
+
+schema: install ## Renew policies/policy.schema.json, which editors complete keys with
+	@$(BIN)/moderate policy schema > policies/policy.schema.json
 
 format: install ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix .

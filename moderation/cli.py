@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from moderation.errors import ModerationError, SettingsError
+from moderation.policy_cli import policy_app
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app = typer.Typer(
     help="Moderate images in object storage with CLIP: every image ends up as a row in Parquet, with decision and evidence.",
     epilog="Start with `moderate demo`: it needs no network, no GPU and no settings.",
 )
+
+app.add_typer(policy_app, name="policy")
 
 _FIELDS = RunSettings.model_fields
 

@@ -3,6 +3,8 @@
 import os
 import pickle
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -298,6 +300,27 @@ def test_bombs_are_refused_quickly(text):
     assert time.process_time() - start < 2
     assert re.match(r"p\.yaml:\d+", error)
     assert len(error) < 5000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
+def test_bombs_take_little_memory(tmp_path):
+    script = """
+import sys
+from moderation.errors import PolicyError
+from moderation.policy import load_policy
+for path in sys.argv[1:]:
+    try:
+        load_policy(path)
+    except PolicyError:
+        pass
+(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak) // 1024)
+"""
+    for i, text in enumerate(BOMBS.values()):
+        (tmp_path / f"{i}.yaml").write_text(text)
+    files = sorted(map(str, tmp_path.iterdir()))
+    found = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 200, "megabytes, the interpreter and its libraries included"
 
 
 def test_an_anchor_may_share_a_list():

@@ -65,7 +65,7 @@ def count_tokens(tokenizer: Any, text: str) -> int:
 def quiet() -> Iterator[None]:
     """Keep what open_clip and the hub client log to themselves; what went wrong is raised."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:

@@ -1,0 +1,76 @@
+"""Decides single images under a policy and says why: what `policy explain` and `policy test` work with. No Ray, no flow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from moderation.errors import ErrorCode, StorageError
+from moderation.model.encoder import Encoder
+from moderation.model.open_clip_encoder import OpenClipEncoder
+from moderation.policy.explanation import Explanation, explain, unreadable
+from moderation.policy.schema import Policy
+from moderation.records import ObjectRef
+from moderation.scoring.image_scorer import ImageScorer
+from moderation.storage import Store
+
+
+def load_encoder(policy: Policy) -> Encoder:
+    """The model that the policy names, on a GPU if there is one. Raises `ModelError`."""
+    return OpenClipEncoder(policy.model.name, policy.model.pretrained)
+
+
+def explain_images(
+    policy: Policy, encoder: Encoder, images: Sequence[str], folder: Path | None = None
+) -> tuple[Explanation, ...]:
+    """Explain the decision on each image, in order, with the scores that the pipeline would store.
+
+    Args:
+        policy: what decides.
+        encoder: the policy's model.
+        images: paths or URIs. One that cannot be read becomes an explanation with an error code.
+        folder: what relative paths are relative to; by default where the user stands.
+
+    Raises:
+        PolicyError, ModelError: policy and model do not fit.
+    """
+    refs = [_reference(policy, image, folder or Path()) for image in images]
+    wanted = {ref.uri: ref for ref in refs if isinstance(ref, ObjectRef)}
+    with ImageScorer(encoder, policy) as scorer:
+        scored = scorer.score(list(wanted.values()))
+        compiled = scorer.context.compiled
+    found = {}
+    for row in scored.decisions.select(["uri", "etag", "frames", "error_code", "error_detail"]).to_pylist():
+        uri, etag = row["uri"], row["etag"]
+        if row["error_code"] is not None:
+            found[uri] = unreadable(policy, uri, row["error_code"], row["error_detail"], etag)
+            continue
+        rows = scored.embeddings.filter(pc.equal(scored.embeddings["uri"], pa.scalar(uri)))
+        vectors, frames = _vectors(rows), rows["frame"].to_pylist()
+        found[uri] = explain(compiled, vectors, frames, uri=uri, etag=etag, frame_count=row["frames"])
+    return tuple(ref if isinstance(ref, Explanation) else found[ref.uri] for ref in refs)
+
+
+def _vectors(rows: pa.Table) -> NDArray[np.float16]:
+    flat: NDArray[np.float16] = rows["embedding"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(rows), -1)
+
+
+def _reference(policy: Policy, location: str, folder: Path) -> ObjectRef | Explanation:
+    """The image as storage gives it, or why there is none."""
+    try:
+        location.encode()
+        if "://" not in location:
+            location = f"file://{(folder / Path(location).expanduser()).resolve()}"
+    except UnicodeEncodeError:
+        return unreadable(policy, location, ErrorCode.NOT_FOUND, "the name is not UTF-8: rename the file")
+    except (ValueError, RuntimeError, OSError) as error:  # a null byte, an unknown ~user, links in a circle
+        return unreadable(policy, location, ErrorCode.NOT_FOUND, str(error))
+    parent, _, name = location.rpartition("/")
+    try:
+        return Store(parent).head(name)
+    except StorageError as error:
+        return unreadable(policy, location, error.code, error.detail)

@@ -1,0 +1,164 @@
+"""`moderate policy check`: the model a policy names, what is odd in it, and the formats for editors and CI."""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from moderation.demo import POLICY_FILE
+from moderation.policy.findings import Finding, as_github, as_json
+from moderation.policy_checking import Checked, check_policy
+
+TODAY = date(2026, 11, 21)
+GOOD = """\
+policy: check
+model: {name: demo}
+contrast: [a cat, a tree]
+rules:
+  - id: knives
+    prompts: [a kitchen knife]
+    contrast: [a spoon]
+    review: 0.5
+  - id: beer
+    prompts: [a beer mug]
+    contrast: [a teacup]
+    review: 0.5
+"""
+
+
+def check(tmp_path: Path, *changes: tuple[str, str]) -> Checked:
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (tmp_path / "p.yaml").write_text(text)
+    return check_policy(tmp_path / "p.yaml", today=TODAY)
+
+
+def told(checked: Checked) -> list[tuple[int, int, str, str]]:
+    return [(f.line, f.column, f.level, f.message) for f in checked.findings]
+
+
+def test_a_clean_policy_has_no_findings(tmp_path: Path) -> None:
+    checked = check(tmp_path)
+    assert (checked.ok, checked.findings, checked.note) == (True, (), "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("name: demo", "name: VIT-B-33", (2, 15), "unknown model 'VIT-B-33'"),
+        ("name: demo", "name: ViT-B-32", (2, 15), "needs `pretrained`"),
+        ("name: demo", "name: ViT-B-32, pretrained: laion2b", (2, 37), "no pretrained tag or file 'laion2b'"),
+        ("name: demo", "name: demo, pretrained: x", (2, 15), "brings its own weights"),
+        ("[a teacup]", "[a teacup]\n    score: sigmoid", (12, 12), "`sigmoid` needs a model of the SigLIP family"),
+        (
+            "a beer mug",
+            "a beer mug " + "on a very long table " * 6,
+            (10, 15),
+            "tokens in its longest template; the model reads 24",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_is_an_error_at_its_place(
+    tmp_path: Path, old: str, new: str, place: tuple[int, int], message: str
+) -> None:
+    checked = check(tmp_path, (old, new))
+    assert not checked.ok
+    ((line, column, level, found),) = told(checked)
+    assert ((line, column), level) == (place, "error")
+    assert message in found
+    assert checked.findings[0].hint
+
+
+def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
+    checked = check(tmp_path, ("name: demo", "name: dmeo"), ("review: 0.5\n  - id: beer", "review: 5\n  - id: beer"))
+    assert [line for line, *_ in told(checked)] == [2, 8]
+    assert "did you mean demo" in checked.findings[0].hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        ([("a teacup", "a kitchen knife that is not sharp")], (11, 16), "CLIP does not read 'not'"),
+        ([("    contrast: [a teacup]\n", "")], (9, 5), "has no lookalikes of its own"),
+        ([("review: 0.5\n  - id: beer", "block: 0.5\n  - id: beer")], (8, 12), "no example shows that it blocks"),
+        (
+            [("    contrast: [a teacup]", "    contrast: [a teacup]\n    mode: shadow\n    review_by: 2026-11-20")],
+            (13, 16),
+            "was to be",
+        ),
+        ([("    contrast: [a teacup]", "    contrast: [a teacup]\n    review_by: 2027-11-20")], (12, 16), "has no effect"),
+        (
+            [("    contrast: [a teacup]\n    review: 0.5", "    score: similarity\n    review: 0.7")],
+            (12, 13),
+            "lies outside 0.1 to 0.4",
+        ),
+        ([("[a beer mug]", "[a beer mug, the kitchen knife]")], (10, 27), "means the same to the model as 'a kitchen knife'"),
+    ],
+)
+def test_what_is_odd_is_a_warning_with_its_reason(
+    tmp_path: Path, changes: list[tuple[str, str]], place: tuple[int, int], message: str
+) -> None:
+    checked = check(tmp_path, *changes)
+    assert checked.ok
+    matching = [(line, column, level) for line, column, level, found in told(checked) if message in found]
+    assert matching == [(*place, "warning")], told(checked)
+
+
+def test_signs_that_say_no_are_things_to_be_seen(tmp_path: Path) -> None:
+    assert check(tmp_path, ("a teacup", "a no smoking sign")).findings == ()
+
+
+def test_the_demo_policy_is_clean() -> None:
+    assert check_policy(POLICY_FILE, today=TODAY).findings == ()
+
+
+def test_formats_for_editors_and_ci() -> None:
+    finding = Finding("a,b:c.yaml", 3, 7, "50% of\nit is wrong", "write `x`", "error", "  review: y", 1)
+    assert json.loads(as_json([finding]))[0] == {
+        "file": "a,b:c.yaml",
+        "line": 3,
+        "column": 7,
+        "message": "50% of\nit is wrong",
+        "hint": "write `x`",
+        "level": "error",
+        "source": "  review: y",
+        "length": 1,
+    }
+    assert as_github([finding]) == (
+        "::error file=a%2Cb%3Ac.yaml,line=3,col=7,title=moderation policy::50%25 of%0Ait is wrong%0Awrite `x`"
+    )
+
+
+def test_hostile_lines_do_no_harm_in_a_terminal() -> None:
+    text = str(Finding("p", 1, 5, "m", source="\tx: \x1b[2J\u202e" + "y" * 500, length=400))
+    assert text.isprintable() or set(text) - {"\n"} == {c for c in text if c.isprintable()}
+    assert max(map(len, text.splitlines())) < 130
+
+
+def test_the_command_exits_with_1_on_errors_and_prints_one_line_for_clean_files(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "moderation.cli", "policy", "check", *arguments], capture_output=True, text=True, check=False
+        )
+
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(GOOD)
+    bad.write_text(GOOD.replace("prompts: [a beer mug]", "promts: [a beer mug]"))
+    clean = run(str(good))
+    assert (clean.returncode, len(clean.stdout.splitlines()), clean.stderr) == (0, 1, "")
+    both = run(str(good), str(bad))
+    assert both.returncode == 1
+    assert f"{bad}:10:5: unknown key `promts`" in both.stdout
+    assert "did you mean `prompts`?" in both.stdout
+    findings = json.loads(run(str(bad), "--json").stdout)
+    assert {f["line"] for f in findings} == {9, 10}
+    github = run(str(bad), "--format", "github")
+    assert github.returncode == 1
+    assert all(line.startswith("::error file=") for line in github.stdout.splitlines())
+    missing = run(str(tmp_path / "nothing.yaml"))
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
