@@ -92,7 +92,8 @@ def demo(
 ) -> None:
     """Moderate some 300 bundled images with the bundled model and policy: offline, on the CPU, in about a minute.
 
-    Ends with the counts, precision and recall against the images' labels, and where everything lies.
+    Ends with the counts, precision and recall against the images' labels, and where everything lies. Change the policy and
+    run it again: it says what changed in the policy, and which images are decided otherwise.
     """
     from moderation.demo import IMAGES_DIR, POLICY_FILE
 
@@ -105,10 +106,15 @@ def demo(
         device="cpu",
         batch_size=32,
     )
+    from moderation.differences import latest_run
+    from moderation.inputs import check_inputs
+
+    earlier = latest_run(check_inputs(settings).output)
     outcome = _moderate(settings, verbose)
 
-    from moderation.console import show_demo
+    from moderation.console import show_demo, show_differences
 
+    show_differences(outcome, earlier)
     show_demo(outcome, settings)
 
 

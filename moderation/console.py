@@ -11,12 +11,22 @@ from rich.table import Table
 from moderation import progress as run_progress
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.demo.accuracy import measure
+from moderation.differences import differences
+from moderation.errors import PolicyError
 from moderation.pipeline import Outcome
+from moderation.policy.comparison import compare, identity
+from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_console import show_changes
+from moderation.report.text import visible
+from moderation.results.manifest import Manifest
 from moderation.results.reading import read_decisions
 from moderation.settings import RunSettings
 from moderation.storage import Store
 from moderation.summary import count_rows, rule_rows
+
+SHOWN = 12
+"""Images named at most."""
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -91,6 +101,27 @@ def show_demo(outcome: Outcome, settings: RunSettings) -> None:
     _line("")
     _line(f"Try next: edit {_shown(str(POLICY_FILE))}, then run")
     _line(f"  moderate run {_shown(str(IMAGES_DIR))} --policy {_shown(settings.policy)} --output {settings.output}")
+
+
+def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
+    """What a changed policy changed since an earlier run over the same images."""
+    manifest = outcome.manifest
+    if earlier is None or earlier.policy_hash == manifest.policy_hash:
+        return
+    _OUT.print(f"[bold]Since run {escape(earlier.run_id)}[/]")
+    with contextlib.suppress(PolicyError):  # written by an earlier version of the language, or with files it included
+        old, new = parse_policy(earlier.policy_text), parse_policy(manifest.policy_text)
+        changes = compare(old, new)
+        show_changes(old, new, changes, identity(old, new, changes))
+    store = Store(outcome.output)
+    found = list(differences(read_decisions(store, earlier), read_decisions(store, manifest)))
+    _line(f"{len(found)} image{'' if len(found) == 1 else 's'} decided otherwise")
+    for difference in found[:SHOWN]:
+        name = "/".join(visible(difference.uri).rsplit("/", 2)[-2:])
+        _line(f"  {difference.before} -> {difference.after}  {name}  ({difference.rule})")
+    if len(found) > SHOWN:
+        _line(f"  ... and {len(found) - SHOWN} more")
+    _line("")
 
 
 def _shown(path: str) -> str:

@@ -19,6 +19,9 @@ pillow_heif.register_heif_opener()
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+MIN_REDUCED = 448
+"""JPEGs are never reduced below this many pixels: models with small inputs would see the difference."""
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """The image formats that are read; all others are `unsupported_format`."""
 
@@ -88,7 +91,8 @@ class DecodedImage:
             _check_pixels(width, height, limits)
             frames = 1 if self._image.format == "MPO" else int(getattr(self._image, "n_frames", 1))
             if target_size and self._image.format in ("JPEG", "MPO"):
-                self._image.draft(None, (2 * target_size, 2 * target_size))
+                side = max(2 * target_size, MIN_REDUCED)
+                self._image.draft(None, (side, side))
         except PARSER_ERRORS as error:
             raise _unreadable(data, error) from None
         image_format = "JPEG" if self._image.format == "MPO" else str(self._image.format)
