@@ -57,7 +57,6 @@ def test_mistakes_are_one_clear_line_and_leave_nothing_behind(
     client.put_object(Bucket="cli-bucket", Key="images/a.jpg", Body=b"x")
     environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     source, policy, output = str(images), str(POLICY_FILE), str(tmp_path / "new" / "out")
-    bad_policy = write(tmp_path / "bad.yaml", POLICY_FILE.read_text() + "\nrulez: []\n")
     blocked = write(tmp_path / "a-file", "")
     no_keys = {k: v for k, v in environment.items() if not k.startswith("AWS_") or k == "AWS_ENDPOINT_URL"}
     no_keys |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
@@ -66,7 +65,6 @@ def test_mistakes_are_one_clear_line_and_leave_nothing_behind(
         ([str(images / "nothing"), policy, output], ["nothing"]),
         ([str(next(images.iterdir())), policy, output], ["is a file", "folder"]),
         ([source, policy + "x", output], ["cannot read the policy", "no such file"]),
-        ([source, bad_policy, output], ["bad.yaml:", "rulez", "unknown key"]),
         ([source, policy, f"{blocked}/out"], ["cannot write to the output", "a-file"]),
         ([source, policy, "/proc/out"], ["cannot write to the output"]),
         ([source, policy, str(images / "out")], ["inside the source"]),
@@ -91,6 +89,18 @@ def test_mistakes_are_one_clear_line_and_leave_nothing_behind(
     assert "AWS_PROFILE" in found.stderr
     assert sorted(p for p in tmp_path.rglob("*") if "prefect" not in p.parts) == before
     assert client.list_objects_v2(Bucket="cli-bucket")["KeyCount"] == 1
+
+
+def test_a_mistake_in_the_policy_is_shown_at_its_place(images: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    policy = write(tmp_path / "bad.yaml", POLICY_FILE.read_text() + "\nrulez: []\n")
+    found = moderate("run", str(images), "-p", policy, "-o", str(tmp_path / "out"), env=environment)
+    first, *more = found.stderr.splitlines()
+    assert found.returncode == 2
+    assert first.startswith(f"error: {policy}:")
+    assert first.endswith(": unknown key `rulez`")
+    assert more[0].endswith("| rulez: []")
+    assert more[2].strip().startswith("did you mean `rules`?")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_model_is_one_clear_line(images: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import Template
 
 from moderation.images.limits import ImageLimits
 from moderation.policy.explanation import Explanation, RuleExplanation
 from moderation.policy.schema import Mode, Policy, ScoreKind
 from moderation.report import text
+from moderation.report.templates import template
 from moderation.report.thumbnails import thumbnails
 from moderation.storage import Store
 
@@ -120,18 +120,5 @@ def _percent(value: float, low: float, high: float) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("moderation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["threshold"] = text.threshold
-    return environment.get_template("explanation.html.j2")
-
-
-def _finalize(value: object) -> object:
-    """Applied to every expression of the template, before it is escaped."""
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    filters = {"threshold": text.threshold}
+    return template("explanation.html.j2", filters)

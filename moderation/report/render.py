@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import Template
 
 from moderation.policy.schema import Policy
 from moderation.report import text, views
+from moderation.report.templates import template
 from moderation.results.aggregates import Aggregates
 from moderation.results.manifest import Manifest
 
@@ -34,28 +34,17 @@ def render(manifest: Manifest, policy: Policy, aggregates: Aggregates, thumbnail
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("moderation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return template(
+        "report.html.j2",
+        {
+            "duration": text.duration,
+            "moment": text.moment,
+            "number": text.number,
+            "paragraphs": _paragraphs,
+            "size": text.size,
+            "threshold": text.threshold,
+        },
     )
-    environment.filters |= {
-        "duration": text.duration,
-        "moment": text.moment,
-        "number": text.number,
-        "paragraphs": _paragraphs,
-        "size": text.size,
-        "threshold": text.threshold,
-    }
-    return environment.get_template("report.html.j2")
-
-
-def _finalize(value: object) -> object:
-    """Applied to every expression of the template, before it is escaped."""
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _lines(content: str) -> list[str]:
