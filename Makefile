@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := False
 export RAY_USAGE_STATS_ENABLED := 0
+export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types check-layers unit test-slow golden schema format lock clean

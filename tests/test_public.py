@@ -103,3 +103,9 @@ def test_python_in_the_readme_runs(tmp_path: Path) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "not_found" in found.stdout
+
+
+def test_every_error_code_is_documented_with_whether_it_may_pass() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \|[^|]+\| (yes|no) \|[^|]+\|$", page, re.MULTILINE)
+    assert dict(rows) == {code.value: "yes" if code.retryable else "no" for code in ErrorCode}

@@ -32,20 +32,21 @@ class Ledger:
 
 def read_ledger(output: Store, policy_hash: str, fingerprint: str, retry_errors: bool) -> Ledger:
     """Object versions decided by published runs under this policy and model; with `retry_errors` without retryable errors."""
-    found: list[bytes] = []
+    found: list[NDArray[np.bytes_]] = [np.empty(0, "S16")]
     for manifest in published_manifests(output):
         if manifest.policy_hash == policy_hash and manifest.model_fingerprint == fingerprint:
             found.extend(_decided(output, manifest, retry_errors))
-    return Ledger(np.frombuffer(b"".join(found), "S16"))
+    return Ledger(np.concatenate(found))
 
 
-def _decided(output: Store, manifest: Manifest, retry_errors: bool) -> Iterator[bytes]:
+def _decided(output: Store, manifest: Manifest, retry_errors: bool) -> Iterator[NDArray[np.bytes_]]:
+    """Hashes of decided object versions, an array for each file, so that one file's rows are in memory at a time."""
     for entry in manifest.files:
         if entry.table == "decisions":
             table = pq.read_table(io.BytesIO(output.get(entry.path)), columns=["uri", "etag", "retryable"])
-            for uri, etag, retryable in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
-                if not (retry_errors and retryable):
-                    yield _hash(uri, etag)
+            rows = zip(*(table[name].to_pylist() for name in ("uri", "etag", "retryable")), strict=True)
+            hashes = [_hash(uri, etag) for uri, etag, retryable in rows if not (retry_errors and retryable)]
+            yield np.frombuffer(b"".join(hashes), "S16")
 
 
 def _hash(uri: str, etag: str) -> bytes:
