@@ -41,6 +41,9 @@ def run(
     run_id: Annotated[str | None, _option("run_id")] = None,
     full: Annotated[bool, _option("full", "--full")] = False,
     retry_errors: Annotated[bool, _option("retry_errors", "--retry-errors")] = False,
+    include: Annotated[list[str] | None, _option("include")] = None,
+    exclude: Annotated[list[str] | None, _option("exclude")] = None,
+    modified_since: Annotated[str | None, _option("modified_since")] = None,
     limit: Annotated[int | None, _option("limit")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
@@ -69,6 +72,9 @@ def run(
         run_id=run_id or _new_run_id(),
         full=full,
         retry_errors=retry_errors,
+        include=include or (),
+        exclude=exclude or (),
+        modified_since=modified_since,
         limit=limit,
         device=device,
         precision=precision,
@@ -143,7 +149,6 @@ def _moderate(settings: RunSettings, verbose: bool) -> Any:
     if not verbose:
         # What Prefect and Ray log goes to their own log files; errors are shown by `main`.
         os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         logging.getLogger().setLevel(logging.CRITICAL)
 
     from moderation.console import progress_bar, show_run

@@ -1,7 +1,9 @@
 """What the terminal shows: a progress bar while a run works, tables when it is done."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +29,8 @@ from moderation.summary import count_rows, rule_rows
 
 SHOWN = 12
 """Images named at most."""
+EVERY_S = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -42,29 +46,53 @@ def progress_bar() -> Iterator[None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_ERR, transient=True) as bar:
         task = bar.add_task("starting", total=None)
+        pace = _Pace()
 
         def show(progress: run_progress.Progress) -> None:
             if progress.stage != "scoring":
                 bar.update(task, description=progress.stage)
                 return
-            errors = f", {progress.errors:,} errors" if progress.errors else ""
-            bar.update(task, description=f"scoring{errors}", completed=progress.done, total=progress.planned)
+            bar.update(task, description=pace.told(progress), completed=progress.done, total=progress.planned)
 
         with run_progress.listening(show):
             yield
 
 
+class _Pace:
+    """Images per second since scoring began, and what is left."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def told(self, progress: run_progress.Progress) -> str:
+        now = time.monotonic()
+        self._began = self._began or now
+        rate = progress.done / max(now - self._began, 1e-9) if progress.done else 0.0
+        parts = ["scoring"]
+        if rate and now > self._began:
+            parts.append(f"{rate:,.0f} images/s")
+        if progress.errors:
+            parts.append(f"{progress.errors:,} errors")
+        if progress.listing:
+            parts.append("still listing")
+        elif rate and now > self._began:
+            parts.append(f"{timedelta(seconds=round((progress.planned - progress.done) / rate))} left")
+        return ", ".join(parts)
+
+
 def show_run(outcome: Outcome, policy: Policy) -> None:
     """Counts, rules, and where everything lies."""
     manifest = outcome.manifest
-    counts = Table(title=f"Run {manifest.run_id}", title_justify="left", show_header=False)
+    _OUT.print(f"Run [bold]{escape(manifest.run_id)}[/]", highlight=False)
+    counts = Table(show_header=False)
     counts.add_column()
     counts.add_column(justify="right")
     for name, value in count_rows(manifest):
         counts.add_row(name, value)
     _OUT.print(counts)
 
-    rules = Table(title=f"Policy {policy.policy} {escape(policy.version)} by rule", title_justify="left")
+    _OUT.print(f"Policy [bold]{policy.policy}[/] {escape(policy.version)} by rule", highlight=False)
+    rules = Table()
     for column in ("rule", "category", "severity", "mode"):
         rules.add_column(column)
     for column in ("review", "block", "flagged"):
@@ -87,7 +115,8 @@ def show_run(outcome: Outcome, policy: Policy) -> None:
 def show_demo(outcome: Outcome, settings: RunSettings) -> None:
     """How the demo compares with its labels, and what to try next."""
     accuracy = measure(read_decisions(Store(outcome.output), outcome.manifest), Store(settings.source).uri)
-    table = Table(title="Against the labels of the demo images", title_justify="left", show_header=False)
+    _OUT.print("Against the labels of the demo images")
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("precision", f"{accuracy.precision:.3f}")
@@ -135,12 +164,19 @@ def _line(text: str) -> None:
 
 
 def _stage_lines() -> run_progress.Listener:
-    last = ""
+    """A line per stage, and one every `EVERY_S` seconds while images are scored."""
+    last, due = "", 0.0
+    pace = _Pace()
 
     def show(progress: run_progress.Progress) -> None:
-        nonlocal last
+        nonlocal last, due
+        now = time.monotonic()
+        told = pace.told(progress) if progress.stage == "scoring" else progress.stage
         if progress.stage != last:
-            last = progress.stage
+            last, due = progress.stage, now + EVERY_S
             _ERR.print(progress.stage, markup=False, highlight=False)
+        elif progress.stage == "scoring" and now >= due:
+            due = now + EVERY_S
+            _ERR.print(f"{progress.done:,} of {progress.planned:,}: {told}", markup=False, highlight=False)
 
     return show

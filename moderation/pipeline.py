@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moderation.errors import QuarantinedError
+from moderation.errors import QuarantinedError, SourceError
 from moderation.images.sharding import batches
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
@@ -151,6 +151,9 @@ def score(running: Session) -> Scored:
         staging.errors += scored.summary.counts.errors
         tell(Progress("scoring", tally.planned, staging.done, staging.errors, listing=not tally.complete))
     staging.finish()
+    if tally.listed == 0 and settings.modified_since is None:
+        output.delete_folder(running.paths.staging)
+        raise SourceError(f"none of the objects under {running.inputs.source.uri} is chosen by `include` and `exclude`")
     tell(Progress("scoring", tally.planned, staging.done, staging.errors))
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),

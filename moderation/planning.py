@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from moderation.images.listing import list_objects
+from moderation.images.listing import Selection, list_objects
 from moderation.images.sharding import shards
 from moderation.inputs import Inputs
 from moderation.records import ObjectRef, Shard
@@ -43,7 +43,9 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
 
 def _new_objects(inputs: Inputs, ledger: Ledger | None, tally: Tally) -> Iterator[ObjectRef]:
     limit = inputs.settings.limit
-    pages = list_objects(inputs.source, after=tally.last_uri)
+    settings = inputs.settings
+    selection = Selection(settings.include, settings.exclude, settings.modified_since)
+    pages = list_objects(inputs.source, selection, after=tally.last_uri)
     while True:
         began = time.monotonic()
         page = next(pages, None)

@@ -1,5 +1,6 @@
 """Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -22,6 +23,14 @@ class RunSettings(BaseModel):
     run_id: RunId | None = Field(default=None, description="name of the run; give the one of a broken-off run to go on with it")
     full: bool = Field(default=False, description="take up every object, those already decided under this policy and model too")
     retry_errors: bool = Field(default=False, description="take up objects again whose last error may pass")
+    include: tuple[str, ...] = Field(
+        default=(), description="take up only keys that match one of these patterns, such as *.jpg; * matches / too"
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="leave out keys that match one of these patterns")
+    modified_since: datetime | None = Field(
+        default=None,
+        description="take up only objects modified at or after this time: 2026-11-21, or 2026-11-21T03:00Z",
+    )
     limit: int | None = Field(default=None, gt=0, description="take up at most this many objects")
 
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
