@@ -56,7 +56,7 @@ def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
     identity = {"source": inputs.source.uri, "policy_hash": inputs.policy.hash, "model_fingerprint": fingerprint}
     try:
         if settings.run_id is not None:
-            if _exists(output, paths.manifest):
+            if output.exists(paths.manifest):
                 raise SettingsError(f"the run {run_id} is published already: {output.uri_of(paths.manifest)}")
             begun = _begun(output, paths)
             if begun is not None:
@@ -93,16 +93,6 @@ def _output(location: str) -> Store:
     except StorageError as error:
         raise OutputError(f"cannot write to the output {location!r}: {error.detail}") from None
     return store
-
-
-def _exists(output: Store, key: str) -> bool:
-    try:
-        output.head(key)
-    except StorageError as error:
-        if error.code is ErrorCode.NOT_FOUND:
-            return False
-        raise
-    return True
 
 
 def _begun(output: Store, paths: RunPaths) -> dict[str, str] | None:

@@ -24,7 +24,7 @@ from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
 from moderation.results.checks import CheckResult, merge
 from moderation.results.ledger import read_ledger
-from moderation.results.manifest import Manifest, Timings
+from moderation.results.manifest import Manifest, Timings, find_manifest
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
@@ -101,6 +101,16 @@ class Outcome:
     """URI of the report; None if it could not be made"""
     plan: str
     """how the machines were used, in words"""
+
+
+def published(inputs: Inputs) -> Outcome | None:
+    """The run that the settings name, if an earlier attempt published it."""
+    output, run_id = inputs.output, inputs.settings.run_id
+    manifest = find_manifest(output, run_id) if run_id else None
+    if manifest is None:
+        return None
+    report = output.uri_of(manifest.report) if output.exists(manifest.report) else None
+    return Outcome(manifest, output.uri, report, "published by an earlier attempt")
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def test_a_run_on_a_server_has_a_task_per_stage_and_its_artifacts(server: dict[s
     assert manifest.listed == 6
 
     api = server["PREFECT_API_URL"]
-    (flow_run,) = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    (flow_run,) = httpx.post(f"{api}/flow_runs/filter", json={}).json()  # this test is the first on the server
     assert flow_run["state_type"] == "COMPLETED"
     assert flow_run["id"].startswith(manifest.run_id.rpartition("-")[2])
     tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
@@ -85,6 +85,37 @@ def test_a_run_on_a_server_has_a_task_per_stage_and_its_artifacts(server: dict[s
     assert manifest.run_id in artifacts["moderation-summary"]["data"]
     assert "weapons" in artifacts["moderation-rules"]["data"]
     assert manifest.report in artifacts["moderation-report"]["data"]
+
+
+FAIL_ONCE = """
+import sys
+from flows.moderate import moderate
+from moderation import RunSettings, pipeline
+source, policy, output = sys.argv[1:]
+stage, failed = getattr(pipeline, "{stage}"), []
+def once(*arguments):
+    if not failed:
+        failed.append(1)
+        raise OSError("the machine went away")
+    return stage(*arguments)
+pipeline.{stage} = once
+moderate.with_options(retries=1)(RunSettings(source=source, policy=policy, output=output))
+"""
+
+
+@pytest.mark.parametrize("stage", ["report", pytest.param("check", marks=pytest.mark.slow)])
+def test_a_retry_goes_on_with_the_run_that_the_flow_run_began(server: dict[str, str], tmp_path: Path, stage: str) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(next((IMAGES_DIR / "listings").iterdir()), images)
+    command = [sys.executable, "-c", FAIL_ONCE.format(stage=stage), str(images), str(POLICY_FILE), str(tmp_path / "out")]
+    found = subprocess.run(command, capture_output=True, text=True, env=server, check=False, timeout=240)
+    assert found.returncode == 0, found.stderr
+    (manifest,) = published_manifests(Store(str(tmp_path / "out")))
+    assert (manifest.listed, manifest.unchanged) == (1, 0)
+    runs = httpx.post(f"{server['PREFECT_API_URL']}/flow_runs/filter", json={}).json()
+    (flow_run,) = [run for run in runs if run["id"].startswith(manifest.run_id.rpartition("-")[2])]
+    assert (flow_run["state_type"], flow_run["run_count"]) == ("COMPLETED", 2)
 
 
 def test_the_parameters_make_a_form(server: dict[str, str]) -> None:

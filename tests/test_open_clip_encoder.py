@@ -1,5 +1,6 @@
 """open_clip models as encoders: real architectures with random weights, made and saved here."""
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from support import TEXT, VIT, make_policy, save_model, save_tiny_clip
 
 from moderation.errors import ModelError
+from moderation.model.catalog import facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.scoring.image_scorer import text_head
@@ -371,3 +373,9 @@ def test_loading_says_nothing_on_the_terminal(folders, capfd):
     load(folders["clip"])
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="the extra `siglip` is installed")
+def test_a_missing_extra_says_what_to_install():
+    with pytest.raises(ModelError, match=r"pip install 'clip-moderation\[siglip\]'"):
+        facts_of("ViT-B-16-SigLIP", "webli")

@@ -107,7 +107,7 @@ def test_images_that_kill_are_isolated_and_all_others_scored(ray_cluster: None) 
 def test_an_image_that_hangs_is_given_up_and_all_others_scored(ray_cluster: None) -> None:
     names = [f"{i:02}" for i in range(16)]
     names[5] = "hang"
-    with ScorerPool(Poisoned(), PoolPlan(1, 0.5, 0.0), 4.0) as pool:
+    with ScorerPool(Poisoned(), PoolPlan(1, 0.5, 0.0), 3.0) as pool:
         outcome = score_all(names, pool, batch_size=4)
     assert outcome == {name: "worker_timeout" if name == "hang" else "scored" for name in names}
 
@@ -129,7 +129,10 @@ def test_a_ray_that_we_start_refuses_those_without_its_token(ray_cluster: None, 
 
     address = ray.get_runtime_context().gcs_address
     script = f"import ray; ray.init({address!r}, logging_level='error'); print('in')"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "HOME": str(tmp_path),
+        "RAY_NUM_REDIS_GET_RETRIES": "3",
+    }
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False, timeout=90
     )

@@ -13,6 +13,8 @@ import open_clip
 from moderation.demo import MODEL_DIR
 from moderation.errors import ModelError
 
+SIGLIP_PACKAGES = ("transformers", "sentencepiece")
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -23,11 +25,12 @@ class ModelFacts:
     token_limit: int
     has_bias: bool
     """whether it was trained with a sigmoid loss, so that sigmoid scores mean something"""
-    _tokenizer: Any
+    tokenizer: Any
+    """open_clip's"""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, start and end marks included."""
-        return count_tokens(self._tokenizer, text)
+        return count_tokens(self.tokenizer, text)
 
 
 def identifier_of(name: str, pretrained: str | None) -> str:
@@ -47,11 +50,21 @@ def facts_of(name: str, pretrained: str | None) -> ModelFacts:
         with quiet():
             config = open_clip.get_model_config(identifier) or {}
             tokenizer = open_clip.get_tokenizer(identifier)
+    except ImportError as error:
+        if error.name not in SIGLIP_PACKAGES:
+            raise
+        raise missing_extra(name) from None
     except Exception as error:  # noqa: BLE001 - open_clip and the hub client share no base class
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"cannot read the configuration of the model {name!r}: {reason}") from None
+        what = "load" if identifier.startswith("local-dir:") else "read the configuration of"
+        raise ModelError(f"cannot {what} the model {name!r}: {reason}") from None
     limit = int(getattr(tokenizer, "context_length", None) or 77)
     return ModelFacts(identifier, limit, config.get("init_logit_bias") is not None, tokenizer)
+
+
+def missing_extra(name: str) -> ModelError:
+    """What to do when a model's tokenizer needs packages that are not installed."""
+    return ModelError(f"the model {name!r} needs the tokenizers of the SigLIP family: pip install 'clip-moderation[siglip]'")
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:

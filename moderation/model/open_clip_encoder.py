@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from moderation.errors import ModelError
-from moderation.model.catalog import count_tokens, identifier_of, quiet
+from moderation.model.catalog import count_tokens, facts_of, quiet
 from moderation.model.encoder import Device, Precision
 from moderation.model.preprocessing import Preprocessing
 
@@ -48,8 +48,10 @@ class OpenClipEncoder:
         self.precision = ("bf16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
         self.batch_size = _CUDA_BATCH if self.device.type == "cuda" else _CPU_BATCH
         self.name = f"{name}/{pretrained}" if pretrained else name
-        model, identifier = _load(name, pretrained)
-        self._tokenizer = open_clip.get_tokenizer(identifier)
+        facts = facts_of(name, pretrained)
+        self._tokenizer = facts.tokenizer
+        identifier = facts.identifier
+        model = _load(name, pretrained, identifier)
         self.preprocessing = _preprocessing(model.visual.preprocess_cfg)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
@@ -112,9 +114,8 @@ def _device(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def _load(name: str, pretrained: str | None) -> tuple[Any, str]:
-    """The model in evaluation mode, and the identifier that open_clip knows its tokenizer by."""
-    identifier = identifier_of(name, pretrained)
+def _load(name: str, pretrained: str | None, identifier: str) -> Any:
+    """The model, in evaluation mode."""
     try:
         with quiet():
             model = open_clip.create_model(
@@ -129,7 +130,7 @@ def _load(name: str, pretrained: str | None) -> tuple[Any, str]:
         if isinstance(error, pickle.UnpicklingError):  # torch would advise to trust the file
             reason = "the checkpoint holds more than weights, and nothing is unpickled here: convert it to safetensors"
         raise ModelError(f"cannot load the model {name!r}{f' ({pretrained})' if pretrained else ''}: {reason}") from None
-    return model.eval().requires_grad_(requires_grad=False), identifier
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def _preprocessing(config: dict[str, Any]) -> Preprocessing:

@@ -85,6 +85,12 @@ class Manifest(BaseModel):
         return cls.model_validate_json(data)
 
 
+def find_manifest(output: Store, run_id: str) -> Manifest | None:
+    """The manifest of one run; None if it was not published."""
+    key = f"runs/{run_id}.json"
+    return Manifest.from_json(output.get(key)) if output.exists(key) else None
+
+
 def published_manifests(output: Store) -> Iterator[Manifest]:
     """Every published run, by run id. Raises `OutputError` on a manifest that cannot be read."""
     for page in output.list("runs/"):

@@ -77,6 +77,16 @@ class Store:
         found = self._backend.head(self._prefix + key)
         return ObjectRef(self.uri_of(key), found.etag, found.size, found.last_modified)
 
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            self.head(key)
+        except StorageError as error:
+            if error.code is ErrorCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
         """Write bytes, or a local file, whole or not at all. `create_only`: `FileExistsError` if it exists."""
         self._backend.put(self._prefix + key, data, create_only)
