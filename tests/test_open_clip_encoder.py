@@ -313,9 +313,9 @@ def test_a_model_that_brings_its_weights_takes_no_others(name):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    assert f"not found: {tmp_path}/nothing" in message(f"local-dir:{tmp_path}/nothing")
+    assert f"'{tmp_path}/nothing/open_clip_config.json'" in message(f"local-dir:{tmp_path}/nothing")
     (tmp_path / "empty").mkdir()
-    assert "config file missing" in message(f"local-dir:{tmp_path}/empty")
+    assert f"'{tmp_path}/empty/open_clip_config.json'" in message(f"local-dir:{tmp_path}/empty")
 
 
 def test_a_folder_without_weights_gives_no_random_ones(clip_folder):
