@@ -103,6 +103,7 @@ def test_a_mistake_in_the_policy_is_shown_at_its_place(images: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_one_clear_line(images: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     policy = write(tmp_path / "p.yaml", POLICY_FILE.read_text().replace("name: demo", "name: VIT-B-33"))
     found = moderate("run", str(images), "-p", policy, "-o", str(tmp_path / "out"), env=environment)

@@ -103,7 +103,8 @@ moderate.with_options(retries=1)(RunSettings(source=source, policy=policy, outpu
 """
 
 
-@pytest.mark.parametrize("stage", ["report", pytest.param("check", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["check", "report"])
 def test_a_retry_goes_on_with_the_run_that_the_flow_run_began(server: dict[str, str], tmp_path: Path, stage: str) -> None:
     images = tmp_path / "images"
     images.mkdir()
