@@ -25,6 +25,12 @@ def ray_cluster(s3_endpoint: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's folder for all tests: a new one costs its server many seconds to set up."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A real S3 API over HTTP, on loopback; AWS_* point at it while tests run."""
     import logging

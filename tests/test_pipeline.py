@@ -181,12 +181,14 @@ def test_a_second_run_takes_up_only_what_is_new_or_changed(few: Path, tmp_path: 
     assert (taste.listed, taste.unchanged) == (5, 0)
 
 
-def test_a_killed_run_goes_on_and_publishes_the_same_rows(demo: tuple[Store, Outcome], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_publishes_the_same_rows(
+    demo: tuple[Store, Outcome], tmp_path: Path, prefect_home: Path
+) -> None:
     output, outcome = demo
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "moderation.cli", "run", str(IMAGES_DIR), "-p", str(POLICY_FILE), "-o", str(folder)]
     command += ["--run-id", "killed", "--shard-size", "40", "--batch-size", "10"]
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    environment = {**os.environ, "PREFECT_HOME": str(prefect_home)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     driver = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     receipts = folder / "_staging" / "killed" / "receipts"
