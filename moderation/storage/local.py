@@ -176,9 +176,15 @@ def _open_now(path: str, flags: int) -> int:
 def _create(path: Path) -> BinaryIO:
     """A new file, and the folders above it, which a `delete` elsewhere may be taking away as empty at this moment."""
     for _ in range(100):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return open(path, "xb")
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            # A folder that was there, and was gone when mkdir looked what it is; or really a file.
+            if any(parent.exists() and not parent.is_dir() for parent in path.parents):
+                raise
     raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {path}: its folder is taken away again and again")
 
 
