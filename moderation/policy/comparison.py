@@ -70,8 +70,8 @@ class Change:
     def note(self) -> str:
         """What it means for images, in words; empty where `effect` says it all."""
         if self.key in ("review", "block") and self.effect is Effect.DECISIONS:
-            old, new = (float("inf") if t is None else t for t in (self.old, self.new))
-            return f"more images reach {self.key}" if new < old else f"fewer images reach {self.key}"  # type: ignore[operator]
+            old, new = (float("inf") if t is None else float(t) for t in (self.old, self.new))
+            return f"more images reach {self.key}" if new < old else f"fewer images reach {self.key}"
         return _NOTES[self.effect]
 
 

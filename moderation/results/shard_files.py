@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from moderation.errors import RunError
+from moderation.errors import AccountingError, RunError
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, Counts, ScoredBatch, Shard, add_numbers
 from moderation.results import schemas
@@ -60,7 +60,12 @@ class Receipt(BaseModel):
 def write_shard(
     shard: Shard, batches: Sequence[ScoredBatch], policy: Policy, dim: int, paths: RunPaths, output: Store
 ) -> Receipt:
-    """Stage the rows of one shard. Raises `AccountingError`'s base if a row is missing or a file reads back otherwise."""
+    """Stage the rows of one shard.
+
+    Raises:
+        AccountingError: a row is missing, or there is one too many.
+        RunError: a file reads back with other content than was written.
+    """
     tables: dict[Table, pa.Table] = {
         table: _joined(table, [getattr(batch, table) for batch in batches], dim) for table in schemas.TABLES
     }
@@ -103,7 +108,7 @@ def _joined(table: Table, parts: list[pa.Table], dim: int) -> pa.Table:
 def _account_for(shard: Shard, tables: Mapping[Table, pa.Table]) -> None:
     planned = sorted(item.uri for item in shard.objects)
     if tables["decisions"]["uri"].to_pylist() != planned:
-        raise RunError(f"shard {shard.name}: {len(planned)} objects planned, but the rows are not exactly theirs")
+        raise AccountingError(f"shard {shard.name}: {len(planned)} objects planned, but the rows are not exactly theirs")
 
 
 def _write(table: Table, rows: pa.Table, path: Path) -> None:
