@@ -1,9 +1,11 @@
 """`Store`: the objects under one URI."""
 
+import io
 import uuid
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from obstore.store import AzureStore, GCSStore, MemoryStore
@@ -67,6 +69,10 @@ class Store:
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object; if it is not the version `if_match`, the error's code is `changed`."""
         return self._backend.get(self._prefix + key, if_match)
+
+    def open(self, key: str, etag: str = "") -> BinaryIO:
+        """The object as a seekable file, at the version `etag` if one is given. Reads what is asked for, in large pieces."""
+        return io.BytesIO(self.get(key, etag or None))
 
     def read(self, item: ObjectRef) -> bytes:
         """The object at the version that was listed."""

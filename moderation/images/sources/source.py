@@ -1,0 +1,34 @@
+"""What names the objects of a run: a folder, a manifest, or an S3 Inventory."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from moderation.records import ObjectRef
+
+
+class Source(Protocol):
+    """A stream of objects, one page in memory at a time."""
+
+    uri: str
+    """the folder, or the file that lists the objects"""
+    version: str
+    """ETag of the file that lists the objects, which must not change while a run lasts; empty for a folder"""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether this is a file that lists objects: always the same ones in the same order, some of them twice perhaps."""
+        ...
+
+    def list(self, after: str = "") -> Iterator[list[ObjectRef]]:
+        """Pages of objects. A folder lists in key order and begins behind the URI `after`; a fixed list begins at its start.
+
+        An object whose `etag` is empty is known by name only: its size and time say nothing.
+
+        Raises:
+            SourceError: the listing broke off, or the file is not what it should be.
+        """
+        ...
+
+    def key_of(self, uri: str) -> str:
+        """What patterns are matched against: the key below the folder, or the key in its bucket."""
+        ...
