@@ -1,9 +1,14 @@
 """One behaviour suite over every `Store`, and what is particular to files and to S3."""
 
+import errno
+import gzip
 import hashlib
+import io
 import os
 import pickle
+import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -13,6 +18,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from moderation.errors import ErrorCode, StorageError
@@ -112,6 +120,15 @@ def test_listing_goes_on_behind_a_key(store):
         assert keys(store, after=after) == sorted(name for name in names if name > after)
 
 
+def test_an_object_of_another_size_than_listed_is_a_failed_read(store, monkeypatch):
+    monkeypatch.setattr("moderation.storage.retrying.PATIENCE", 0.3)
+    store.put("a.jpg", b"12345")
+    [[item]] = store.list()
+    with pytest.raises(StorageError, match="storage_error: body cut short: 5 of 6 bytes came"):
+        store.read(item._replace(size=6))
+    assert store.read(item._replace(size=6, etag="")) == b"12345"
+
+
 def test_listing_by_prefix_is_textual_within_the_store(store):
     for name in ["cats/1.jpg", "cats/2.jpg", "cats2/1.jpg", "cat", "dogs/1.jpg"]:
         store.put(name, b"x")
@@ -197,6 +214,19 @@ def test_creating_refuses_what_exists_and_leaves_it_as_it_is(store):
         store.put("folder/a", b"second", create_only=True)
     assert store.get("folder/a") == b"first"
     assert keys(store) == ["folder/a"]
+
+
+def test_creating_what_exists_with_the_same_bytes_is_done_already(store, tmp_path):
+    (tmp_path / "local").write_bytes(b"first" * 1000)
+    store.put("folder/a", b"first" * 1000, create_only=True)
+    store.put("folder/a", b"first" * 1000, create_only=True)
+    store.put("folder/a", tmp_path / "local", create_only=True)
+    for other in (b"", b"first" * 999, b"first" * 1001, b"First" * 1000):
+        with pytest.raises(FileExistsError):
+            store.put("folder/a", other, create_only=True)
+        (tmp_path / "local").write_bytes(other)
+        with pytest.raises(FileExistsError):
+            store.put("folder/a", tmp_path / "local", create_only=True)
 
 
 def test_of_many_creators_exactly_one_wins(store):
@@ -289,6 +319,8 @@ def test_a_store_survives_pickling(store):
     store.put("a.jpg", b"x")
     again = pickle.loads(pickle.dumps(store))  # noqa: S301 - our own bytes
     assert again.uri == store.uri
+    assert again._connections == 16
+    assert pickle.loads(pickle.dumps(Store(store.uri, 3)))._connections == 3  # noqa: S301
     assert keys(again) == ["a.jpg"]
     assert again.get("a.jpg") == b"x"
 
@@ -339,6 +371,109 @@ def test_pages_hold_every_object_once(store):
     assert len(pages) == 2
     assert max(map(len, pages)) == 1000
     assert keys(store, after="0998.jpg") == names[999:]
+
+
+# --- objects as files ------------------------------------------------------------------------------------------------------
+
+
+def test_an_opened_object_is_a_seekable_file(store):
+    content = os.urandom(100_000)
+    store.put("in/a b.bin", content)
+    with store.open("in/a b.bin") as file:
+        assert file.readable()
+        assert file.seekable()
+        assert not file.writable()
+        assert file.read(10) == content[:10]
+        assert file.seek(-5, io.SEEK_END) == 99_995
+        assert file.read() == content[-5:]
+        assert file.read() == file.read(3) == b""
+        file.seek(50_000)
+        file.seek(7, io.SEEK_CUR)
+        assert file.tell() == 50_007
+        assert file.read(100) == content[50_007:50_107]
+        file.seek(200_000)
+        assert file.read(1) == b""
+        with pytest.raises(ValueError, match="before the start"):
+            file.seek(-100_001, io.SEEK_END)
+        file.seek(0)
+        assert file.read() == content
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
+
+
+def test_an_opened_object_is_fetched_in_pieces(store, monkeypatch):
+    content = os.urandom(100_000)
+    store.put("a", content)
+    monkeypatch.setattr("moderation.storage.store.BUFFER", 1000)
+    pieces = []
+    fetch = type(store._backend).get_range
+    monkeypatch.setattr(type(store._backend), "get_range", lambda *args: pieces.append(args[2:4]) or fetch(*args))
+    with store.open("a") as file:
+        assert pieces == []
+        assert file.read(10) + file.read(500) + file.read(490) == content[:1000]
+        assert pieces == [(0, 1000)]
+        file.seek(-10, io.SEEK_END)
+        assert file.read(10) == content[-10:]
+        assert pieces[1:] == [(99_990, 10)]
+        assert file.read(10) == b""
+        assert len(pieces) == 2
+
+
+def test_an_empty_object_is_an_empty_file(store):
+    store.put("a", b"")
+    with store.open("a") as file:
+        assert file.read() == file.read(1) == b""
+        assert file.seek(0, io.SEEK_END) == 0
+    with gzip.open(store.open("a")) as file:
+        assert file.read() == b""
+    with pytest.raises(pa.ArrowInvalid, match="Empty CSV file"):
+        pyarrow.csv.open_csv(store.open("a"))
+    with pytest.raises(pa.ArrowInvalid, match="size is 0 bytes"):
+        pq.ParquetFile(store.open("a"))
+
+
+def test_an_opened_object_is_one_version(store):
+    store.put("a", b"one" * 1000)
+    [[item]] = store.list()
+    file = store.open("a")
+    pinned = store.open("a", item.etag)
+    store.put("a", b"two" * 1000)
+    assert code_of(file.read, 1) == ErrorCode.CHANGED
+    assert code_of(pinned.read, 1) == ErrorCode.CHANGED
+    assert code_of(store.open, "a", item.etag) == ErrorCode.CHANGED
+    assert store.open("a").read(3) == b"two"
+
+
+def test_opening_what_does_not_exist_is_not_found(store):
+    assert code_of(store.open, "a") == ErrorCode.NOT_FOUND
+    store.put("folder/a", b"x")
+    assert code_of(store.open, "folder") == ErrorCode.NOT_FOUND
+
+
+def test_parquet_csv_and_gzip_are_read_through_an_opened_object(store, tmp_path):
+    table = pa.table({"uri": [f"s3://b/{i}.jpg" for i in range(5000)], "n": range(5000)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=1000)
+    pyarrow.csv.write_csv(table, tmp_path / "t.csv")
+    store.put("t.parquet", tmp_path / "t.parquet")
+    store.put("t.csv", tmp_path / "t.csv")
+    store.put("t.csv.gz", gzip.compress((tmp_path / "t.csv").read_bytes()))
+    with pq.ParquetFile(store.open("t.parquet")) as file:
+        assert pa.Table.from_batches(file.iter_batches(batch_size=700)) == table
+    with pyarrow.csv.open_csv(store.open("t.csv")) as reader:
+        assert reader.read_all() == table
+    with gzip.open(store.open("t.csv.gz")) as plain, pyarrow.csv.open_csv(plain) as reader:
+        assert reader.read_all() == table
+
+
+def test_a_reader_passes_on_that_the_object_changed(store, monkeypatch):
+    monkeypatch.setattr("moderation.storage.store.BUFFER", 1 << 16)
+    lines = b"".join(b"s3://bucket/%07d.jpg\n" % i for i in range(200_000))
+    store.put("a.csv", b"uri\n" + lines)
+    options = pyarrow.csv.ReadOptions(block_size=1 << 16)
+    with pyarrow.csv.open_csv(store.open("a.csv"), options) as reader:
+        reader.read_next_batch()
+        store.put("a.csv", lines)
+        assert code_of(reader.read_all) == ErrorCode.CHANGED
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------------
@@ -492,6 +627,29 @@ def test_a_file_that_goes_away_while_it_is_listed_breaks_nothing(folder):
     assert [item.uri.rpartition("/")[2] for item in [*first, *rest]] == [n for n in names if n != names[1050]]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7, 1000])
+def test_folders_larger_than_what_is_held_at_once_are_listed_in_order(folder, monkeypatch, at_once):
+    monkeypatch.setattr("moderation.storage.local_listing.AT_ONCE", at_once)
+    drawn = random.Random(at_once)
+    names = set()
+    for _ in range(60):
+        parts = ["".join(drawn.choices("ab-.0é😀", k=drawn.randint(1, 3))) for _ in range(drawn.randint(1, 3))]
+        name = "/".join(part.strip(".") or "x" for part in parts)
+        if (folder / name).exists() or any(parent.is_file() for parent in (folder / name).parents):
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+        names.add(name)
+    (folder / f".{uuid.uuid4().hex}.partial").write_bytes(b"being written")
+    store = Store(str(folder))
+    in_order = sorted(names)
+    assert len(in_order) > 30
+    assert keys(store) == in_order
+    for after in [*in_order, "a", "a/", "a.", "b/a", "\x7f"]:
+        assert keys(store, after=after) == [name for name in in_order if name > after]
+        assert keys(store, "a", after=after) == [name for name in in_order if name > after and name.startswith("a")]
+
+
 def test_deep_folders_are_listed(folder):
     fd = os.open(folder, os.O_RDONLY)
     for _ in range(1200):
@@ -575,10 +733,48 @@ def test_a_file_that_stands_in_the_way_is_named(folder):
         with pytest.raises(StorageError, match="file"):
             Store(str(path)).check_writable()
     (folder / "runs").mkdir()
-    with pytest.raises(StorageError, match="runs"):
-        Store(str(folder)).put("runs", b"x")
+    for create_only in (False, True):
+        with pytest.raises(StorageError, match="runs: a folder stands in the way"):
+            Store(str(folder)).put("runs", b"x", create_only)
     assert (folder / "file").read_bytes() == b"x"
     assert sorted(path.name for path in folder.iterdir()) == ["file", "runs"]
+
+
+@pytest.mark.parametrize("create_only", [False, True])
+def test_what_was_written_is_flushed_with_its_folder(folder, monkeypatch, create_only):
+    flushed = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(Path(f"/proc/self/fd/{fd}").readlink()) or fsync(fd))
+    Store(str(folder)).put("sub/a", b"x", create_only)
+    assert [path.suffix for path in flushed] == [".partial", ""]
+    assert flushed[1] == folder / "sub"
+
+
+def test_a_file_system_that_cannot_flush_folders_is_written_nevertheless(folder, monkeypatch):
+    fsync = os.fsync
+
+    def no_folders(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    Store(str(folder)).put("a", b"x")
+    assert Store(str(folder)).get("a") == b"x"
+
+
+def test_a_full_disk_is_not_tried_again(folder, monkeypatch):
+    tries = []
+
+    def full(fd):
+        tries.append(fd)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        Store(str(folder)).put("a", b"x")
+    assert len(tries) == 1
+    assert list(folder.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(folder):
@@ -632,6 +828,7 @@ def test_keys_that_are_no_paths_are_listed_and_read(s3, s3_client, key):
     assert s3.get(key) == b"x"
     assert s3.head(key).etag == item.etag
     assert code_of(s3.get, key, "another-etag") == ErrorCode.CHANGED
+    assert s3.open(key, item.etag).read() == b"x"
 
 
 def test_keys_that_are_no_paths_are_not_mixed_up(s3, s3_client):
@@ -646,6 +843,16 @@ def test_keys_that_are_no_paths_are_never_written(s3):
     for key in ["a//b", "../x", "new\nline"]:
         assert code_of(s3.put, key, b"x") == ErrorCode.STORAGE_ERROR
     assert keys(s3) == []
+
+
+def test_keys_that_are_no_paths_are_deleted_and_nothing_else_is(s3, s3_client):
+    prefix = s3.uri.removeprefix(f"s3://{BUCKET}/")
+    for key in ["a/b", "a//b", "tab\t"]:
+        s3_client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=b"x")
+    s3.delete("a//b")
+    s3.delete("tab\t")
+    s3.delete("never//was")
+    assert keys(s3) == ["a/b"]
 
 
 def test_missing_keys_that_are_no_paths_are_not_found(s3):

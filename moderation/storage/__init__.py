@@ -1,6 +1,6 @@
 """Object storage behind one small interface. The only place that knows obstore and boto3.
 
-`Store` is what the rest of the program uses; `open_backend` picks the implementation by URI scheme.
+`Store` is what the rest of the program uses; the scheme of its URI picks the implementation.
 """
 
 from moderation.storage.store import Store, StoredObject, scheme_of

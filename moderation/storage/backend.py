@@ -22,11 +22,15 @@ class Backend(Protocol):
     """the URI of the root, without a slash at its end"""
 
     def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
-        """Pages of the objects whose key starts with `prefix` and sorts behind `after`, in key order."""
+        """Pages of the objects whose key starts with `prefix` and sorts behind `after`, in key order. No page is empty."""
         ...
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object. A version other than `if_match` is an error with code `changed`."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
+        """`length` bytes from `start` on, or those there are; both lie within the object, and `length` is not 0."""
         ...
 
     def head(self, key: str) -> StoredObject:

@@ -1,18 +1,60 @@
 """Objects behind obstore: S3, Google Cloud Storage, Azure, and memory for tests."""
 
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from moderation.errors import ErrorCode, StorageError
+from moderation.storage.answers import failed, no_credentials, one_line, untrusted
 from moderation.storage.backend import StoredObject
+from moderation.storage.retrying import CONNECT_TIMEOUT, READ_TIMEOUT
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+# Few and short: what does not pass soon is tried again by `moderation.storage.retrying`, with waits.
+RETRIES: "RetryConfig" = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=15),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+
+_REQUEST = re.compile(r"Error performing (\w+) ([^\s?]+)\S* in .*? - (.*)", re.DOTALL)
+_STATUS = re.compile(r"status code: (\d{3})")
+_ELEMENT = re.compile(r"<(Code|Message)>([^<]*)</")
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_CAUSE = re.compile(r'(?:message|error): "([^"]*)"')
+
+
+def client_options(connections: int) -> "ClientConfig":
+    """What every HTTP client is given: time-outs, and a pool as large as the number of threads that use it."""
+    return {
+        "connect_timeout": f"{CONNECT_TIMEOUT}s",
+        "read_timeout": f"{READ_TIMEOUT}s",
+        "timeout": "120s",
+        "pool_max_idle_per_host": str(connections),
+    }
+
+
+def open_cloud(scheme: str, bucket: str, connections: int) -> "ObstoreBackend":
+    """A bucket of Google Cloud Storage (`gs`) or a container of Azure (`az`). Nothing is sent yet."""
+    options = client_options(connections)
+    try:
+        if scheme == "gs":
+            return ObstoreBackend(f"gs://{bucket}", GCSStore(bucket, client_options=options, retry_config=RETRIES))
+        return ObstoreBackend(f"az://{bucket}", AzureStore(bucket, client_options=options, retry_config=RETRIES))
+    except (exceptions.BaseError, OSError, ValueError) as error:
+        raise translated(error) from None
 
 
 class ObstoreBackend:
-    """One bucket or container through obstore, which retries 5xx, time-outs and resets with backoff and jitter."""
+    """One bucket or container through obstore."""
 
     def __init__(self, root: str, store: S3Store | GCSStore | AzureStore | MemoryStore) -> None:
         self.root = root
@@ -35,11 +77,14 @@ class ObstoreBackend:
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object; bodies cut short are fetched again by obstore."""
-        try:
-            options: obstore.GetOptions = {"if_match": if_match} if if_match else {}
-            return bytes(obstore.get(self._store, key, options=options).bytes())
-        except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+        return self._fetch(key, {"if_match": if_match} if if_match else {})
+
+    def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
+        """A part of the object."""
+        options: obstore.GetOptions = {"range": (start, start + length)}
+        if if_match:
+            options["if_match"] = if_match
+        return self._fetch(key, options)
 
     def head(self, key: str) -> StoredObject:
         """What a listing would say of one object."""
@@ -80,15 +125,39 @@ class ObstoreBackend:
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise translated(error) from None
 
+    def _fetch(self, key: str, options: "obstore.GetOptions") -> bytes:
+        try:
+            return bytes(obstore.get(self._store, key, options=options).bytes())
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise translated(error) from None
+
 
 def translated(error: BaseException) -> StorageError:
-    """Obstore's exception as one line with a code; its own text runs over a page of debug output."""
-    text = str(error).split("\n\nDebug source:")[0]
-    first_line = " ".join(text.split())[:300]
+    """Obstore's exception as one line with a code.
+
+    Its own text runs over a page, and quotes the store's answer whole, in which S3 puts session tokens and signatures.
+    """
+    text, _, debug = str(error).partition("\n\nDebug source:")
+    request = _REQUEST.search(text)
+    where, said = (f"{request[1]} {request[2]}: ", request[3]) if request else ("", text)
+    if certificate := _CERTIFICATE.search(debug):
+        return untrusted("/".join(request[2].split("/")[:3]) if request else "the store", certificate[1])
+    found = _STATUS.search(said)
+    status = int(found[1]) if found else 0
+    answer = dict(_ELEMENT.findall(said))
+    code = answer.get("Code", "")
+    causes = [answer.get("Message"), *_CAUSE.findall(debug)[:1], "timed out" if "TimedOut" in debug else "", code]
+    line = one_line(where + ": ".join(filter(None, [said.partition("<")[0].rstrip(": "), *causes])))
+    if isinstance(error, exceptions.UnauthenticatedError) and "credential provider: " in line and "RetrievalError" not in line:
+        return no_credentials(line.partition("credential provider: ")[2])
+    if status or code:
+        return failed(status, code, line)
     if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
         return StorageError(ErrorCode.NOT_FOUND, "no such object")
     if isinstance(error, exceptions.PreconditionError):
-        return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is another now")
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError):
-        return StorageError(ErrorCode.ACCESS_DENIED, first_line)
-    return StorageError(ErrorCode.STORAGE_ERROR, first_line)
+        return failed(412, code, line)
+    if isinstance(error, exceptions.PermissionDeniedError | PermissionError):
+        return StorageError(ErrorCode.ACCESS_DENIED, line)
+    if isinstance(error, exceptions.GenericError | exceptions.UnauthenticatedError | exceptions.JoinError | OSError):
+        return failed(0, code, line)
+    return StorageError(ErrorCode.STORAGE_ERROR, line)

@@ -7,20 +7,18 @@ at the first name that is not UTF-8, and every listed object must be accounted f
 import contextlib
 import errno
 import os
-import re
 import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import StoredObject
+from moderation.storage.local_listing import etag, storage_error, stored, walk
 
 PAGE = 1000
-_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class LocalBackend:
@@ -34,9 +32,8 @@ class LocalBackend:
     def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
         """Pages of files in key order; folders that cannot be opened raise."""
         page: list[StoredObject] = []
-        for item in self._walk(prefix):
-            if item.key > after and item.key.startswith(prefix):
-                page.append(item)
+        for item in walk(self.folder, prefix, after):
+            page.append(item)
             if len(page) == PAGE:
                 yield page
                 page = []
@@ -45,24 +42,32 @@ class LocalBackend:
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole file, or `changed` if its ETag is another."""
+        return self._read(key, if_match, 0, -1)
+
+    def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
+        """A part of the file, or `changed` if its ETag is another."""
+        return self._read(key, if_match, start, length)
+
+    def _read(self, key: str, if_match: str | None, start: int, length: int) -> bytes:
         try:
             with open(self._path(key), "rb", opener=_open_now) as file:
-                found = _etag(_regular(key, os.fstat(file.fileno())))
+                found = etag(_regular(key, os.fstat(file.fileno())))
                 if if_match is not None and found != if_match:
                     raise StorageError(ErrorCode.CHANGED, f"the file changed after listing: etag {if_match}, now {found}")
-                return file.read()
+                file.seek(start)
+                return file.read(length)
         except OSError as error:
-            raise _storage_error(error) from None
+            raise storage_error(error) from None
 
     def head(self, key: str) -> StoredObject:
         """What a listing would say of one file."""
         try:
-            return _stored(key, _regular(key, self._path(key).stat()))
+            return stored(key, _regular(key, self._path(key).stat()))
         except OSError as error:
-            raise _storage_error(error) from None
+            raise storage_error(error) from None
 
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
-        """Write beside the target, flush to disk, then move into place."""
+        """Write beside the target, flush to disk, move into place, and flush that."""
         target = self._path(key)
         partial = target.with_name(f".{uuid.uuid4().hex}.partial")
         try:
@@ -81,16 +86,18 @@ class LocalBackend:
                     os.replace(partial, target)
             finally:
                 partial.unlink(missing_ok=True)
+            _flush_folder(target.parent)
         except FileExistsError:
-            if create_only and target.exists():
+            if create_only and target.is_file():
                 raise FileExistsError(f"{self.root}/{key} exists already") from None
-            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file stands in the way") from None
+            what = "folder" if target.is_dir() else "file"
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a {what} stands in the way") from None
         except NotADirectoryError:
             raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file stands in the way") from None
         except IsADirectoryError:
             raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a folder stands in the way") from None
         except OSError as error:
-            raise _storage_error(error) from None
+            raise storage_error(error) from None
 
     def copy(self, source: str, target: str) -> None:
         """Copy a file within the folder."""
@@ -104,7 +111,7 @@ class LocalBackend:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
         except OSError as error:
-            raise _storage_error(error) from None
+            raise storage_error(error) from None
         with contextlib.suppress(OSError):
             for parent in path.parents:
                 if parent == self._existed:
@@ -118,49 +125,6 @@ class LocalBackend:
         if not Path(os.path.realpath(path)).is_relative_to(self.folder):
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that leads out of {self.folder}")
         return path
-
-    def _walk(self, prefix: str) -> Iterator[StoredObject]:
-        stack = [self._entries("")]
-        while stack:
-            found = next(stack[-1], None)
-            if found is None:
-                stack.pop()
-                continue
-            key, raw, entry = found
-            if raw.endswith("/"):
-                if key.startswith(prefix) or prefix.startswith(key):
-                    stack.append(self._entries(raw))
-                continue
-            info = _status(entry)
-            if info and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
-                yield _stored(key, info)
-
-    def _entries(self, folder: str) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
-        """What is in a folder, sorted as keys are: a folder sorts as "name/", so that resuming behind a key works."""
-        try:
-            with os.scandir(self.folder / folder) as scan:
-                names = [(_raw_key(folder, entry), entry) for entry in scan if not _PARTIAL.fullmatch(entry.name)]
-        except OSError as error:
-            if folder and isinstance(error, FileNotFoundError):  # went away since its own folder was read
-                return iter(())
-            raise _storage_error(error) from None
-        return iter(sorted((_printable(raw), raw, entry) for raw, entry in names))
-
-
-def _raw_key(folder: str, entry: os.DirEntry[str]) -> str:
-    return folder + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Of what a link leads to, or of the link if that is nothing; None if the entry went away."""
-    with contextlib.suppress(OSError):
-        return entry.stat()
-    try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _storage_error(error) from None
 
 
 def _regular(key: str, info: os.stat_result) -> os.stat_result:
@@ -183,31 +147,28 @@ def _create(path: Path) -> BinaryIO:
             continue
         except FileExistsError:
             # A folder that was there, and was gone when mkdir looked what it is; or really a file.
-            if any(parent.exists() and not parent.is_dir() for parent in path.parents):
+            if any(_is_no_folder(parent) for parent in path.parents):
                 raise
     raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {path}: its folder is taken away again and again")
 
 
-def _stored(key: str, info: os.stat_result) -> StoredObject:
-    modified = datetime.fromtimestamp(info.st_mtime_ns // 1000 / 1e6, UTC)
-    return StoredObject(key, _etag(info), info.st_size, modified)
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
-def _printable(key: str) -> str:
-    # A name that is not UTF-8 cannot go to Parquet; it stays accounted for under its escaped name.
-    return os.fsencode(key).decode("utf-8", "backslashreplace")
-
-
-def _etag(info: os.stat_result) -> str:
-    return f"{info.st_ino:x}-{info.st_mtime_ns:x}-{info.st_size:x}"
-
-
-def _storage_error(error: OSError) -> StorageError:
-    missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-    if missing or error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-        code = ErrorCode.NOT_FOUND
-    elif isinstance(error, PermissionError):
-        code = ErrorCode.ACCESS_DENIED
-    else:
-        code = ErrorCode.STORAGE_ERROR
-    return StorageError(code, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+def _flush_folder(folder: Path) -> None:
+    """Make what was moved into a folder outlast a power cut, where the file system knows how."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # what was written has been deleted since
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from obstore.store import AzureStore, GCSStore, MemoryStore
+from obstore.store import MemoryStore
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.records import ObjectRef
 from moderation.storage.backend import Backend, StoredObject
-from moderation.storage.cloud import ObstoreBackend
+from moderation.storage.cloud import ObstoreBackend, open_cloud
+from moderation.storage.files import BUFFER, ObjectFile, whole
 from moderation.storage.local import LocalBackend
+from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
 from moderation.storage.s3 import S3Backend
 
 __all__ = ["Store", "StoredObject", "scheme_of"]
@@ -29,27 +31,28 @@ class Store:
     `cats2/1.jpg`. Everything raises `StorageError`, whose `code` and `retryable` say what to do.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._backend, prefix = _open(uri)
+    def __init__(self, uri: str, connections: int = 16) -> None:
+        self._backend, prefix = _open(uri, connections)
         self._prefix = f"{prefix}/" if prefix else ""
+        self._connections = connections
         self.uri = f"{self._backend.root}/{prefix}" if prefix else self._backend.root
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+    def __reduce__(self) -> tuple[type["Store"], tuple[str, int]]:
         # A path is taken as it is; in a URI, "%41" may be an "A" that someone escaped.
         local = isinstance(self._backend, LocalBackend)
-        return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri,))
+        return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri, self._connections))
 
     @classmethod
-    def locate(cls, uri: str) -> tuple["Store", str]:
+    def locate(cls, uri: str, connections: int = 16) -> tuple["Store", str]:
         """The store and the key of one object, wherever it is."""
         if scheme_of(uri) == "file":
             folder, _, name = uri.rpartition("/")
-            return cls(folder or "/"), name
+            return cls(folder or "/", connections), name
         bucket, _, key = uri.split("://", 1)[1].partition("/")
-        return cls(f"{scheme_of(uri)}://{bucket}"), key
+        return cls(f"{scheme_of(uri)}://{bucket}", connections), key
 
     def uri_of(self, key: str) -> str:
         """The full URI of a key."""
@@ -63,24 +66,39 @@ class Store:
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[list[ObjectRef]]:
         """Pages of objects in key order, those behind `after` only. Memory holds one page at a time."""
-        for page in self._backend.list(self._prefix + prefix, self._prefix + after if after else ""):
+        behind = self._prefix + after if after else ""
+        for page in continued(lambda last: self._backend.list(self._prefix + prefix, last), behind):
             yield [ObjectRef(f"{self._backend.root}/{o.key}", o.etag, o.size, o.last_modified) for o in page]
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object; if it is not the version `if_match`, the error's code is `changed`."""
-        return self._backend.get(self._prefix + key, if_match)
+        return retried(lambda: self._backend.get(self._prefix + key, if_match))
 
     def open(self, key: str, etag: str = "") -> BinaryIO:
-        """The object as a seekable file, at the version `etag` if one is given. Reads what is asked for, in large pieces."""
-        return io.BytesIO(self.get(key, etag or None))
+        """The object as a seekable file, fetched in large pieces as it is read, all of one version: `etag`, or today's.
+
+        Reading raises `StorageError`, with the code `changed` if the object is another by then.
+        """
+        path = self._prefix + key
+        found = retried(lambda: self._backend.head(path))
+        if etag and found.etag != etag:
+            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {etag}, now {found.etag}")
+
+        def fetch(start: int, length: int) -> bytes:
+            return retried(lambda: whole(self._backend.get_range(path, start, length, found.etag or None), length))
+
+        return io.BufferedReader(ObjectFile(fetch, found.size), BUFFER)
 
     def read(self, item: ObjectRef) -> bytes:
-        """The object at the version that was listed."""
-        return self.get(self.key_of(item.uri), item.etag)
+        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well."""
+        key = self.key_of(item.uri)
+        if not item.etag:
+            return self.get(key)
+        return retried(lambda: whole(self._backend.get(self._prefix + key, item.etag), item.size))
 
     def head(self, key: str) -> ObjectRef:
         """One object, as listing gives it."""
-        found = self._backend.head(self._prefix + key)
+        found = retried(lambda: self._backend.head(self._prefix + key))
         return ObjectRef(self.uri_of(key), found.etag, found.size, found.last_modified)
 
     def exists(self, key: str) -> bool:
@@ -94,16 +112,21 @@ class Store:
         return True
 
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
-        """Write bytes, or a local file, whole or not at all. `create_only`: `FileExistsError` if it exists."""
-        self._backend.put(self._prefix + key, data, create_only)
+        """Write bytes, or a local file, whole or not at all.
+
+        `create_only`: `FileExistsError` if there is such an object with other bytes. The same bytes may have come from
+        this very call, when the store's answer was lost and the call made again.
+        """
+        path = self._prefix + key
+        retried(lambda: self._create(path, data) if create_only else self._backend.put(path, data))
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object within this store, overwriting."""
-        self._backend.copy(self._prefix + source, self._prefix + target)
+        retried(lambda: self._backend.copy(self._prefix + source, self._prefix + target))
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""
-        self._backend.delete(self._prefix + key)
+        retried(lambda: self._backend.delete(self._prefix + key))
 
     def delete_folder(self, prefix: str) -> None:
         """Remove every object whose key starts with `prefix`."""
@@ -112,25 +135,51 @@ class Store:
                 self.delete(self.key_of(item.uri))
 
     def check_readable(self) -> None:
-        """Raise a `StorageError` if there is nothing here to list, saying why."""
-        if isinstance(self._backend, S3Backend):
-            self._backend.probe()
+        """Raise a `StorageError` if there is nothing here to list, saying why and what to do."""
+        self._probe()
         if next(self.list(), None) is None:
             raise StorageError(ErrorCode.NOT_FOUND, f"there are no objects under {self.uri}")
 
     def check_writable(self) -> None:
         """Raise a `StorageError` unless this store can be written and honours create-only writes. Leaves nothing behind."""
-        if isinstance(self._backend, S3Backend):
-            self._backend.probe()
+        self._probe()
         key = f"_staging/probe-{uuid.uuid4().hex}"
-        self.put(key, b"", create_only=True)
+        self.put(key, b"first", create_only=True)
         try:
-            self.put(key, b"", create_only=True)
+            self.put(key, b"second", create_only=True)
         except FileExistsError:
             return
         finally:
             self.delete(key)
-        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} ignores conditional writes (If-None-Match)")
+        told = "ignores conditional writes (If-None-Match), without which two runs can overwrite each other: use another store"
+        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} {told}")
+
+    def _probe(self) -> None:
+        backend = self._backend
+        if isinstance(backend, S3Backend):
+            retried(lambda: backend.probe(self._prefix), PROBE_PATIENCE)
+
+    def _create(self, path: str, data: bytes | Path) -> None:
+        try:
+            self._backend.put(path, data, create_only=True)
+        except FileExistsError:
+            try:
+                if self._holds(path, data):
+                    return
+            except StorageError as error:
+                if error.code is not ErrorCode.NOT_FOUND:
+                    raise
+                told = f"{self._backend.root}/{path} exists, and does not: others write it at this moment"
+                raise TransientError(ErrorCode.STORAGE_ERROR, told) from None
+            raise
+
+    def _holds(self, path: str, data: bytes | Path) -> bool:
+        key = path.removeprefix(self._prefix)
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as ours, self.open(key) as theirs:
+            while piece := ours.read(BUFFER):
+                if theirs.read(len(piece)) != piece:
+                    return False
+            return not theirs.read(1)
 
 
 def scheme_of(location: str) -> str:
@@ -139,7 +188,7 @@ def scheme_of(location: str) -> str:
     return scheme.lower() if separator and scheme.isalnum() else "file"
 
 
-def _open(uri: str) -> tuple[Backend, str]:
+def _open(uri: str, connections: int) -> tuple[Backend, str]:
     scheme = scheme_of(uri)
     if scheme == "file":
         return LocalBackend(_local_path(uri)), ""
@@ -147,7 +196,7 @@ def _open(uri: str) -> tuple[Backend, str]:
     if scheme not in SCHEMES or not bucket:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise StorageError(ErrorCode.NOT_FOUND, f"cannot read {uri!r}: give a folder, or a URI that starts with {known}")
-    return _bucket(scheme, bucket), prefix.strip("/")
+    return _bucket(scheme, bucket, connections), prefix.strip("/")
 
 
 def _local_path(uri: str) -> Path:
@@ -159,12 +208,12 @@ def _local_path(uri: str) -> Path:
 
 
 @cache
-def _bucket(scheme: str, bucket: str) -> Backend:
-    root = f"{scheme}://{bucket}"
+def _bucket(scheme: str, bucket: str, connections: int) -> Backend:
     if scheme == "s3":
-        return S3Backend(bucket)
-    if scheme == "gs":
-        return ObstoreBackend(root, GCSStore(bucket))
-    if scheme == "az":
-        return ObstoreBackend(root, AzureStore(bucket))
-    return ObstoreBackend(root, MemoryStore())
+        return S3Backend(bucket, connections)
+    return _memory(bucket) if scheme == "memory" else open_cloud(scheme, bucket, connections)
+
+
+@cache
+def _memory(name: str) -> Backend:
+    return ObstoreBackend(f"memory://{name}", MemoryStore())
