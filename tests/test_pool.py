@@ -1,125 +1,117 @@
 """The pool with scorers that die, hang and fail: real processes, really killed."""
 
-import ctypes
 import os
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
+from poisoned import Poisoned, context_of, score_all, shard_of, starts, unscored
 
 from moderation.errors import ModelError, WorkerStormError
-from moderation.images.sharding import batches, shard_name
-from moderation.policy.loading import parse_policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
-from moderation.records import Batch, ObjectRef, ScoredBatch, Shard
+from moderation.images.sharding import batches
+from moderation.records import Batch
 from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import Embedded, RowContext, build_rows
-from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan
+from moderation.scoring.suspects import Suspects, whole
 
-POLICY = parse_policy("""
-policy: pool
-model: {name: none}
-contrast: [a wall]
-rules:
-  - {id: one, prompts: [a thing], review: 0.9}
-""")
-DIM = 8
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
+DIED = "worker_killed: workers died, twice, while they had this image and nothing else"
 
 
-def head(texts: list[str]) -> TextHead:
-    vectors = np.random.default_rng(0).normal(size=(len(texts), DIM)).astype(np.float32)
-    return TextHead({t: v / np.linalg.norm(v) for t, v in zip(texts, vectors, strict=True)}, 10.0, None)
-
-
-@dataclass(frozen=True)
-class Poisoned:
-    """A scorer factory: it scores names, and does what a name tells it to."""
-
-    broken: str = ""
-
-    def __call__(self) -> "Poisoned":
-        if self.broken == "load":
-            raise ModelError("no such model: did you mean another?")
-        return self
-
-    def describe(self, texts: list[str]) -> ModelDescription:
-        return ModelDescription("none", "0" * 16, DIM, "cpu", head(texts))
-
-    def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
-        if self.broken == "always":
-            os._exit(1)
-        for item in batch.objects:
-            deed = item.uri.rpartition("/")[2]
-            if deed.startswith("segfault"):
-                ctypes.string_at(0)
-            elif deed.startswith("exit"):
-                os._exit(3)
-            elif deed.startswith("hang"):
-                time.sleep(3600)
-            elif deed.startswith("raise"):
-                raise KeyError("a bug")
-        rows = [Embedded(item, "0" * 64, "PNG", 1, 1, 1, (0,)) for item in batch.objects]
-        vectors = np.ones((len(rows), DIM), np.float16)
-        return build_rows(context, rows, vectors, [], NOW)
-
-
-def shard_of(names: list[str]) -> Shard:
-    objects = tuple(ObjectRef(f"memory://pool/{name}", "e", 1, NOW) for name in names)
-    return Shard(shard_name(objects), objects)
-
-
-def score_all(names: list[str], pool: ScorerPool, batch_size: int = 25) -> dict[str, str]:
-    """Every object's error code, or `scored`; fails on objects that come back twice."""
-    context = RowContext("run", CompiledPolicy.build(POLICY, pool.describe(prompt_texts(POLICY)).head), "none", "0" * 16)
-    outcome: dict[str, str] = {}
-    for scored in pool.score(iter(batches(shard_of(names), batch_size)), context):
-        rows = ray.get(scored.rows).decisions.select(["uri", "status", "error_code"]).to_pylist()
-        assert len(rows) == len(scored.batch.objects)
-        for row in rows:
-            name = row["uri"].rpartition("/")[2]
-            assert name not in outcome
-            outcome[name] = row["error_code"] or row["status"]
-    return outcome
-
-
-def test_batches_come_back_once_each(ray_cluster: None) -> None:
+def test_batches_come_back_once_each(ray_cluster: None, tmp_path: Path) -> None:
     names = [f"{i:03}" for i in range(205)]
-    with ScorerPool(Poisoned(), PoolPlan(2, 0.5, 0.0), 60) as pool:
-        assert score_all(names, pool) == dict.fromkeys(names, "scored")
+    with ScorerPool(Poisoned(tmp_path), PoolPlan(2, 0.5, 0.0), 60) as pool:
+        assert unscored(score_all(names, pool)) == {}
+        assert unscored(score_all(names[:3], pool)) == {}
+        assert unscored(score_all([], pool)) == {}
 
 
-def test_images_that_kill_are_isolated_and_all_others_scored(ray_cluster: None) -> None:
-    names = [f"{i:03}" for i in range(200)]
-    names[17], names[113], names[114] = "segfault-a", "exit-b", "raise-c"
-    with ScorerPool(Poisoned(), PoolPlan(2, 0.5, 0.0), 60) as pool:
+def test_images_that_kill_hang_or_raise_are_isolated_and_all_others_scored(ray_cluster: None, tmp_path: Path) -> None:
+    names = [f"{i:03}" for i in range(300)]
+    names[17], names[18], names[290] = "segfault", "raise", "hang"
+    with ScorerPool(Poisoned(tmp_path), PoolPlan(2, 0.5, 0.0), 5.0) as pool:
         outcome = score_all(names, pool)
-    poison = {name: code for name, code in outcome.items() if code != "scored"}
-    assert poison == {"segfault-a": "worker_killed", "exit-b": "worker_killed", "raise-c": "internal"}
-    assert set(outcome) == set(names)
+    assert unscored(outcome) == {
+        "segfault": DIED,
+        "raise": "internal: KeyError: 'a bug'",
+        "hang": "worker_timeout: no result within 2 s",
+    }
+    assert starts(tmp_path) <= 2 + 4 + 3
 
 
-def test_an_image_that_hangs_is_given_up_and_all_others_scored(ray_cluster: None) -> None:
+def test_an_unlucky_image_is_tried_again_and_new_batches_go_on_meanwhile(ray_cluster: None, tmp_path: Path) -> None:
+    names = ["unlucky-with-its-batch-its-part-and-alone", *(f"{i:03}" for i in range(199))]
+    events: list[int | str] = []
+
+    def stream() -> Iterator[Batch]:
+        for number, batch in enumerate(batches(shard_of(names), 10)):
+            events.append(number)
+            yield batch
+
+    with ScorerPool(Poisoned(tmp_path), PoolPlan(2, 0.5, 0.0), 60) as pool:
+        for scored in pool.score(stream(), context_of(pool)):
+            assert scored.summary.counts.errors == 0
+            events.extend("scored" for item in scored.batch.objects if item.uri.endswith(names[0]))
+    assert events == [*range(20), "scored"]
+    assert starts(tmp_path) == 2 + 3
+
+
+def test_a_worker_that_one_image_made_sick_is_replaced_and_no_other_image_blamed(ray_cluster: None, tmp_path: Path) -> None:
     names = [f"{i:02}" for i in range(16)]
-    names[5] = "hang"
-    with ScorerPool(Poisoned(), PoolPlan(1, 0.5, 0.0), 3.0) as pool:
+    names[5] = "sicken"
+    with ScorerPool(Poisoned(tmp_path), PoolPlan(1, 0.5, 0.0), 60) as pool:
         outcome = score_all(names, pool, batch_size=4)
-    assert outcome == {name: "worker_timeout" if name == "hang" else "scored" for name in names}
+    assert unscored(outcome) == {"sicken": "internal: RuntimeError: CUDA error: an illegal memory access was encountered"}
 
 
-def test_a_storm_of_deaths_stops_the_run(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moderation.scoring.pool.STORM", 4)
-    with ScorerPool(Poisoned("always"), PoolPlan(1, 0.5, 0.0), 60) as pool, pytest.raises(WorkerStormError, match="run-id"):
-        score_all([f"{i:02}" for i in range(64)], pool)
+def test_the_clock_of_a_batch_stands_still_while_another_is_before_it(ray_cluster: None, tmp_path: Path) -> None:
+    with ScorerPool(Poisoned(tmp_path), PoolPlan(1, 0.5, 0.0), 3.5) as pool:
+        assert unscored(score_all(["slow-a", "slow-b"], pool, batch_size=1)) == {}
+    assert starts(tmp_path) == 1
 
 
-def test_a_model_that_does_not_load_is_the_error_it_raises(ray_cluster: None) -> None:
-    with ScorerPool(Poisoned("load"), PoolPlan(1, 0.5, 0.0), 60) as pool, pytest.raises(ModelError, match="did you mean"):
+@pytest.mark.parametrize(
+    ("broken", "names"),
+    [
+        ("", [f"exit-{i}" for i in range(64)]),
+        ("sick", [f"{i}" for i in range(64)]),
+        ("reload", ["0", "1", "2", "3", "exit"]),
+    ],
+    ids=["workers that die", "workers that raise", "workers whose replacements do not start"],
+)
+def test_a_storm_of_failures_stops_the_run(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, names: list[str]
+) -> None:
+    monkeypatch.setattr("moderation.scoring.suspects.STORM", 1)
+    pool = ScorerPool(Poisoned(tmp_path, broken), PoolPlan(1, 0.5, 0.0), 60)
+    with pool, pytest.raises(WorkerStormError, match="failed 2 times one after another"):
+        score_all(names, pool, batch_size=4)
+    assert starts(tmp_path) <= 3
+
+
+@given(count=st.integers(1, 300), data=st.data())
+def test_isolation_finds_those_that_kill_and_no_others(count: int, data: st.DataObject) -> None:
+    poison = data.draw(st.frozensets(st.integers(0, count - 1)))
+    objects = shard_of([str(i) for i in range(count)]).objects
+    suspects, guilty, cleared, deaths = Suspects(1), set(), set(), 0
+    suspects.failed(whole(Batch("s", objects)), killed=True)
+    while suspects:
+        work = suspects.next()
+        numbers = {objects.index(item) for item in work.batch.objects}
+        if numbers & poison:
+            deaths += 1
+            guilty |= numbers if suspects.failed(work, killed=True) else set()
+        else:
+            cleared |= numbers
+    assert (guilty, cleared) == (poison, set(range(count)) - poison)
+    assert deaths <= 3 * len(poison)
+
+
+def test_a_model_that_does_not_load_is_the_error_it_raises(ray_cluster: None, tmp_path: Path) -> None:
+    pool = ScorerPool(Poisoned(tmp_path, "load"), PoolPlan(1, 0.5, 0.0), 60)
+    with pool, pytest.raises(ModelError, match="did you mean"):
         pool.describe(["a thing"])
 
 

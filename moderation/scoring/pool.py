@@ -1,58 +1,30 @@
 """A pool of Ray actors that scores batches and isolates what kills them.
 
 Batches go to actors, a few in flight on each, so that inside an actor one is fetched and decoded while another is on the
-device. When an actor dies or a batch hangs, every batch it held is under suspicion: suspects run alone on an actor, and one
-that kills again is cut in two, down to the single object that did it. That object becomes an error row; all others are scored.
-
-`ray.util.ActorPool` recycles dead actors and Ray Data drops or hangs on bad blocks (ray#50313, ray#62746), so the loop is ours.
+device. `ray.util.ActorPool` recycles dead actors and Ray Data drops or hangs on bad blocks (ray#50313, ray#62746), so the
+loop is ours.
 """
 
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
 from ray import exceptions
 
-from moderation.errors import ErrorCode, ModerationError, RunError, WorkerStormError
-from moderation.records import Batch, BatchSummary, ScoredBatch
+from moderation.errors import ErrorCode, ModerationError, RunError
+from moderation.records import Batch, BatchSummary
+from moderation.scoring.liveness import PULSE_S, check_ray, is_done, ray_died, wait
 from moderation.scoring.rows import Failure, RowContext, failed_batch
-from moderation.scoring.scorer import ModelDescription, Scorer, ScorerFactory
+from moderation.scoring.scorer import ModelDescription, ScorerFactory
 from moderation.scoring.session import PoolPlan
+from moderation.scoring.slots import IN_FLIGHT, Attempt, Slot
+from moderation.scoring.suspects import Suspects, whole
 
-IN_FLIGHT = 2
-"""Batches on one actor at a time."""
-STORM = 30
-"""Failures in a row, without a batch that succeeds, after which a run stops."""
-
-
-class _Actor:
-    """Runs in the actor's process. Loading is a call, not the constructor: what it raises comes back as it is."""
-
-    def __init__(self, factory: ScorerFactory) -> None:
-        self._factory = factory
-        self._scorer: Scorer | None = None
-        self._loading = threading.Lock()
-
-    def load(self) -> Scorer:
-        with self._loading:
-            if self._scorer is None:
-                self._scorer = self._factory()
-            return self._scorer
-
-    def warm_up(self) -> None:
-        self.load()
-
-    def describe(self, texts: list[str]) -> ModelDescription:
-        return self.load().describe(texts)
-
-    def score(self, batch: Batch, context: RowContext) -> tuple[BatchSummary, ScoredBatch]:
-        rows = self.load().score(batch, context)
-        return rows.summary, rows
+CROWD = 1_000
+"""Suspects waiting, above which no new batches are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +37,27 @@ class ScoredRef:
     """ray.ObjectRef of a ScoredBatch"""
 
 
-@dataclass(slots=True)
-class _Slot:
-    """One place for an actor."""
-
-    actor: Any
-    running: "dict[Any, _Attempt]" = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    batch: Batch
-    rows: Any
-    alone: bool
-    deadline: float
-
-
 class ScorerPool:
     """Actors that score batches. Use as a context manager: leaving it ends the actors."""
 
     def __init__(self, factory: ScorerFactory, plan: PoolPlan, batch_timeout_s: float) -> None:
-        self._factory, self._plan, self._timeout = factory, plan, batch_timeout_s
-        self._slots = [_Slot(self._start()) for _ in range(plan.actors)]
+        self._timeout = batch_timeout_s
+        self._slots = [Slot(factory, plan) for _ in range(plan.actors)]
 
     def __enter__(self) -> "ScorerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for slot in self._slots:
-            ray.kill(slot.actor)
+        if not ray_died():
+            for slot in self._slots:
+                ray.kill(slot.actor)
 
     def describe(self, texts: list[str]) -> ModelDescription:
         """Wait for the first actor's model and embed `texts` with it. Raises what loading raises, e.g. `ModelError`."""
+        reference = self._slots[0].actor.describe.remote(texts)
+        wait([reference])
         try:
-            description: ModelDescription = ray.get(self._slots[0].actor.describe.remote(texts))
+            description: ModelDescription = ray.get(reference)
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, ModerationError):
                 raise error.cause from None
@@ -111,96 +70,117 @@ class ScorerPool:
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:
         """Score a stream of batches; each object comes back exactly once, batches in any order and possibly cut up.
 
+        When an actor dies, or one of its batches hangs, all batches it held are suspects; so is one that raises.
+        Suspects are cut into parts of sqrt(n) objects, each alone on an actor; a part that fails again into its objects.
+        One object that hangs or raises alone, or kills twice, becomes an error row: some four restarts for an image.
+        An actor that failed, or its replacement, must first score a probe: images that were scored before. So neither a sick
+        worker is taken for a bad image, nor many bad images for sick workers. Half of the actors go on with new batches.
+
         Raises:
-            WorkerStormError: nothing succeeds any more.
+            WorkerStormError: nothing succeeds any more, probes neither.
+            RunError: Ray died.
         """
-        shared = ray.put(context)
-        suspects: deque[Batch] = deque()
-        failures_in_a_row = 0
-        more = True
+        yield from _Scoring(self._slots, self._timeout, batches, context).results()
+
+
+class _Scoring:
+    """The scoring of one stream."""
+
+    def __init__(self, slots: list[Slot], timeout: float, batches: Iterator[Batch], context: RowContext) -> None:
+        check_ray()
+        self._slots, self._timeout, self._batches, self._context = slots, timeout, batches, context
+        self._shared = ray.put(context)
+        self._suspects = Suspects(len(slots))
+        self._ended = False
+
+    def results(self) -> Iterator[ScoredRef]:
         while True:
-            more = self._fill(batches, suspects, shared) if more or suspects else False
-            running = {ref: slot for slot in self._slots for ref in slot.running}
-            if not running:
+            self._hand_out()
+            if not self._more and not any(slot.load for slot in self._slots):
                 return
-            deadline = min(a.deadline for slot in self._slots for a in slot.running.values())
-            done, _ = ray.wait(list(running), timeout=max(0.1, min(5.0, deadline - time.monotonic())))
-            for ref in done:
-                slot = running[ref]
-                attempt = slot.running.pop(ref, None)
-                if attempt is None:
-                    continue
-                try:
-                    summary = ray.get(ref)
-                except exceptions.RayError as error:
-                    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, ModerationError):
-                        raise error.cause from None
-                    failures_in_a_row += 1
-                    yield from self._failed(slot, attempt, error, suspects, context)
-                else:
-                    failures_in_a_row = 0
-                    yield ScoredRef(attempt.batch, summary, attempt.rows)
+            owners = {reference: slot for slot in self._slots for reference in slot.pending}
+            patience = min(slot.next_due[0] for slot in self._slots) - time.monotonic()
+            done = wait(list(owners), min(PULSE_S, max(0.01, patience)))
+            if done is not None:
+                yield from self._receive(owners[done], done)
             for slot in self._slots:
-                late = [ref for ref, attempt in slot.running.items() if attempt.deadline < time.monotonic()]
-                if late:
-                    failures_in_a_row += 1
-                    yield from self._failed(slot, slot.running.pop(late[0]), None, suspects, context)
-            if failures_in_a_row >= STORM:
-                raise WorkerStormError(
-                    f"{failures_in_a_row} batches failed one after another and none succeeded: "
-                    "the workers are broken, not the images; see the Ray logs, and go on with the same --run-id"
-                )
+                deadline, late = slot.next_due
+                if deadline < time.monotonic() and not is_done(late):
+                    yield from self._failed(slot, slot.take(late), None)
 
-    def _start(self) -> Any:
-        options: dict[str, Any] = {"num_cpus": self._plan.cpus, "max_restarts": 0, "max_concurrency": IN_FLIGHT}
-        if self._plan.gpus:
-            options["num_gpus"] = self._plan.gpus
-        actor = ray.remote(_Actor).options(**options).remote(self._factory)
-        actor.warm_up.remote()
-        return actor
+    @property
+    def _more(self) -> bool:
+        """Whether there may be something to hand out."""
+        return bool(self._suspects) or not self._ended
 
-    def _fill(self, batches: Iterator[Batch], suspects: deque[Batch], context: Any) -> bool:
-        """Hand out work; False once the stream of batches has ended."""
-        for slot in self._slots:
-            while suspects and not slot.running:
-                self._submit(slot, suspects.popleft(), context, alone=True)
-        for number in range(IN_FLIGHT):
-            for slot in self._slots:
-                if len(slot.running) > number or any(a.alone for a in slot.running.values()) or suspects:
+    def _hand_out(self) -> None:
+        """Give work to slots that have room: probes first, then suspects, then new batches."""
+        others = self._hand_out_alone()
+        for depth in range(IN_FLIGHT):
+            for slot in others:
+                if slot.load > depth or self._ended:
                     continue
-                batch = next(batches, None)
+                batch = next(self._batches, None)
                 if batch is None:
-                    return False
-                self._submit(slot, batch, context, alone=False)
-        return True
+                    self._ended = True
+                    self._hand_out_alone()
+                else:
+                    slot.submit(whole(batch), self._shared, self._timeout)
 
-    def _submit(self, slot: _Slot, batch: Batch, context: Any, alone: bool) -> None:
-        summary, rows = slot.actor.score.options(num_returns=2).remote(batch, context)
-        slot.running[summary] = _Attempt(batch, rows, alone, time.monotonic() + self._timeout)
+    def _hand_out_alone(self) -> list[Slot]:
+        """Give probes and suspects to idle slots, and let others run dry for them. Returns the slots for new batches.
 
-    def _failed(
-        self, slot: _Slot, attempt: _Attempt, error: exceptions.RayError | None, suspects: deque[Batch], context: RowContext
-    ) -> Iterator[ScoredRef]:
-        """Put what the actor held under suspicion, and replace the actor unless it lives on. `error` None: a time-out."""
-        if not isinstance(error, exceptions.RayTaskError):
-            suspects.extend(other.batch for other in slot.running.values())
-            slot.running.clear()
-            ray.kill(slot.actor)
-            slot.actor = self._start()
-        batch = attempt.batch
-        if not attempt.alone:
-            suspects.append(batch)
-        elif len(batch.objects) > 1:
-            suspects.extendleft(reversed(batch.halves()))
-        else:
-            code, detail = _reason(error, self._timeout)
-            failed = failed_batch(context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
-            yield ScoredRef(batch, failed.summary, ray.put(failed))
+        Suspects wait for the first success, without which there is no probe, or for the end of the stream.
+        """
+        isolating = sum(slot.isolating for slot in self._slots)
+        most = len(self._slots) if self._ended or len(self._suspects) > CROWD else (len(self._slots) + 1) // 2
+        wanted = min(len(self._suspects), most - isolating) if self._suspects.probe or self._ended else 0
+        others = []
+        for slot in sorted((slot for slot in self._slots if slot.open), key=lambda slot: slot.load):
+            probe = None if slot.proven or not self._more else self._suspects.probe
+            if probe is None and wanted <= 0:
+                others.append(slot)
+                continue
+            wanted -= probe is None
+            if not slot.load:
+                slot.submit(probe or self._suspects.next(), self._shared, self._timeout)
+        return others
+
+    def _receive(self, slot: Slot, reference: Any) -> Iterator[ScoredRef]:
+        attempt = slot.take(reference)
+        try:
+            summary = ray.get(reference)
+        except exceptions.RayError as error:
+            if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, ModerationError):
+                raise error.cause from None
+            yield from self._failed(slot, attempt, error)
+            return
+        if attempt is not None:
+            slot.proven = True
+            self._suspects.succeeded(attempt.work, summary)
+            if not attempt.work.probe:
+                yield ScoredRef(attempt.work.batch, summary, attempt.rows)
+
+    def _failed(self, slot: Slot, attempt: Attempt | None, error: exceptions.RayError | None) -> Iterator[ScoredRef]:
+        """What an actor did has failed: `attempt`, or the loading of its model if that is None. `error` None: a time-out."""
+        self._suspects.count_failure()
+        dead = not isinstance(error, exceptions.RayTaskError)
+        sick = attempt is None or attempt.work.probe or not (slot.proven or self._suspects.probe)
+        slot.proven = False
+        if dead or sick:
+            for work in slot.restart():
+                self._suspects.failed(work, killed=True)
+        if attempt is not None and self._suspects.failed(attempt.work, killed=dead and error is not None):
+            batch = attempt.work.batch
+            code, detail = _reason(error, attempt.limit)
+            rows = failed_batch(self._context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
+            yield ScoredRef(batch, rows.summary, ray.put(rows))
 
 
-def _reason(error: exceptions.RayError | None, timeout: float) -> tuple[ErrorCode, str]:
+def _reason(error: exceptions.RayError | None, limit: float) -> tuple[ErrorCode, str]:
     if error is None:
-        return ErrorCode.WORKER_TIMEOUT, f"no result within {timeout:g} s"
+        return ErrorCode.WORKER_TIMEOUT, f"no result within {limit:g} s"
     if isinstance(error, exceptions.RayTaskError):
         return ErrorCode.INTERNAL, f"{type(error.cause).__name__}: {error.cause}"[:300]
-    return ErrorCode.WORKER_KILLED, "the worker died while it worked on this image"
+    end = "ran out of memory" if isinstance(error, exceptions.OutOfMemoryError) else "died"
+    return ErrorCode.WORKER_KILLED, f"workers {end}, twice, while they had this image and nothing else"
