@@ -1,13 +1,15 @@
 """What a run is given, checked before anything is started: settings, policy, source, output, run id."""
 
+import contextlib
 import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
-from moderation.errors import ErrorCode, OutputError, PolicyError, SettingsError, SourceError, StorageError
+from moderation.errors import ErrorCode, OutputError, PolicyError, QuarantinedError, SettingsError, StorageError
+from moderation.images.sources import ObjectReader, Source, open_sources, reader_of
 from moderation.policy.loading import read_policy
 from moderation.policy.schema import Policy
 from moderation.results.paths import RunPaths
@@ -23,8 +25,14 @@ class Inputs:
     policy: Policy
     policy_files: Mapping[str, str]
     """name and text of the policy file and of those it includes, its own first"""
-    source: Store
+    sources: tuple[Source, ...]
+    reader: ObjectReader
     output: Store
+
+    @property
+    def source_uris(self) -> tuple[str, ...]:
+        """Where the objects come from, as the run's manifest says it."""
+        return tuple(source.uri for source in self.sources)
 
 
 def check_inputs(settings: RunSettings) -> Inputs:
@@ -36,54 +44,56 @@ def check_inputs(settings: RunSettings) -> Inputs:
     read = read_policy(settings.policy)
     if read.policy is None:
         raise PolicyError("\n".join(str(finding) for finding in read.findings))
-    source = _source(settings.source)
+    sources = open_sources(settings.sources, settings.fetch_threads)
     output = _output(settings.output)
-    if f"{output.uri}/".startswith(f"{source.uri}/"):
-        raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
-    return Inputs(settings, read.policy, read.files, source, output)
+    for source in sources:
+        if f"{output.uri}/".startswith(f"{source.uri}/"):
+            raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
+    return Inputs(settings, read.policy, read.files, sources, reader_of(sources, settings.fetch_threads), output)
 
 
 def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
     """Name the run and note what it is, or take up the one that the settings name. Returns its paths and start.
 
     Raises:
-        SettingsError: the run is published already, or was begun with another policy, model or source.
+        SettingsError: the run is published already, or was begun with another policy, model, source or selection.
+        QuarantinedError: the run has failed its checks.
     """
     settings, output = inputs.settings, inputs.output
     now = datetime.now(UTC)
     run_id = settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     paths = RunPaths(run_id, f"{now:%Y-%m-%d}", fingerprint)
-    identity = {"source": inputs.source.uri, "policy_hash": inputs.policy.hash, "model_fingerprint": fingerprint}
+    identity = {
+        "source": [f"{source.uri} {source.version}".strip() for source in inputs.sources],
+        "selection": settings.model_dump(mode="json", include={"include", "exclude", "modified_since"}),
+        "policy": inputs.policy.hash,
+        "model": fingerprint,
+    }
     try:
-        if settings.run_id is not None:
-            if output.exists(paths.manifest):
-                raise SettingsError(f"the run {run_id} is published already: {output.uri_of(paths.manifest)}")
-            begun = _begun(output, paths)
-            if begun is not None:
-                started_at = datetime.fromisoformat(begun.pop("started_at"))
-                changed = [key for key, value in identity.items() if begun.get(key) != value]
-                if changed:
-                    raise SettingsError(
-                        f"the run {run_id} was begun with another {' and '.join(changed)}: "
-                        "give the same again, or leave --run-id out to begin a new run"
-                    )
-                return RunPaths(run_id, f"{started_at:%Y-%m-%d}", fingerprint), started_at
-        note = json.dumps({**identity, "started_at": now.isoformat()})
-        output.put(f"{paths.staging}run.json", note.encode(), create_only=True)
+        if settings.run_id is not None and output.exists(paths.manifest):
+            raise SettingsError(f"the run {run_id} is published already: {output.uri_of(paths.manifest)}")
+        if settings.run_id is not None and output.exists(paths.quarantined):
+            raise QuarantinedError(
+                f"the run {run_id} failed its quality checks and lies at {output.uri_of(paths.quarantined)}: "
+                "leave --run-id out to begin a new run"
+            )
+        begun = _begun(output, paths)
+        if begun is None:
+            with contextlib.suppress(FileExistsError):  # another attempt began it at this moment
+                note = {**identity, "started_at": now.isoformat()}
+                output.put(f"{paths.staging}run.json", json.dumps(note).encode(), create_only=True)
+                return paths, now
+            begun = _begun(output, paths) or {}
     except StorageError as error:
         raise OutputError(f"cannot write to {output.uri}: {error.detail}") from None
-    return paths, now
-
-
-def _source(location: str) -> Store:
-    if "://" not in location and Path(location).expanduser().is_file():
-        raise SourceError(f"the source {location!r} is a file: give the folder that holds the images")
-    try:
-        store = Store(location)
-        store.check_readable()
-    except StorageError as error:
-        raise SourceError(f"cannot list the source {location!r}: {error.detail}") from None
-    return store
+    changed = [key for key, value in identity.items() if begun.get(key) != value]
+    if changed:
+        raise SettingsError(
+            f"the run {run_id} was begun with another {' and '.join(changed)}: "
+            "give the same again, or leave --run-id out to begin a new run"
+        )
+    started_at = datetime.fromisoformat(begun["started_at"])
+    return RunPaths(run_id, f"{started_at:%Y-%m-%d}", fingerprint), started_at
 
 
 def _output(location: str) -> Store:
@@ -95,9 +105,9 @@ def _output(location: str) -> Store:
     return store
 
 
-def _begun(output: Store, paths: RunPaths) -> dict[str, str] | None:
+def _begun(output: Store, paths: RunPaths) -> dict[str, Any] | None:
     try:
-        begun: dict[str, str] = json.loads(output.get(f"{paths.staging}run.json"))
+        begun: dict[str, Any] = json.loads(output.get(f"{paths.staging}run.json"))
     except StorageError as error:
         if error.code is ErrorCode.NOT_FOUND:
             return None

@@ -1,41 +1,70 @@
-"""From the listing to stored shards: what an earlier attempt planned comes first, then the rest of the listing."""
+"""From sources to stored shards: what an earlier attempt planned comes first, then the rest of the listing.
+
+Every named object is counted once: as unchanged, as planned, or not at all where the selection leaves it out. An object that
+manifests name twice is taken up once.
+"""
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from moderation.images.listing import Selection, list_objects
+from moderation.errors import StorageError
+from moderation.hashes import HashSet, hashes
+from moderation.images.selection import Selection
 from moderation.images.sharding import shards
+from moderation.images.sources import Source
 from moderation.inputs import Inputs
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger
 from moderation.results.paths import RunPaths
-from moderation.results.plan import Progress, store_shard, stored_shards
+from moderation.results.plan import Listed, store_shard, stored_shards
+
+LOOK_UPS = 32
+"""Objects of manifests looked up at a time, where the manifest does not give their version."""
 
 
 @dataclass
 class Tally:
-    """Counts that grow while the listing runs."""
+    """How far the listing has come. Grows while it runs."""
 
     listed: int = 0
     unchanged: int = 0
+    repeated: int = 0
     planned: int = 0
+    source: int = 0
+    """number of the source being listed"""
+    entries: int = 0
+    """entries of that source looked at"""
     last_uri: str = ""
     seconds: float = 0.0
     complete: bool = False
 
+    def listed_so_far(self) -> Listed:
+        """As it is stored beside a shard."""
+        return Listed(self.listed, self.unchanged, self.source, self.entries, self.last_uri)
+
+    def go_on_from(self, listed: Listed) -> None:
+        """Take up what an earlier attempt stored."""
+        self.listed, self.unchanged = listed.listed, listed.unchanged
+        self.source, self.entries, self.last_uri = listed.source, listed.entries, listed.last_uri
+
 
 def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Shard]:
-    """Shards of the objects to take up, stored before they are handed out. `ledger` None takes up everything."""
+    """Shards of the objects to take up, stored before they are handed out. `ledger` None takes up everything.
+
+    Raises:
+        SourceError: the listing broke off.
+        StorageError: the plan could not be stored.
+    """
     number = 0
-    for shard, progress in stored_shards(inputs.output, paths):
-        tally.listed, tally.unchanged, tally.last_uri = progress.listed, progress.unchanged, progress.last_uri
+    for shard, listed in stored_shards(inputs.output, paths):
+        tally.go_on_from(listed)
         tally.planned += len(shard.objects)
         number += 1
         yield shard
     for shard in shards(_new_objects(inputs, ledger, tally), shard_size):
-        progress = Progress(tally.listed, tally.unchanged, tally.last_uri)
-        store_shard(inputs.output, paths, number, shard, progress)
+        store_shard(inputs.output, paths, number, shard, tally.listed_so_far())
         number += 1
         yield shard
     tally.complete = True
@@ -43,22 +72,96 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
 
 def _new_objects(inputs: Inputs, ledger: Ledger | None, tally: Tally) -> Iterator[ObjectRef]:
     limit = inputs.settings.limit
-    settings = inputs.settings
-    selection = Selection(settings.include, settings.exclude, settings.modified_since)
-    pages = list_objects(inputs.source, selection, after=tally.last_uri)
-    while True:
-        began = time.monotonic()
-        page = next(pages, None)
-        tally.seconds += time.monotonic() - began
-        if page is None:
-            return
-        for item in page:
+    if limit is not None and tally.planned >= limit:
+        return
+    for page in _Listing(inputs, tally).pages():
+        decided = ledger.decided([item for _, item in page]) if ledger is not None else [False] * len(page)
+        for (entries, item), unchanged in zip(page, decided, strict=True):
+            tally.entries, tally.last_uri = entries, item.uri
+            tally.listed += 1
+            if unchanged:
+                tally.unchanged += 1
+                continue
+            tally.planned += 1
+            yield item
             if limit is not None and tally.planned >= limit:
                 return
-            tally.listed += 1
-            tally.last_uri = item.uri
-            if ledger is not None and item in ledger:
-                tally.unchanged += 1
-            else:
-                tally.planned += 1
-                yield item
+
+
+_Page = list[tuple[int, ObjectRef]]
+"""objects, and how many entries of the source had been looked at with each"""
+
+
+class _Listing:
+    """The chosen objects of all sources behind where the tally stands, each once."""
+
+    def __init__(self, inputs: Inputs, tally: Tally) -> None:
+        settings = inputs.settings
+        self._selection = Selection(settings.include, settings.exclude, settings.modified_since)
+        self._sources, self._reader, self._tally = inputs.sources, inputs.reader, tally
+        self._seen = HashSet()
+
+    def pages(self) -> Iterator[_Page]:
+        tally = self._tally
+        begun, done, after = tally.source, tally.entries, tally.last_uri
+        for number, source in enumerate(self._sources):
+            if number > begun:
+                tally.source, tally.entries, tally.last_uri, done, after = number, 0, "", 0, ""
+            if source.is_fixed:
+                # Earlier lists are read again, for what they name is not to be taken up twice.
+                yield from self._listed(source, done if number >= begun else -1)
+            elif number >= begun:
+                yield from self._folder(source, done, after)
+
+    def _folder(self, source: Source, entries: int, after: str) -> Iterator[_Page]:
+        for found in self._timed(source.list(after)):
+            page = list(enumerate(found, entries + 1))
+            entries += len(found)
+            yield self._chosen_times(self._chosen_keys(source, page))
+
+    def _listed(self, source: Source, done: int) -> Iterator[_Page]:
+        """Objects of a fixed list behind its first `done` entries; -1: none, they are only remembered."""
+        entries = 0
+        for found in self._timed(source.list()):
+            page = self._chosen_keys(source, list(enumerate(found, entries + 1)))
+            entries += len(found)
+            fresh = self._seen.add(hashes(item.uri for _, item in page))
+            self._tally.repeated += len(page) - int(fresh.sum())
+            if done < 0 or entries <= done:
+                continue
+            new = [entry for entry, first in zip(page, fresh, strict=True) if first and entry[0] > done]
+            yield self._chosen_times(self._looked_up(new))
+
+    def _chosen_keys(self, source: Source, page: _Page) -> _Page:
+        if not self._selection.by_key:
+            return page
+        return [entry for entry in page if self._selection.takes_key(source.key_of(entry[1].uri))]
+
+    def _chosen_times(self, page: _Page) -> _Page:
+        if not self._selection.by_time:
+            return page
+        return [entry for entry in page if self._selection.takes_time(entry[1])]
+
+    def _looked_up(self, page: _Page) -> _Page:
+        """With the versions of objects whose manifest does not give them."""
+        if all(item.etag for _, item in page):
+            return page
+        with ThreadPoolExecutor(LOOK_UPS, "look-up") as pool:
+            return list(zip((number for number, _ in page), pool.map(self._look_up, (item for _, item in page)), strict=True))
+
+    def _look_up(self, item: ObjectRef) -> ObjectRef:
+        if item.etag:
+            return item
+        try:
+            return self._reader.look_up(item.uri)
+        except StorageError:
+            return item  # reading it will fail too, and its row says why
+
+    def _timed(self, pages: Iterator[list[ObjectRef]]) -> Iterator[list[ObjectRef]]:
+        while True:
+            began = time.monotonic()
+            page = next(pages, None)
+            self._tally.seconds += time.monotonic() - began
+            if page is None:
+                return
+            yield page

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
@@ -11,12 +11,23 @@ from moderation.model.encoder import Device, Precision
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+Location = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 class RunSettings(BaseModel):
     """Settings of one run. Credentials are never among them: they come from the environment, as AWS tools take them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = Field(min_length=1, description="what to moderate: a folder, or s3://bucket/prefix")
+    sources: Annotated[tuple[Location, ...], BeforeValidator(_one_or_more)] = Field(
+        min_length=1,
+        description="what to moderate: folders or prefixes such as s3://bucket/prefix, or manifests: "
+        "files (.csv, .jsonl, .parquet) with a column `uri`, or the manifest.json of an S3 Inventory",
+    )
     policy: str = Field(min_length=1, description="path of the policy file")
     output: str = Field(min_length=1, description="where results go: a folder, or s3://bucket/prefix")
 

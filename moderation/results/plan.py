@@ -7,7 +7,7 @@ unchanged, up to there, so that a broken-off listing goes on behind the last pla
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,30 +27,34 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Listed:
     """How far the listing had come."""
 
-    listed: int = 0
-    unchanged: int = 0
-    last_uri: str = ""
-    """the last object looked at; empty at the start"""
+    listed: int
+    unchanged: int
+    source: int
+    """number of the source, from 0"""
+    entries: int
+    """entries of that source looked at, chosen or not"""
+    last_uri: str
+    """the last object looked at"""
 
 
-def store_shard(output: Store, paths: RunPaths, number: int, shard: Shard, progress: Progress) -> None:
+def store_shard(output: Store, paths: RunPaths, number: int, shard: Shard, listed: Listed) -> None:
     """Store one planned shard."""
     table = pa.table([pa.array(column) for column in zip(*shard.objects, strict=True)], schema=_SCHEMA)
     buffer = io.BytesIO()
-    state = json.dumps([progress.listed, progress.unchanged, progress.last_uri])
-    pq.write_table(table.replace_schema_metadata({"progress": state}), buffer, compression="zstd")
+    state = json.dumps(asdict(listed))
+    pq.write_table(table.replace_schema_metadata({"listed": state}), buffer, compression="zstd")
     output.put(paths.plan(number, shard.name), buffer.getvalue())
 
 
-def stored_shards(output: Store, paths: RunPaths) -> Iterator[tuple[Shard, Progress]]:
+def stored_shards(output: Store, paths: RunPaths) -> Iterator[tuple[Shard, Listed]]:
     """The shards planned by earlier attempts, in order."""
     for page in output.list(f"{paths.staging}plan/"):
         for item in page:
             table = pq.read_table(io.BytesIO(output.read(item)))
-            progress = Progress(*json.loads((table.schema.metadata or {})[b"progress"]))
+            listed = Listed(**json.loads((table.schema.metadata or {})[b"listed"]))
             columns = [table[name].to_pylist() for name in _SCHEMA.names]
             name = item.uri.rpartition("-")[2].removesuffix(".parquet")
-            yield Shard(name, tuple(ObjectRef(*row) for row in zip(*columns, strict=True))), progress
+            yield Shard(name, tuple(ObjectRef(*row) for row in zip(*columns, strict=True))), listed
