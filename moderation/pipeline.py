@@ -8,18 +8,18 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from moderation.errors import QuarantinedError, SourceError
-from moderation.images.sharding import batches
+from moderation.ahead import ahead
+from moderation.errors import OutputError, QuarantinedError, SourceError, StorageError
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.progress import Progress, tell
-from moderation.records import Batch, Counts, Shard, add_numbers
+from moderation.records import Batch, Counts
 from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
 from moderation.results.checks import CheckResult, merge
@@ -35,17 +35,19 @@ from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, plan_pool, ray_session
 from moderation.scoring.worker import OpenClipScorer
 from moderation.settings import RunSettings
+from moderation.staging import Staging
+from moderation.storage import Store
 from moderation.versions import versions
 
-MAX_WRITING = 4
-"""Shards being written at a time."""
+SHARDS_AHEAD = 2
+"""Shards listed and planned ahead of those being scored."""
 MAX_CHECKING = 2
 """Shards being checked at a time; each takes a process of its own."""
 SHARD_SIZE_GPU, SHARD_SIZE_CPU = 20_000, 1_000
 
 
 def run(settings: RunSettings) -> "Outcome":
-    """Moderate everything under `settings.source` and publish the results.
+    """Moderate everything that `settings.sources` name and publish the results.
 
     Raises:
         UserError: a setting, the policy, the source, the output or the model; nothing was published.
@@ -85,6 +87,7 @@ class Scored:
     receipts: tuple[Receipt, ...]
     listed: int
     unchanged: int
+    repeated: int
     counts: Counts
     aggregates: Aggregates
     seconds: dict[str, float]
@@ -123,7 +126,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
         scorer = OpenClipScorer(
             name=policy.model.name,
             pretrained=policy.model.pretrained,
-            source=inputs.source.uri,
+            reader=inputs.reader,
             device="cuda" if plan.gpus else "cpu",
             precision=settings.precision,
             limits=settings.limits,
@@ -141,37 +144,40 @@ def session(inputs: Inputs) -> Iterator[Session]:
 
 def score(running: Session) -> Scored:
     """List, plan, and score; every shard ends up staged with a receipt."""
-    settings, output = running.settings, running.inputs.output
-    ledger = None
-    if not settings.full:
-        ledger = read_ledger(output, running.inputs.policy.hash, running.model.fingerprint, settings.retry_errors)
-    shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
-    tally = Tally()
-    shards = plan_shards(running.inputs, running.paths, shard_size, ledger, tally)
-    staging = _Staging(running)
-    context = RowContext(running.paths.run_id, running.compiled, running.model.name, running.model.fingerprint)
-    began = time.monotonic()
+    settings, inputs, paths = running.settings, running.inputs, running.paths
+    with _writing_to(inputs.output, paths.run_id):
+        ledger = None
+        if not settings.full:
+            ledger = read_ledger(inputs.output, inputs.policy.hash, running.model.fingerprint, settings.retry_errors)
+        shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
+        tally = Tally()
+        staging = Staging(inputs.policy, running.model.dim, paths, inputs.output, settings.batch_size)
+        context = RowContext(paths.run_id, running.compiled, running.model.name, running.model.fingerprint)
+        began = time.monotonic()
 
-    def work() -> Iterator[Batch]:
-        for shard in shards:
-            yield from staging.open(shard, settings.batch_size)
+        def score_all(batches: Iterator[Batch]) -> None:
+            for scored in running.pool.score(batches, context):
+                staging.add(scored.batch, scored.summary, scored.rows)
+                tell(_progress(running, tally, staging))
+            staging.finish()
 
-    for scored in running.pool.score(work(), context):
-        staging.add(scored.batch, scored.rows)
-        staging.errors += scored.summary.counts.errors
-        tell(Progress("scoring", tally.planned, staging.done, staging.errors, listing=not tally.complete))
-    staging.finish()
-    if tally.listed == 0 and settings.modified_since is None:
-        output.delete_folder(running.paths.staging)
-        raise SourceError(f"none of the objects under {running.inputs.source.uri} is chosen by `include` and `exclude`")
-    tell(Progress("scoring", tally.planned, staging.done, staging.errors))
+        with contextlib.closing(ahead(plan_shards(inputs, paths, shard_size, ledger, tally), SHARDS_AHEAD)) as shards:
+            score_all(batch for shard in shards for batch in staging.open(shard))
+        while staging.has_lost:
+            score_all(staging.lost())
+        if tally.listed == 0 and settings.modified_since is None:
+            inputs.output.delete_folder(paths.staging)
+            names = " and ".join(inputs.source_uris)
+            raise SourceError(f"there is nothing to moderate: {names} names no object that `include` and `exclude` choose")
+        tell(_progress(running, tally, staging))
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
         listed=tally.listed,
         unchanged=tally.unchanged,
+        repeated=tally.repeated,
         counts=staging.counts,
         aggregates=staging.aggregates,
-        seconds={"list": tally.seconds, **staging.seconds},
+        seconds={"list": tally.seconds, **staging.staged_seconds},
         wall_seconds=time.monotonic() - began,
     )
 
@@ -179,6 +185,11 @@ def score(running: Session) -> Scored:
 def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     """Quality checks: every shard's rows, then the sums of the run."""
     tell(Progress("checking"))
+    with _writing_to(running.inputs.output, running.paths.run_id):
+        return _check(running, scored)
+
+
+def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     verdicts: list[tuple[CheckResult, ...]] = []
     pending: list[Any] = []
     for receipt in scored.receipts:
@@ -194,14 +205,15 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
     """Publish the run, or set it aside if a check failed. Raises `QuarantinedError`."""
     tell(Progress("publishing"))
     manifest = _manifest(running, scored, checks)
+    output, paths = running.inputs.output, running.paths
     failed = [c for c in checks if not c.passed and c.severity == "fail"]
     if failed:
-        place = quarantine(running.inputs.output, running.paths, manifest)
+        place = quarantine(output, paths, manifest, scored.receipts)
         reasons = "\n".join(f"  - {check}" for check in failed)
         raise QuarantinedError(
-            f"the run {running.paths.run_id} was not published; quality checks failed:\n{reasons}\nit lies at {place}"
+            f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\nit lies at {place}"
         )
-    publish(running.inputs.output, running.paths, manifest)
+    publish(output, paths, manifest, scored.receipts)
     return manifest
 
 
@@ -209,75 +221,8 @@ def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
     """Write the HTML report. A run stays published if that fails."""
     tell(Progress("writing the report"))
     inputs = running.inputs
-    uri = build_report(manifest, inputs.policy, scored.aggregates, inputs.source, inputs.output, running.settings.limits)
+    uri = build_report(manifest, inputs.policy, scored.aggregates, inputs.reader, inputs.output, running.settings.limits)
     return Outcome(manifest, inputs.output.uri, uri, str(running.plan))
-
-
-@dataclass
-class _OpenShard:
-    shard: Shard
-    missing: int
-    rows: list[Any] = field(default_factory=list)
-
-
-class _Staging:
-    """Gathers batches into shards and has them written, a few at a time."""
-
-    def __init__(self, running: Session) -> None:
-        self._running = running
-        self._open: dict[str, _OpenShard] = {}
-        self._writing: list[Any] = []
-        self._staged = {item.uri for page in running.inputs.output.list(f"{running.paths.staging}receipts/") for item in page}
-        self.receipts: list[Receipt] = []
-        self.counts = Counts()
-        self.aggregates = Aggregates()
-        self.seconds: dict[str, float] = {}
-        self.done = 0
-        """objects scored or errored, staged or not"""
-        self.errors = 0
-
-    def open(self, shard: Shard, batch_size: int) -> Iterator[Batch]:
-        """The batches of a shard; none if an earlier attempt staged it."""
-        key, output = self._running.paths.receipt(shard.name), self._running.inputs.output
-        if output.uri_of(key) in self._staged:
-            receipt = Receipt.model_validate_json(output.get(key))
-            self.done += receipt.objects
-            self.errors += receipt.counts.errors
-            self._receive(receipt)
-            return
-        self._open[shard.name] = _OpenShard(shard, len(shard.objects))
-        yield from batches(shard, batch_size)
-
-    def add(self, batch: Batch, rows: Any) -> None:
-        """Take in a scored batch; the last one of a shard has it written."""
-        holder = self._open[batch.shard]
-        holder.rows.append(rows)
-        holder.missing -= len(batch.objects)
-        self.done += len(batch.objects)
-        if holder.missing == 0:
-            running = self._running
-            policy, output = running.inputs.policy, running.inputs.output
-            written = tasks.start_writing(holder.shard, holder.rows, policy, running.model.dim, running.paths, output)
-            self._writing.append(written)
-            del self._open[batch.shard]
-        self._collect(block=len(self._writing) >= MAX_WRITING)
-
-    def finish(self) -> None:
-        """Wait for all shards to be staged."""
-        while self._writing:
-            self._collect(block=True)
-
-    def _collect(self, block: bool) -> None:
-        done, self._writing = tasks.finished(self._writing, block)
-        for reference in done:
-            self._receive(tasks.result(reference))
-
-    def _receive(self, receipt: Receipt) -> None:
-        self.counts = self.counts + receipt.counts
-        self.aggregates = self.aggregates + receipt.aggregates
-        self.seconds = add_numbers(self.seconds, receipt.seconds)
-        # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
-        self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))
 
 
 def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
@@ -287,7 +232,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         run_id=paths.run_id,
         started_at=running.started_at,
         published_at=datetime.now(UTC),
-        source=running.inputs.source.uri,
+        sources=running.inputs.source_uris,
         policy=policy.policy,
         policy_version=policy.version,
         policy_hash=policy.hash,
@@ -299,6 +244,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
         listed=scored.listed,
         unchanged=scored.unchanged,
+        repeated=scored.repeated,
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),
@@ -313,7 +259,18 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
     )
 
 
-def _bottleneck(running: Session, seconds: dict[str, float]) -> str:
+def _progress(running: Session, tally: Tally, staging: Staging) -> Progress:
+    return Progress(
+        "scoring",
+        planned=tally.planned,
+        done=staging.done,
+        errors=staging.errors,
+        listing=not tally.complete,
+        bottleneck=_bottleneck(running, {"list": tally.seconds, **staging.seconds}),
+    )
+
+
+def _bottleneck(running: Session, seconds: Mapping[str, float]) -> str:
     """The stage with the most busy seconds per thread that works on it."""
     actors = running.plan.actors
     threads = {
@@ -323,3 +280,15 @@ def _bottleneck(running: Session, seconds: dict[str, float]) -> str:
         "score": actors,
     }
     return max(seconds, key=lambda stage: seconds[stage] / threads.get(stage, 1), default="none")
+
+
+@contextlib.contextmanager
+def _writing_to(output: Store, run_id: str) -> Iterator[None]:
+    """What storage says no to here is the output's: sources have errors of their own."""
+    try:
+        yield
+    except StorageError as error:
+        raise OutputError(
+            f"the output {output.uri} failed: {error.detail}; nothing was published: "
+            f"once it is mended, go on with --run-id {run_id}"
+        ) from None

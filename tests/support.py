@@ -40,3 +40,23 @@ def save_tiny_clip(folder, seed=0, **preprocess):
 
     torch.manual_seed(seed)
     return save_model(folder, CLIP(**VIT).state_dict(), VIT, **preprocess)
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process ids below one, with what each runs."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "status").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(status.split("PPid:")[1].split()[0])
+    found: dict[int, str] = {}
+    frontier = {pid}
+    while frontier:
+        frontier = {child for child, parent in parents.items() if parent in frontier} - set(found)
+        found |= {child: names.get(child, "") for child in frontier}
+    return found

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from support import descendants
 
 from moderation import QuarantinedError, RunSettings, SettingsError, Store, pipeline, run
 from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def settings(source: Path | str, output: Path | str, **more: object) -> RunSettings:
-    return RunSettings.model_validate({"source": str(source), "policy": str(POLICY_FILE), "output": str(output), **more})
+    return RunSettings.model_validate({"sources": str(source), "policy": str(POLICY_FILE), "output": str(output), **more})
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_a_run_whose_checks_fail_is_quarantined_whole_and_says_why(few: Path, tm
     with pipeline.session(check_inputs(settings(few, tmp_path / "out"))) as running:
         scored = pipeline.score(running)
         entry = next(e for e in scored.receipts[0].files if e.table == "scores")
-        key = f"{running.paths.staging}{entry.path}"
+        key = running.paths.staged(scored.receipts[0].attempt, entry.path)
         table = pq.read_table(io.BytesIO(output.get(key)))
         spoilt = pa.array([float("nan"), *table["score"].to_pylist()[1:]], pa.float32())
         buffer = io.BytesIO()
@@ -237,9 +238,49 @@ def test_a_run_whose_checks_fail_is_quarantined_whole_and_says_why(few: Path, tm
     assert (tmp_path / "out" / "_quarantine" / running.paths.run_id / "runs" / f"{running.paths.run_id}.json").exists()
 
 
+AT_THE_SAME_TIME = """
+import sys
+from moderation import RunSettings, run
+source, policy, output, run_id = sys.argv[1:]
+run(RunSettings(sources=source, policy=policy, output=output, run_id=run_id, full=True, shard_size=3, batch_size=2))
+"""
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_source_at_the_same_time_publish_both(few: Path, tmp_path: Path) -> None:
+    arguments = [str(few), str(POLICY_FILE), str(tmp_path / "out")]
+    runs = [subprocess.Popen([sys.executable, "-c", AT_THE_SAME_TIME, *arguments, name]) for name in ("one", "two")]
+    assert [process.wait(180) for process in runs] == [0, 0]
+    output = Store(str(tmp_path / "out"))
+    manifests = {manifest.run_id: manifest for manifest in published_manifests(output)}
+    assert set(manifests) == {"one", "two"}
+    for manifest in manifests.values():
+        assert read_decisions(output, manifest).num_rows == manifest.listed == 12
+        assert set(read_decisions(output, manifest)["run_id"].to_pylist()) == {manifest.run_id}
+    assert not (tmp_path / "out" / "_staging").exists()
+    documented = (Path(__file__).parents[1] / "docs" / "running.md").read_text().split("```sql\n")[1].split("```")[0]
+    newest = duckdb.connect().execute(documented.replace("results/", f"{tmp_path}/out/")).fetchdf()
+    written = pd.read_parquet(tmp_path / "out" / "decisions").sort_values("scored_at").groupby("uri").last()
+    assert len(newest) == 12
+    assert newest.set_index("uri").scored_at.sort_index().tolist() == written.scored_at.sort_index().tolist()
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared test data is not on this machine")
 def test_hostile_files_each_have_a_row_and_nothing_dies(tmp_path: Path) -> None:
-    manifest = run(settings(SHARED / "hostile", tmp_path / "out", batch_size=16)).manifest
-    assert manifest.listed == sum(p.is_file() for p in (SHARED / "hostile").rglob("*"))
-    assert manifest.listed == manifest.scored + manifest.errored
-    assert not {"worker_killed", "worker_timeout", "internal"} & set(manifest.counts.errored)
+    def peaks() -> dict[int, float]:
+        """The most memory that each actor has had, in GB."""
+        actors = [pid for pid, name in descendants(os.getpid()).items() if name.startswith("ray::_Actor")]
+        found = {pid: Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1] for pid in actors}
+        return {pid: int(text.split()[0]) / 1e6 for pid, text in found.items()}
+
+    inputs = check_inputs(settings(SHARED / "hostile", tmp_path / "out", batch_size=16))
+    with pipeline.session(inputs) as running:
+        loaded = peaks()
+        scored = pipeline.score(running)
+        worked = peaks()
+    assert loaded
+    assert set(worked) == set(loaded), "an actor died"
+    assert all(worked[pid] - loaded[pid] < 1.5 for pid in loaded), (loaded, worked)
+    assert scored.listed == sum(p.is_file() for p in (SHARED / "hostile").rglob("*"))
+    assert scored.listed == scored.counts.scored + scored.counts.errors
+    assert not {"worker_killed", "worker_timeout", "internal"} & set(scored.counts.errored)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from moderation.errors import OutputError
 from moderation.records import Counts
@@ -30,6 +30,16 @@ class Timings(BaseModel):
     """the stage that was busiest for the threads it had"""
 
 
+class Release(BaseModel):
+    """Why a run is published although its checks failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: str
+    reason: str
+    at: datetime
+
+
 class Manifest(BaseModel):
     """What a published run is."""
 
@@ -38,9 +48,13 @@ class Manifest(BaseModel):
     manifest_version: int = VERSION
     run_id: str
     state: str = "published"
+    release: Release | None = None
     started_at: datetime
     published_at: datetime
-    source: str
+    sources: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(
+        validation_alias=AliasChoices("sources", "source")
+    )
+    """folders, manifests or inventories"""
     policy: str
     policy_version: str
     policy_hash: str
@@ -53,7 +67,10 @@ class Manifest(BaseModel):
     device: str
     settings: Mapping[str, Any]
     listed: int
+    """objects that count, each once: unchanged + scored + errored"""
     unchanged: int
+    repeated: int = 0
+    """entries of manifests that name an object once more; not counted in `listed`"""
     counts: Counts
     timings: Timings
     checks: tuple[CheckResult, ...]

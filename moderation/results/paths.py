@@ -34,6 +34,11 @@ class RunPaths:
         """Folder of a run whose checks failed."""
         return f"_quarantine/{self.run_id}/"
 
+    @property
+    def quarantined(self) -> str:
+        """What would have been the manifest of a run whose checks failed."""
+        return f"{self.quarantine}{self.manifest}"
+
     def plan(self, number: int, shard: str) -> str:
         """The stored plan of one shard."""
         return f"{self.staging}plan/{number:06d}-{shard}.parquet"
@@ -47,6 +52,6 @@ class RunPaths:
         model = f"model={self.fingerprint}/" if table == "embeddings" else ""
         return f"{table}/{model}date={self.date}/run={self.run_id}/{shard}.parquet"
 
-    def staged(self, table: Table, shard: str) -> str:
+    def staged(self, attempt: str, published: str) -> str:
         """Where the same file waits."""
-        return f"{self.staging}{self.published(table, shard)}"
+        return f"{self.staging}{attempt}/{published}"

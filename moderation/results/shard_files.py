@@ -1,7 +1,10 @@
 """Writing one shard: rows to Parquet, read back and verified, then put under staging with a receipt as the last step."""
 
+import contextlib
+import platform
+import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from moderation.errors import AccountingError, RunError
+from moderation.errors import AccountingError, OutputError, RunError
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, Counts, ScoredBatch, Shard, add_numbers
 from moderation.results import schemas
@@ -41,11 +44,13 @@ class FileEntry(BaseModel):
 
 
 class Receipt(BaseModel):
-    """The proof that a shard is staged whole. A resumed run skips shards that have one."""
+    """The proof that a shard is staged whole, written once. A resumed run skips shards that have one."""
 
     model_config = ConfigDict(frozen=True)
 
     shard: str
+    attempt: str
+    """names the folder in which the one that wrote these files put them: two that write the same shard do not meet"""
     files: tuple[FileEntry, ...]
     counts: Counts
     seconds: Mapping[str, float]
@@ -65,30 +70,54 @@ def write_shard(
     Raises:
         AccountingError: a row is missing, or there is one too many.
         RunError: a file reads back with other content than was written.
+        OutputError: this machine has no room for the files.
+        StorageError: the output refused a file.
     """
     tables: dict[Table, pa.Table] = {
         table: _joined(table, [getattr(batch, table) for batch in batches], dim) for table in schemas.TABLES
     }
     _account_for(shard, tables)
+    attempt = secrets.token_hex(4)
     files = []
-    with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+    with _scratch() as folder:
         for table, rows in tables.items():
-            local = Path(folder) / f"{table}.parquet"
+            local = folder / f"{table}.parquet"
             _write(table, rows, local)
             _verify(rows, local)
-            output.put(paths.staged(table, shard.name), local)
-            published = paths.published(table, shard.name)
-            files.append(FileEntry(table=table, path=published, rows=rows.num_rows, bytes=local.stat().st_size))
+            entry = FileEntry(
+                table=table, path=paths.published(table, shard.name), rows=rows.num_rows, bytes=local.stat().st_size
+            )
+            output.put(paths.staged(attempt, entry.path), local)
+            files.append(entry)
     summary = total(batch.summary for batch in batches)
     receipt = Receipt(
         shard=shard.name,
+        attempt=attempt,
         files=tuple(files),
         counts=summary.counts,
         seconds=summary.seconds,
         aggregates=aggregate(policy, tables["decisions"], tables["scores"]),
     )
-    output.put(paths.receipt(shard.name), receipt.model_dump_json().encode())
+    key = paths.receipt(shard.name)
+    try:
+        output.put(key, receipt.model_dump_json().encode(), create_only=True)
+    except FileExistsError:  # another attempt at this run, thought dead, was faster
+        return Receipt.model_validate_json(output.get(key))
     return receipt
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder on this machine for files that are being written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise OutputError(
+            f"cannot write a shard's files to {tempfile.gettempdir()} on {platform.node()}: {reason}; nothing was published: "
+            "make room there or set TMPDIR to another folder, and go on with the same --run-id"
+        ) from None
 
 
 def total(summaries: Any) -> BatchSummary:

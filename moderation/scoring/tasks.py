@@ -8,18 +8,23 @@ import pyarrow.parquet as pq
 import ray
 from ray import exceptions
 
-from moderation.errors import ModerationError
+from moderation.errors import ModerationError, RunError
 from moderation.policy.schema import Policy
 from moderation.records import Counts, Shard
 from moderation.results.checks import CheckResult
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
+from moderation.scoring.liveness import check_ray, wait
 from moderation.storage import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 ISOLATED_TIMEOUT_S = 120.0
+
+
+class RowsLost(Exception):  # noqa: N818 - news, not a mistake
+    """Scored rows went away with the machine that held them, before they were written: score the shard again."""
 
 
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
@@ -39,17 +44,21 @@ def checked_sums(listed: int, unchanged: int, counts: Counts, rows: int) -> tupl
 
 def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R | None:
     """Call a function in a process of its own, since what it reads is hostile; None if that process dies or hangs."""
+    check_ray()
     reference = ray.remote(function).options(num_cpus=0, max_retries=0).remote(*arguments)
+    if wait([reference], ISOLATED_TIMEOUT_S) is None:
+        ray.cancel(reference, force=True)
+        return None
     try:
-        return cast("R", ray.get(reference, timeout=ISOLATED_TIMEOUT_S))
+        return cast("R", ray.get(reference))
     except exceptions.RayTaskError:
         raise  # a mistake of ours
     except exceptions.RayError:
-        ray.cancel(reference, force=True)
         return None
 
 
 def _remote(function: Callable[..., Any], *arguments: Any) -> Any:
+    check_ray()
     return ray.remote(function).options(num_cpus=0, max_retries=3).remote(*arguments)
 
 
@@ -60,7 +69,7 @@ def _write(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: R
 def _check_shard(receipt: Receipt, paths: RunPaths, output: Store) -> tuple[CheckResult, ...]:
     from moderation.results.quality import check_rows
 
-    tables = {e.table: pq.read_table(io.BytesIO(output.get(f"{paths.staging}{e.path}"))) for e in receipt.files}
+    tables = {e.table: pq.read_table(io.BytesIO(output.get(paths.staged(receipt.attempt, e.path)))) for e in receipt.files}
     return check_rows(tables["decisions"], tables["scores"])
 
 
@@ -76,15 +85,29 @@ def finished(references: list[Any], block: bool) -> tuple[list[Any], list[Any]]:
         return [], []
     done, others = ray.wait(references, num_returns=len(references), timeout=0)
     if not done and block:
-        done, others = ray.wait(references, num_returns=1)
+        done = [wait(references)]
+        others = [reference for reference in references if reference not in done]
     return done, others
 
 
 def result(reference: Any) -> Any:
-    """The value behind a reference; errors of this program come out as they were raised."""
+    """The value behind a reference that `finished` says is done. Errors of this program come out as they were raised.
+
+    Raises:
+        RowsLost: what the task needed, or made, was lost with a machine.
+        RunError: the task's process died again and again, or Ray did.
+    """
+    wait([reference])
     try:
         return ray.get(reference)
     except exceptions.RayTaskError as error:
         if isinstance(error.cause, ModerationError):
             raise error.cause from None
+        if isinstance(error.cause, exceptions.ObjectLostError):
+            raise RowsLost from None
         raise
+    except exceptions.ObjectLostError:
+        raise RowsLost from None
+    except exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"writing or checking results failed, go on with the same --run-id: {reason}") from None

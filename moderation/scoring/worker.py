@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from moderation.images.limits import ImageLimits
+from moderation.images.sources import ObjectReader
 from moderation.model.encoder import Device, Encoder, Precision
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.rows import RowContext
 from moderation.scoring.scorer import ModelDescription, Scorer
-from moderation.storage import Store
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class OpenClipScorer:
 
     name: str
     pretrained: str | None
-    source: str
+    reader: ObjectReader
     device: Device
     precision: Precision
     limits: ImageLimits
@@ -63,6 +63,7 @@ class _Worker:
                     fetch_threads=options.fetch_threads,
                     decode_threads=options.decode_threads,
                     run_id=context.run_id,
-                    read=Store(options.source).read,
+                    read=options.reader.read,
+                    look_up=options.reader.look_up,
                 )
             return self._scorer
