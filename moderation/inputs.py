@@ -12,6 +12,8 @@ from moderation.errors import ErrorCode, OutputError, PolicyError, QuarantinedEr
 from moderation.images.sources import ObjectReader, Source, open_sources, reader_of
 from moderation.policy.loading import read_policy
 from moderation.policy.schema import Policy
+from moderation.quality.limits import QualityLimits
+from moderation.quality.limits_file import read_limits
 from moderation.results.paths import RunPaths
 from moderation.settings import RunSettings
 from moderation.storage import Store
@@ -27,6 +29,7 @@ class Inputs:
     """name and text of the policy file and of those it includes, its own first"""
     sources: tuple[Source, ...]
     reader: ObjectReader
+    quality: QualityLimits
     output: Store
 
     @property
@@ -36,7 +39,7 @@ class Inputs:
 
 
 def check_inputs(settings: RunSettings) -> Inputs:
-    """Read the policy and try source and output. Leaves nothing behind.
+    """Read the policy and the quality limits, and try source and output. Leaves nothing behind.
 
     Raises:
         PolicyError, SourceError, OutputError, SettingsError: what is wrong, in one line.
@@ -44,12 +47,16 @@ def check_inputs(settings: RunSettings) -> Inputs:
     read = read_policy(settings.policy)
     if read.policy is None:
         raise PolicyError("\n".join(str(finding) for finding in read.findings))
+    quality = read_limits(settings.quality)
+    if quality.limits is None:
+        raise SettingsError("\n".join(str(finding) for finding in quality.findings))
     sources = open_sources(settings.sources, settings.fetch_threads)
     output = _output(settings.output)
     for source in sources:
         if f"{output.uri}/".startswith(f"{source.uri}/"):
             raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
-    return Inputs(settings, read.policy, read.files, sources, reader_of(sources, settings.fetch_threads), output)
+    reader = reader_of(sources, settings.fetch_threads)
+    return Inputs(settings, read.policy, read.files, sources, reader, quality.limits, output)
 
 
 def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:

@@ -8,6 +8,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,15 +20,19 @@ from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.progress import Progress, tell
+from moderation.quality.facts import ExpectedRows, RunFacts
+from moderation.quality.staged import groups, planned_shards
+from moderation.quality.verdicts import Verdict, merge
 from moderation.records import Batch, Counts
 from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
-from moderation.results.checks import CheckResult, merge
+from moderation.results.checks import CheckResult
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, Timings, find_manifest
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
+from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
 from moderation.scoring.pool import ScorerPool
 from moderation.scoring.rows import RowContext
@@ -92,6 +97,14 @@ class Scored:
     aggregates: Aggregates
     seconds: dict[str, float]
     wall_seconds: float
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows in the staged files, by table."""
+        counted = Counter[str]()
+        for receipt in self.receipts:
+            counted.update({entry.table: entry.rows for entry in receipt.files})
+        return dict(counted)
 
 
 @dataclass(frozen=True)
@@ -190,15 +203,33 @@ def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
 
 
 def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
-    verdicts: list[tuple[CheckResult, ...]] = []
+    inputs, paths = running.inputs, running.paths
+    output, limits = inputs.output, inputs.quality
+    expected = ExpectedRows(paths.run_id, inputs.policy, running.model.fingerprint)
+    plans = planned_shards(output, paths)
+    verdicts: tuple[Verdict, ...] = ()
     pending: list[Any] = []
-    for receipt in scored.receipts:
-        pending.append(tasks.start_checking(receipt, running.paths, running.inputs.output))
+    for group in groups(scored.receipts, plans):
+        pending.append(tasks.start_checking(group, paths, output, expected, limits))
         done, pending = tasks.finished(pending, block=len(pending) >= MAX_CHECKING)
-        verdicts.extend(tasks.result(ref) for ref in done)
-    verdicts.extend(tasks.result(ref) for ref in pending)
-    rows = sum(entry.rows for receipt in scored.receipts for entry in receipt.files if entry.table == "decisions")
-    return (*merge(verdicts), *tasks.checked_sums(scored.listed, scored.unchanged, scored.counts, rows))
+        for reference in done:
+            verdicts = merge(verdicts, tasks.result(reference))
+    for reference in pending:
+        verdicts = merge(verdicts, tasks.result(reference))
+    facts = RunFacts(
+        expected=expected,
+        listed=scored.listed,
+        unchanged=scored.unchanged,
+        counts=scored.counts,
+        aggregates=scored.aggregates,
+        rows=scored.rows,
+        planned_shards=frozenset(plans),
+        staged_shards=frozenset(receipt.shard for receipt in scored.receipts),
+        may_be_empty=running.settings.modified_since is not None,
+    )
+    verdicts = merge(verdicts, tasks.checked_run(facts, limits, output))
+    tasks.written_data_docs(verdicts, paths, inputs.policy.policy, output)
+    return tuple(verdict.result for verdict in verdicts)
 
 
 def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
@@ -253,6 +284,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
             bottleneck=_bottleneck(running, scored.seconds),
         ),
         checks=checks,
+        statistics=rule_statistics(scored.aggregates, scored.counts),
         versions=versions(),
         report=paths.report,
         files=tuple(entry for receipt in scored.receipts for entry in receipt.files),

@@ -44,6 +44,11 @@ class RunSettings(BaseModel):
     )
     limit: int | None = Field(default=None, gt=0, description="take up at most this many objects")
 
+    quality: str | None = Field(
+        default=None,
+        description="path of a file with limits for the quality checks; default: those of policies/quality.yaml",
+    )
+
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
     precision: Precision = Field(default="auto", description="auto: bf16 on CUDA, fp32 on the CPU")
     ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")

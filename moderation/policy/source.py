@@ -190,6 +190,7 @@ def _span(node: Node, text: str) -> Span:
     start, end = node.start_mark, node.end_mark
     length = end.column - start.column if end.line == start.line else 0
     if length <= 0:
-        line = text.splitlines()[start.line] if start.line < text.count("\n") + 1 and text else ""
+        lines = text.splitlines()
+        line = lines[start.line] if start.line < len(lines) else ""
         length = max(1, len(line.rstrip()) - start.column)
     return Span(start.line, start.column, length)

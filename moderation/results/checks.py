@@ -1,10 +1,13 @@
-"""What a quality check says. Plain records; the checks themselves are in `quality.py`."""
+"""What a quality check says. Plain records; the checks themselves are in `moderation.quality`."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Severity = Literal["warn", "fail"]
+
+EXAMPLES = 20
+"""Rows or rules that a check names at most."""
 
 
 class CheckResult(BaseModel):
@@ -19,13 +22,25 @@ class CheckResult(BaseModel):
     """what happens when it does not hold: `fail` keeps the run from being published"""
     passed: bool
     unexpected: int = 0
-    """rows that do not hold"""
+    """rows, files or rules that do not hold"""
     examples: tuple[str, ...] = ()
-    """up to 20 values that do not hold"""
+    """up to `EXAMPLES` of them: URIs, files, shards or rule ids"""
+    rows: int = 0
+    """rows, files or rules that were looked at"""
+    observed: str = ""
+    """what was found, in words"""
+    limit: str = ""
+    """what is allowed, in words"""
+    hint: str = ""
+    """what to do when it does not hold, in one line"""
 
     def __str__(self) -> str:
-        some = f": {self.unexpected:,} rows, e.g. {', '.join(self.examples[:3])}" if self.unexpected else ""
-        return f"{self.name} ({self.description}){some}"
+        """One line: what was found, some examples, what to do."""
+        found = self.observed or (f"{self.unexpected:,} rows" if self.unexpected else "")
+        allowed = f" (allowed: {self.limit})" if found and self.limit else ""
+        some = f", e.g. {', '.join(self.examples[:3])}" if self.examples else ""
+        told = f": {found}{allowed}{some}" if found or some else ""
+        return f"{self.name} ({self.description}){told}" + (f"; {self.hint}" if self.hint and not self.passed else "")
 
 
 def merge(results: list[tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
@@ -33,14 +48,16 @@ def merge(results: list[tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
     merged: dict[str, CheckResult] = {}
     for result in (r for shard in results for r in shard):
         known = merged.get(result.name)
-        if known is None:
-            merged[result.name] = result
-        else:
-            merged[result.name] = known.model_copy(
+        merged[result.name] = (
+            result
+            if known is None
+            else known.model_copy(
                 update={
                     "passed": known.passed and result.passed,
                     "unexpected": known.unexpected + result.unexpected,
-                    "examples": (*known.examples, *result.examples)[:20],
+                    "rows": known.rows + result.rows,
+                    "examples": (*known.examples, *result.examples)[:EXAMPLES],
                 }
             )
+        )
     return tuple(merged.values())

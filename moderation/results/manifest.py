@@ -11,6 +11,7 @@ from moderation.errors import OutputError
 from moderation.records import Counts
 from moderation.results.checks import CheckResult
 from moderation.results.shard_files import FileEntry
+from moderation.results.statistics import RuleStatistics
 from moderation.storage import Store
 
 VERSION = 1
@@ -74,6 +75,8 @@ class Manifest(BaseModel):
     counts: Counts
     timings: Timings
     checks: tuple[CheckResult, ...]
+    statistics: Mapping[str, RuleStatistics] = {}
+    """by rule: what the checks of later runs compare theirs with"""
     versions: Mapping[str, str]
     report: str
     files: tuple[FileEntry, ...]

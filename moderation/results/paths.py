@@ -25,6 +25,11 @@ class RunPaths:
         return f"reports/{self.run_id}/report.html"
 
     @property
+    def data_docs(self) -> str:
+        """Folder of the quality checks' own pages."""
+        return f"reports/{self.run_id}/data-docs/"
+
+    @property
     def staging(self) -> str:
         """Folder of what is not yet published."""
         return f"_staging/{self.run_id}/"

@@ -1,14 +1,15 @@
 """The three tables as Arrow schemas. Pure: nothing but pyarrow comes in here.
 
 Every column carries its description in the field's metadata, from where it goes into the Parquet files and the data dictionary.
-A schema only ever gains nullable columns; `VERSION` counts how often that happened.
+A schema only ever gains nullable columns: `VERSION` counts these times, and `since` in the metadata is the one that brought a
+column.
 """
 
 from typing import Literal
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 Table = Literal["decisions", "scores", "embeddings"]
 TABLES: tuple[Table, ...] = ("decisions", "scores", "embeddings")
@@ -17,8 +18,8 @@ _UTC = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
 
 
-def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False, since: int = 1) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description, "since": str(since)})
 
 
 def _schema(table: Table, description: str, fields: list[pa.Field]) -> pa.Schema:
@@ -48,6 +49,21 @@ DECISIONS = _schema(
         _field("frames", pa.int32(), "frames or pages in the file", nullable=True),
         _field("frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
         _field("sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be had", nullable=True),
+        _field(
+            "pdq",
+            _TEXT,
+            "perceptual hash (PDQ) of the first frame, 64 hex digits: near-identical images differ in at most 31 of 256 bits; "
+            "null if it could not be computed",
+            nullable=True,
+            since=2,
+        ),
+        _field(
+            "pdq_quality",
+            pa.int32(),
+            "how much the picture has to tell for its hash, 0 to 100; below 50 the hash says little",
+            nullable=True,
+            since=2,
+        ),
         _field("action", _TEXT, "allow | review | block: the strongest of the live rules; `unreadable` of the policy on error"),
         _field("flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
         _field("flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),

@@ -1,17 +1,21 @@
 """Ray tasks beside scoring: writing and checking shards, away from the driver. They hold no CPUs, actors have those."""
 
-import io
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
-import pyarrow.parquet as pq
 import ray
 from ray import exceptions
 
 from moderation.errors import ModerationError, RunError
 from moderation.policy.schema import Policy
-from moderation.records import Counts, Shard
-from moderation.results.checks import CheckResult
+from moderation.quality.facts import ExpectedRows, RunFacts, RunHistory, recent
+from moderation.quality.limits import QualityLimits
+from moderation.quality.staged import StagedShard
+from moderation.quality.verdicts import Verdict
+from moderation.records import Shard
+from moderation.results.manifest import published_manifests
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
 from moderation.scoring.liveness import check_ray, wait
@@ -32,14 +36,21 @@ def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, p
     return _remote(_write, shard, rows, policy, dim, paths, output)
 
 
-def start_checking(receipt: Receipt, paths: RunPaths, output: Store) -> Any:
-    """Begin the row checks of a staged shard. Returns a reference to their results."""
-    return _remote(_check_shard, receipt, paths, output)
+def start_checking(
+    shards: Sequence[StagedShard], paths: RunPaths, output: Store, expected: ExpectedRows, limits: QualityLimits
+) -> Any:
+    """Begin the row checks of some staged shards. Returns a reference to their verdicts."""
+    return _remote(_check_shards, shards, paths, output, expected, limits)
 
 
-def checked_sums(listed: int, unchanged: int, counts: Counts, rows: int) -> tuple[CheckResult, ...]:
-    """The run-level checks."""
-    return cast("tuple[CheckResult, ...]", result(_remote(_check_run, listed, unchanged, counts, rows)))
+def checked_run(facts: RunFacts, limits: QualityLimits, output: Store) -> tuple[Verdict, ...]:
+    """The run-level checks, against the runs that are published under `output`."""
+    return cast("tuple[Verdict, ...]", result(_remote(_check_run, facts, limits, output)))
+
+
+def written_data_docs(verdicts: Sequence[Verdict], paths: RunPaths, policy: str, output: Store) -> None:
+    """Write the Data Docs of a run. Raises `StorageError`."""
+    result(_remote(_write_data_docs, verdicts, paths, policy, output))
 
 
 def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R | None:
@@ -66,17 +77,31 @@ def _write(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: R
     return write_shard(shard, ray.get(list(rows)), policy, dim, paths, output)
 
 
-def _check_shard(receipt: Receipt, paths: RunPaths, output: Store) -> tuple[CheckResult, ...]:
-    from moderation.results.quality import check_rows
+def _check_shards(
+    shards: Sequence[StagedShard], paths: RunPaths, output: Store, expected: ExpectedRows, limits: QualityLimits
+) -> tuple[Verdict, ...]:
+    from moderation.quality.shards import check_shards
 
-    tables = {e.table: pq.read_table(io.BytesIO(output.get(paths.staged(receipt.attempt, e.path)))) for e in receipt.files}
-    return check_rows(tables["decisions"], tables["scores"])
+    return check_shards(shards, paths, output, expected, limits)
 
 
-def _check_run(listed: int, unchanged: int, counts: Counts, rows: int) -> tuple[CheckResult, ...]:
-    from moderation.results.quality import check_run
+def _check_run(facts: RunFacts, limits: QualityLimits, output: Store) -> tuple[Verdict, ...]:
+    from moderation.quality.run_checks import check_run
 
-    return check_run(listed, unchanged, counts, rows)
+    history = (
+        RunHistory(m.run_id, m.published_at, m.policy, m.policy_hash, m.model_fingerprint, m.statistics)
+        for m in published_manifests(output)
+    )
+    return check_run(facts, limits, recent(history, facts.expected, limits))
+
+
+def _write_data_docs(verdicts: Sequence[Verdict], paths: RunPaths, policy: str, output: Store) -> None:
+    from moderation.quality.data_docs import write_data_docs
+
+    with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+        write_data_docs(verdicts, paths.run_id, policy, Path(folder))
+        for file in sorted(Path(folder).iterdir()):
+            output.put(f"{paths.data_docs}{file.name}", file)
 
 
 def finished(references: list[Any], block: bool) -> tuple[list[Any], list[Any]]:

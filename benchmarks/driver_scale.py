@@ -1,0 +1,129 @@
+"""What the driver costs per image, and whether its memory grows with their number: `python -m benchmarks.driver_scale`.
+
+Real listing (a Parquet manifest), planning, Ray, shard files, checks and publishing. Only the scorer is a stub: it makes rows
+without looking at images. Each size runs in a process of its own, so that one's memory is not the other's.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moderation import pipeline
+from moderation.inputs import check_inputs, claim_run
+from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
+from moderation.records import Batch, ScoredBatch
+from moderation.scoring.pool import ScorerPool
+from moderation.scoring.rows import Embedded, RowContext, build_rows
+from moderation.scoring.scorer import ModelDescription
+from moderation.scoring.session import PoolPlan, ray_session
+from moderation.settings import RunSettings
+
+SMALL, LARGE = 10_000, 1_000_000
+DIM = 8
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+POLICY = "policy: stub\nmodel: {name: none}\ncontrast: [a wall]\nrules: [{id: one, prompts: [a thing], review: 0.9}]\n"
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A scorer, and its factory, that looks at nothing."""
+
+    def __call__(self) -> "Stub":
+        """Itself."""
+        return self
+
+    def describe(self, texts: list[str]) -> ModelDescription:
+        """A model of random vectors."""
+        vectors = np.random.default_rng(0).normal(size=(len(texts), DIM)).astype(np.float32)
+        unit = {t: v / np.linalg.norm(v) for t, v in zip(texts, vectors, strict=True)}
+        return ModelDescription("none", "0" * 16, DIM, "cpu", TextHead(unit, 10.0, None))
+
+    def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
+        """A row for each object."""
+        rows = [Embedded(item, "0" * 64, "JPEG", 640, 480, 1, (0,)) for item in batch.objects]
+        vectors = np.random.default_rng(len(rows)).normal(size=(len(rows), DIM)).astype(np.float16)
+        return build_rows(context, rows, vectors, [], NOW)
+
+
+def write_manifest(path: Path, count: int) -> None:
+    """A manifest that names `count` objects in a bucket that is never asked."""
+    step = 100_000
+    with pq.ParquetWriter(
+        path, pa.schema({"uri": "string", "etag": "string", "size": "int64", "last_modified": "timestamp[us]"})
+    ) as file:
+        for start in range(0, count, step):
+            numbers = range(start, min(start + step, count))
+            columns = {
+                "uri": [f"s3://shop/uploads/2026/11/{n // 1000:06}/{n:09}.jpg" for n in numbers],
+                "etag": [f"{n:032x}" for n in numbers],
+                "size": list(numbers),
+                "last_modified": [NOW.replace(tzinfo=None)] * len(numbers),
+            }
+            file.write_table(pa.table(columns, schema=file.schema))
+
+
+def measure(count: int) -> dict[str, float]:
+    """Moderate `count` objects and say what it cost this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_manifest(Path(folder) / "list.parquet", count)
+        (Path(folder) / "policy.yaml").write_text(POLICY)
+        settings = RunSettings(
+            sources=f"{folder}/list.parquet",
+            policy=f"{folder}/policy.yaml",
+            output=f"{folder}/out",
+            shard_size=20_000,
+        )
+        inputs = check_inputs(settings)
+        plan = PoolPlan(1, 1.0, 0.0)
+        with ray_session(None), ScorerPool(Stub(), plan, settings.batch_timeout_s) as pool:
+            model = pool.describe(prompt_texts(inputs.policy))
+            compiled = CompiledPolicy.build(inputs.policy, model.head)
+            paths, started_at = claim_run(inputs, model.fingerprint)
+            running = pipeline.Session(inputs, pool, plan, model, compiled, paths, started_at)
+            cpu, wall = time.process_time(), time.monotonic()
+            scored = pipeline.score(running)
+            manifest = pipeline.release(running, scored, pipeline.check(running, scored))
+            cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+        if (manifest.listed, manifest.scored) != (count, count):
+            raise SystemExit(f"{manifest.scored} of {count} objects were scored")
+    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return {"cpu_s": cpu, "wall_s": wall, "peak_mb": peak / 1024}
+
+
+def main() -> None:
+    """Print the two figures as JSON, one to a line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", type=int, help="measure one size, in this process")
+    only = parser.parse_args().only
+    if only:
+        print(json.dumps(measure(only)))
+        return
+    found = {}
+    for count in (SMALL, LARGE):
+        command = [sys.executable, "-m", "benchmarks.driver_scale", "--only", str(count)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[count] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{count:,} objects: {found[count]}", file=sys.stderr)
+    small, large = found[SMALL], found[LARGE]
+    per_image = (large["cpu_s"] - small["cpu_s"]) / (LARGE - SMALL) * 1e6
+    for name, value, unit, target in (
+        ("driver_memory_growth_mb", large["peak_mb"] - small["peak_mb"], "MB", 200),
+        ("driver_us_per_image", per_image, "µs", 20),
+    ):
+        print(
+            json.dumps({"name": name, "value": round(value, 2), "unit": unit, "target": target, "runs": 1}, ensure_ascii=False)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Rows of decisions and scores as frames to ask questions about: what must hold between columns is a column of its own.
+
+Repeated texts become categories, so that a shard takes tens of megabytes, and everything is compared as arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from moderation.errors import ErrorCode
+from moderation.policy.decision import ACTIONS
+from moderation.policy.schema import Mode, ScoreKind
+from moderation.quality.facts import ExpectedRows
+
+DECISION_COLUMNS = (
+    "run_id", "uri", "etag", "status", "error_code", "error_detail", "retryable", "format", "width", "height", "frames",
+    "sha256", "action", "flagged", "flags", "shadow_flags", "top_rule", "top_score", "policy_hash", "model_fingerprint",
+    "scored_at",
+)  # fmt: skip
+SCORE_COLUMNS = ("run_id", "uri", "rule", "score", "similarity", "review", "block", "action")
+DICTIONARIES = (
+    "run_id", "status", "error_code", "format", "action", "top_rule", "policy_hash", "model_fingerprint", "rule", "uri",
+)  # fmt: skip
+"""Columns whose texts repeat, in `scores` at least."""
+
+_STATUS = ("scored", "error")
+_ACTIONS = tuple(a.value for a in ACTIONS)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What is asked about."""
+
+    decisions: pd.DataFrame
+    scores: pd.DataFrame
+
+
+def row_frames(decisions: pa.Table, scores: pa.Table, expected: ExpectedRows) -> Frames:
+    """Decisions [N] and scores [M] of some shards as frames of the same lengths. Columns not asked about are not looked at."""
+    evidence = _Evidence(decisions["uri"], scores, expected)
+    return Frames(_decision_frame(decisions, evidence, expected), _score_frame(scores, evidence))
+
+
+class _Evidence:
+    """Scores by object and rule."""
+
+    def __init__(self, uris: pa.ChunkedArray, scores: pa.Table, expected: ExpectedRows) -> None:
+        self.rules = expected.policy.active_rules
+        self.ids = [rule.id for rule in self.rules]
+        self.live = np.array([rule.mode is Mode.LIVE for rule in self.rules], np.bool_)
+        self.review = np.array([_threshold(rule.review) for rule in self.rules], np.float32)
+        self.block = np.array([_threshold(rule.block) for rule in self.rules], np.float32)
+        self.object = _index(scores["uri"], _plain(uris))
+        self.rule = _index(scores["rule"], pa.array(self.ids, pa.string()))
+        self.score = _floats(scores["score"])
+        self.known = (self.object >= 0) & (self.rule >= 0)
+        objects, rules = self.object[self.known], self.rule[self.known]
+        shape = len(uris), len(self.ids)
+        matrix, present = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
+        matrix[objects, rules], present[objects, rules] = self.score[self.known], True
+        first = _index(_plain(uris), _plain(uris))  # two rows of one object have the same evidence
+        self.matrix, self.present = matrix[first], present[first]
+        with np.errstate(invalid="ignore"):
+            self.actions = _actions(self.matrix, self.review, self.block)
+
+
+def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows) -> pd.DataFrame:
+    error = _index(table["status"], pa.array(_STATUS)) == _STATUS.index("error")
+    action = _index(table["action"], pa.array(_ACTIONS))
+    live = np.where(evidence.live, evidence.actions, 0)
+    strongest = live.max(axis=1, initial=0)
+    unreadable = _ACTIONS.index(expected.policy.unreadable.value)
+    flags = _flags_match(table["flags"], (evidence.actions > 0) & evidence.live, evidence.ids)
+    shadow = _flags_match(table["shadow_flags"], (evidence.actions > 0) & ~evidence.live, evidence.ids)
+    return pd.DataFrame(
+        {
+            "uri": _texts(table["uri"]),
+            "etag": _texts(table["etag"]),
+            **{name: _category(table[name]) for name in ("status", "action")},
+            **{name: _identity(table[name]) for name in ("run_id", "policy_hash", "model_fingerprint")},
+            "scored_at": table["scored_at"].to_pandas(),
+            "error_complete": _error_complete(table, error),
+            "scored_complete": error | _all_valid(table, ("format", "width", "height", "frames", "sha256")),
+            "scores_complete": np.where(error, ~evidence.present.any(axis=1), evidence.present.all(axis=1)),
+            "action_matches": action == np.where(error, unreadable, strongest),
+            "flags_match": flags & shadow & (_flags(table["flagged"]) == (~error & (strongest > 0))),
+            "top_rule_matches": _top_rule_matches(table, evidence, error, strongest),
+        }
+    )
+
+
+def _score_frame(table: pa.Table, evidence: _Evidence) -> pd.DataFrame:
+    bounded = np.array([rule.score is not ScoreKind.SIMILARITY for rule in evidence.rules], np.bool_)[evidence.rule]
+    review, block = _floats(table["review"]), _floats(table["block"])
+    stated = _actions(evidence.score, np.nan_to_num(review, nan=np.inf), np.nan_to_num(block, nan=np.inf))
+    thresholds = _same(review, evidence.review[evidence.rule]) & _same(block, evidence.block[evidence.rule])
+    return pd.DataFrame(
+        {
+            "uri": _category(table["uri"]),
+            "rule": _category(table["rule"]),
+            "run_id": _identity(table["run_id"]),
+            # Great Expectations looks at numbers one by one, in Python, unless they are float64.
+            "score": evidence.score.astype(np.float64),
+            "bounded_score": np.where(bounded, evidence.score, np.nan).astype(np.float64),
+            "similarity": _floats(table["similarity"]).astype(np.float64),
+            "expected": evidence.known,
+            "thresholds_match": thresholds | ~evidence.known,
+            "action_matches": _index(table["action"], pa.array(_ACTIONS)) == stated,
+        }
+    )
+
+
+def _actions(score: NDArray[np.float32], review: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Indexes into `ACTIONS`; a NaN score allows."""
+    found: NDArray[np.int8] = np.where(score >= block, 2, np.where(score >= review, 1, 0)).astype(np.int8)
+    return found
+
+
+def _error_complete(table: pa.Table, error: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    codes = [code.value for code in ErrorCode]
+    code = _index(table["error_code"], pa.array(codes))
+    may_pass = np.array([c.retryable for c in ErrorCode], np.bool_)[code]
+    retryable = _flags(table["retryable"])
+    detail = np.asarray(pc.fill_null(pc.greater(pc.utf8_length(_plain(table["error_detail"])), 0), fill_value=False))
+    none = ~_valid(table["error_code"]) & ~_valid(table["error_detail"]) & ~retryable
+    return np.where(error, (code >= 0) & detail & (retryable == may_pass), none)
+
+
+def _flags_match(column: pa.ChunkedArray, acts: NDArray[np.bool_], ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Bool [N]: whether lists of rule ids name just the rules that act [N, R], each once."""
+    lists = _whole(column)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lists)), lengths)
+    rules = _index(lists.flatten(), pa.array(ids, pa.string()))
+    named = np.zeros_like(acts)
+    named[rows[rules >= 0], rules[rules >= 0]] = True
+    match: NDArray[np.bool_] = (named == acts).all(axis=1) & (lengths == acts.sum(axis=1))
+    return match
+
+
+def _top_rule_matches(
+    table: pa.Table, evidence: _Evidence, error: NDArray[np.bool_], strongest: NDArray[np.int8]
+) -> NDArray[np.bool_]:
+    top = _index(table["top_rule"], pa.array(evidence.ids, pa.string()))
+    none = ~_valid(table["top_rule"]) & ~_valid(table["top_score"])
+    if not evidence.live.any():
+        return none
+    rows = np.arange(len(top))
+    own = evidence.matrix[rows, top]
+    decided = (
+        (top >= 0) & evidence.live[top] & (evidence.actions[rows, top] == strongest) & (_floats(table["top_score"]) == own)
+    )
+    return np.where(error, none, decided)
+
+
+def _all_valid(table: pa.Table, names: Sequence[str]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.logical_and.reduce([_valid(table[name]) for name in names])
+    return found
+
+
+def _valid(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(pc.is_valid(column))
+
+
+def _flags(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(column, fill_value=False))
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """Numbers as float32; null is NaN."""
+    return np.asarray(column.to_numpy(), np.float32)
+
+
+def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Equal, or `a` without a value where `b` is infinite."""
+    found: NDArray[np.bool_] = (a == b) | (np.isnan(a) & np.isinf(b))
+    return found
+
+
+def _threshold(value: float | None) -> float:
+    return np.inf if value is None else value
+
+
+def _index(column: pa.ChunkedArray | pa.Array, values: pa.Array) -> NDArray[np.int64]:
+    """Where each text stands in `values`; -1 where it does not."""
+    if pa.types.is_dictionary(column.type):
+        codes, texts = _codes(column)
+        place = _index(texts, values)
+        return np.where(codes >= 0, place[codes], -1) if len(place) else np.full(len(codes), -1)
+    return np.asarray(pc.fill_null(pc.index_in(column, value_set=values), -1), np.int64)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
+    """Texts as indexes into the different ones; -1 for null."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = _whole(column.unify_dictionaries() if isinstance(column, pa.ChunkedArray) else column)
+    return np.asarray(pc.fill_null(whole.indices, -1), np.int64), whole.dictionary
+
+
+def _category(column: pa.ChunkedArray) -> pd.Categorical:
+    codes, texts = _codes(column)
+    return pd.Categorical.from_codes(codes, categories=texts.to_pandas())
+
+
+def _identity(column: pa.ChunkedArray) -> pd.Categorical:
+    """Texts that must be one and the same; null is a text of its own, for sets are not asked about nulls."""
+    return _category(pc.fill_null(_plain(column), "null"))
+
+
+def _texts(column: pa.ChunkedArray) -> pd.Series:
+    texts: pd.Series = _plain(column).to_pandas()
+    return texts
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """Texts as one array, without dictionary."""
+    return _whole(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column)
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
