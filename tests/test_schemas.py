@@ -1,9 +1,14 @@
 """The tables are a promise: names, order, types, nullability and descriptions."""
 
+import os
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from moderation.results import schemas
+
+GOLDEN = Path(__file__).parent / "golden"
 
 DECISIONS = [
     "run_id",
@@ -21,6 +26,8 @@ DECISIONS = [
     "frames",
     "frame",
     "sha256",
+    "pdq",
+    "pdq_quality",
     "action",
     "flagged",
     "flags",
@@ -64,7 +71,9 @@ def test_columns_are_those_of_the_contract_and_described(schema: pa.Schema, name
     assert schema.names == names
     for field in schema:
         assert field.metadata[b"description"], field.name
-    assert schema.metadata[b"schema_version"] == b"1"
+        assert 1 <= int(field.metadata[b"since"]) <= schemas.VERSION
+        assert field.nullable or field.metadata[b"since"] == b"1", f"{field.name} would be missing in files of version 1"
+    assert schema.metadata[b"schema_version"] == b"2"
 
 
 def test_types() -> None:
@@ -76,5 +85,19 @@ def test_types() -> None:
     nullable = {f.name for f in schemas.DECISIONS if f.nullable}
     assert nullable == {
         *("error_code", "error_detail", "format", "width", "height", "frames", "frame", "sha256"),
+        *("pdq", "pdq_quality"),
         *("top_rule", "top_category", "top_score", "top_threshold"),
     }
+
+
+@pytest.mark.parametrize("table", schemas.TABLES)
+def test_the_schema_is_the_one_in_the_golden_file(table: schemas.Table) -> None:
+    """`make golden` refreshes it. A column that is there may neither go nor change; a new one is nullable."""
+    file = GOLDEN / f"schema-{table}.txt"
+    lines = [
+        f"{f.name}\t{f.type}\t{'nullable' if f.nullable else 'not null'}\tsince {f.metadata[b'since'].decode()}\n"
+        for f in schemas.schema_of(table, 512)
+    ]
+    if os.environ.get("REFRESH_GOLDEN"):
+        file.write_text("".join(lines))
+    assert "".join(lines) == file.read_text()

@@ -87,6 +87,8 @@ def build_rows(
             "frames": pa.array([e.frames for e in embedded], pa.int32()),
             "frame": pa.array(frame[np.arange(count), top], pa.int32()) if has_top else pa.nulls(count, pa.int32()),
             "sha256": pa.array([e.sha256 for e in embedded], pa.string()),
+            "pdq": pa.nulls(count, pa.string()),
+            "pdq_quality": pa.nulls(count, pa.int32()),
             "action": _labels([a.value for a in ACTIONS], decided.action),
             "flagged": pa.array(decided.flagged.any(axis=1)),
             "flags": _lists(decided.flagged, rules),
