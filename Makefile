@@ -52,10 +52,11 @@ test-slow: install ## The tests that take minutes
 	@$(BIN)/pytest -m slow
 
 golden: install ## Refresh the golden files of messages; read the difference before you commit it
-	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py -k golden
+	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py tests/test_schemas.py -k golden
 
-schema: install ## Renew policies/policy.schema.json, which editors complete keys with
+schema: install ## Renew what is generated: policies/policy.schema.json and docs/data-dictionary.md
 	@$(BIN)/moderate policy schema > policies/policy.schema.json
+	@$(BIN)/moderate results dictionary > docs/data-dictionary.md
 
 format: install ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix .

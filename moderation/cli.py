@@ -11,7 +11,10 @@ import typer
 from pydantic import ValidationError
 
 from moderation.errors import ModerationError, SettingsError
+from moderation.images.limits import ImageLimits
 from moderation.policy_cli import policy_app
+from moderation.query_cli import query, results_app
+from moderation.runs_cli import runs_app
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -25,17 +28,32 @@ app = typer.Typer(
 )
 
 app.add_typer(policy_app, name="policy")
+app.add_typer(runs_app, name="runs")
+app.add_typer(results_app, name="results")
+app.command()(query)
 
 _FIELDS = RunSettings.model_fields
+_LIMITS = ImageLimits()
 
 
 def _option(name: str, *declarations: str) -> Any:
     return typer.Option(*declarations, help=_FIELDS[name].description, show_default=_FIELDS[name].default is not None)
 
 
+def _limit(name: str) -> Any:
+    return typer.Option(help=ImageLimits.model_fields[name].description)
+
+
 @app.command()
 def run(
-    source: Annotated[str, typer.Argument(help="What to moderate: a folder, or s3://bucket/prefix (gs:// and az:// too).")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="What to moderate: folders or s3://bucket/prefix (gs:// and az:// too), or manifests: .csv, .jsonl or "
+            ".parquet files with a column `uri` (.gz too), or the manifest.json of an S3 Inventory.",
+        ),
+    ],
     policy: Annotated[str, _option("policy", "--policy", "-p")],
     output: Annotated[str, _option("output", "--output", "-o")],
     run_id: Annotated[str | None, _option("run_id")] = None,
@@ -45,6 +63,7 @@ def run(
     exclude: Annotated[list[str] | None, _option("exclude")] = None,
     modified_since: Annotated[str | None, _option("modified_since")] = None,
     limit: Annotated[int | None, _option("limit")] = None,
+    quality: Annotated[str | None, _option("quality")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
     actors: Annotated[int | None, _option("actors")] = None,
@@ -54,10 +73,14 @@ def run(
     shard_size: Annotated[int | None, _option("shard_size")] = None,
     batch_size: Annotated[int, _option("batch_size")] = 256,
     batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = 600.0,
+    max_bytes: Annotated[int, _limit("max_bytes")] = _LIMITS.max_bytes,
+    max_pixels: Annotated[int, _limit("max_pixels")] = _LIMITS.max_pixels,
+    max_frames: Annotated[int, _limit("max_frames")] = _LIMITS.max_frames,
+    max_seconds: Annotated[float, _limit("max_seconds")] = _LIMITS.max_seconds,
     ray_address: Annotated[str | None, _option("ray_address")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
 ) -> None:
-    """Moderate the images under SOURCE and publish the results under the output.
+    """Moderate the images that SOURCE names and publish the results under the output.
 
     By default only objects are taken up that are new, changed, or not yet decided under this policy and model.
     S3 credentials, region, profile and endpoint are taken from where AWS tools take them
@@ -66,7 +89,7 @@ def run(
     Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
     """
     settings = _settings(
-        source=source,
+        sources=sources,
         policy=policy,
         output=output,
         run_id=run_id or _new_run_id(),
@@ -76,6 +99,7 @@ def run(
         exclude=exclude or (),
         modified_since=modified_since,
         limit=limit,
+        quality=quality,
         device=device,
         precision=precision,
         actors=actors,
@@ -86,6 +110,7 @@ def run(
         batch_size=batch_size,
         batch_timeout_s=batch_timeout_s,
         ray_address=ray_address,
+        limits={"max_bytes": max_bytes, "max_pixels": max_pixels, "max_frames": max_frames, "max_seconds": max_seconds},
     )
     _moderate(settings, verbose)
 
@@ -104,7 +129,7 @@ def demo(
     from moderation.demo import IMAGES_DIR, POLICY_FILE
 
     settings = _settings(
-        source=str(IMAGES_DIR),
+        sources=str(IMAGES_DIR),
         policy=policy or str(POLICY_FILE),
         output=output,
         run_id=_new_run_id(),
@@ -177,7 +202,8 @@ def _settings(**values: Any) -> RunSettings:
 
 
 def _flag(location: tuple[str | int, ...]) -> str:
-    return "--" + ".".join(map(str, location)).replace("_", "-")
+    name = [part for part in location if isinstance(part, str)][-1]
+    return "SOURCE" if name == "sources" else "--" + name.replace("_", "-")
 
 
 def _new_run_id() -> str:

@@ -1,0 +1,139 @@
+"""`moderate runs`: what became of runs, and what to do with those that were held back or are past their time."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from moderation.errors import SettingsError
+
+runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="List, release, discard and clean up runs.")
+
+Results = Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, and ask nothing.")]
+
+
+@runs_app.command("list")
+def list_runs(
+    results: Results,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per run.")] = False,
+) -> None:
+    """Every run, the newest first: state, counts, duration, images per second, checks."""
+    from moderation.results.runs import all_runs
+    from moderation.runs_console import show_runs
+
+    show_runs(all_runs(_store(results)), as_json)
+
+
+@runs_app.command()
+def show(run: RunId, results: Results) -> None:
+    """One run: what it was given, what became of the objects, its checks, and where its report lies."""
+    from moderation.results.runs import find_run
+    from moderation.runs_console import show_run
+
+    store = _store(results)
+    show_run(find_run(store, run), store)
+
+
+@runs_app.command()
+def release(
+    run: RunId,
+    results: Results,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be published although checks failed.")],
+    by: Annotated[str, typer.Option("--by", help="Who says so.")],
+) -> None:
+    """Publish a quarantined run after all. Reason and name stay in its manifest."""
+    from moderation.results.runs import find_run
+    from moderation.results.runs import release as publish
+
+    if not reason.strip() or not by.strip():
+        raise SettingsError("give a --reason and a name --by whom: they stay with the run")
+    store = _store(results)
+    publish(store, find_run(store, run), reason.strip(), by.strip())
+    typer.echo(f"{run} is published: {store.uri_of(f'runs/{run}.json')}")
+
+
+@runs_app.command()
+def discard(run: RunId, results: Results, yes: Yes = False) -> None:
+    """Remove a run that was never published: quarantined, or broken off and not to be gone on with."""
+    from moderation.results.runs import discard as remove
+    from moderation.results.runs import find_run
+
+    store = _store(results)
+    found = find_run(store, run)
+    if found.state != "published":
+        _confirm(f"remove the {found.state} run {run} for good?", yes)
+    remove(store, found)
+    typer.echo(f"{run} is removed")
+
+
+@runs_app.command()
+def clean(results: Results, yes: Yes = False) -> None:
+    """Remove files that no run names: what crashes and broken-off removals left. Shows them first."""
+    from moderation.results.retention import leftovers, remove
+    from moderation.runs_console import shown_keys, size
+
+    store = _store(results)
+    found = leftovers(store)
+    if not found.keys:
+        typer.echo("there is nothing to remove")
+        return
+    for line in shown_keys(found.keys):
+        typer.echo(line)
+    _confirm(f"remove these {len(found.keys):,} files ({size(found.bytes)}), which no run names?", yes)
+    remove(store, found.keys)
+    typer.echo(f"{len(found.keys):,} files removed")
+
+
+@runs_app.command()
+def prune(
+    results: Results,
+    older_than: Annotated[str, typer.Option("--older-than", help="Age of the runs to remove: 90d, 12w or 2y.")],
+    keep_embeddings: Annotated[
+        bool, typer.Option("--keep-embeddings", help="Keep what scores can be computed from again, without the images.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Remove published runs past their time: decisions, scores, reports and, unless kept, embeddings.
+
+    Without `--yes` it only says what would go. Objects whose only decisions go are taken up again by the next run.
+    """
+    from moderation.results.retention import expired
+    from moderation.results.retention import prune as remove
+    from moderation.runs_console import pruned_bytes, size
+
+    store = _store(results)
+    runs = expired(store, _age(older_than))
+    for run in runs:
+        typer.echo(f"{run.run_id}  {size(pruned_bytes(run, keep_embeddings))}")
+    total = size(sum(pruned_bytes(run, keep_embeddings) for run in runs))
+    if not yes:
+        typer.echo(f"{len(runs):,} runs, {total}, would be removed; add --yes to remove them")
+        return
+    for run in runs:
+        remove(store, run, keep_embeddings)
+    typer.echo(f"{len(runs):,} runs, {total}, removed")
+
+
+def _store(results: str) -> Any:
+    from moderation.errors import OutputError, StorageError
+    from moderation.storage import Store
+
+    try:
+        return Store(results)
+    except StorageError as error:
+        raise OutputError(f"cannot read the results at {results!r}: {error.detail}") from None
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if not yes and not typer.confirm(question):
+        raise SettingsError("nothing was removed")
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,5})([dwy])", text.strip().lower())
+    if found is None:
+        raise SettingsError(f"--older-than: {text!r} is no age: give days, weeks or years, such as 90d, 12w or 2y")
+    return int(found[1]) * timedelta(days={"d": 1, "w": 7, "y": 365}[found[2]])
