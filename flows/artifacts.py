@@ -20,7 +20,7 @@ from prefect.exceptions import PrefectException
 
 from moderation.pipeline import Outcome
 from moderation.policy.schema import Policy
-from moderation.progress import Progress
+from moderation.progress import Pace, Progress
 from moderation.summary import count_rows, rule_rows
 
 INTERVAL_S = 2.0
@@ -33,6 +33,7 @@ class ProgressArtifact:
     def __init__(self) -> None:
         self._artifact: UUID | None = None
         self._next = 0.0
+        self._pace = Pace()
 
     def __call__(self, progress: Progress) -> None:
         """Take in a snapshot; most are passed over."""
@@ -41,7 +42,7 @@ class ProgressArtifact:
             return
         self._next = now + INTERVAL_S
         percent = 100.0 * progress.done / progress.planned if progress.planned else 0.0
-        text = f"{progress.done:,} of {progress.planned:,} images, {progress.errors:,} errors"
+        text = self._pace.told(progress)
         if self._artifact is None:
             created = _try(create_progress_artifact, progress=percent, key="moderation-progress", description=text)
             self._artifact = created if isinstance(created, UUID) else None

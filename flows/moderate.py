@@ -4,20 +4,31 @@ Without a Prefect server (PREFECT_API_URL) it runs on a temporary one of its own
 """
 
 from contextlib import ExitStack
+from typing import Any
 
-from prefect import flow, runtime, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import ProgressArtifact, publish_summary
 from moderation import pipeline
 from moderation.inputs import Inputs, check_inputs
-from moderation.progress import listening
+from moderation.progress import StageLines, listening
 from moderation.results.checks import CheckResult
 from moderation.results.manifest import Manifest
 from moderation.settings import RunSettings
 
+LOG_EVERY_S = 60.0
+"""Seconds between two lines of progress in a flow run's logs."""
 
-@flow(name="moderate", flow_run_name="{settings.source}", validate_parameters=True, persist_result=False)
+
+def _named() -> str:
+    """What a flow run is called on Prefect's page: after what it moderates."""
+    parameters: Any = runtime.flow_run.parameters
+    sources = RunSettings.model_validate(parameters["settings"]).sources
+    return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
+
+
+@flow(name="moderate", flow_run_name=_named, validate_parameters=True, persist_result=False)
 def moderate(settings: RunSettings) -> pipeline.Outcome:
     """Moderate the images under a folder or bucket and publish the results.
 
@@ -25,6 +36,7 @@ def moderate(settings: RunSettings) -> pipeline.Outcome:
     """
     with ExitStack() as stack:
         stack.enter_context(listening(ProgressArtifact()))
+        stack.enter_context(listening(StageLines(get_run_logger().info, LOG_EVERY_S)))
         inputs = check(settings.model_copy(update={"run_id": settings.run_id or _run_id()}))
         if settings.run_id is None and (done := pipeline.published(inputs)):
             return done  # an earlier attempt of this flow run got that far

@@ -1,13 +1,11 @@
 """What the terminal shows: a progress bar while a run works, tables when it is done."""
 
 import contextlib
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from moderation import progress as run_progress
@@ -29,55 +27,30 @@ from moderation.summary import count_rows, rule_rows
 
 SHOWN = 12
 """Images named at most."""
-EVERY_S = 15.0
-"""Seconds between two lines of progress where there is no terminal."""
-
 _OUT = Console()
 _ERR = Console(stderr=True)
 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[None]:
-    """Show the progress of the run in this context; a line per stage where there is no terminal."""
+    """Show the progress of the run in this context; lines now and then where there is no terminal."""
     if not _ERR.is_terminal:
-        with run_progress.listening(_stage_lines()):
+        with run_progress.listening(run_progress.StageLines(_error_line)):
             yield
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_ERR, transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        pace = _Pace()
+        pace = run_progress.Pace()
 
         def show(progress: run_progress.Progress) -> None:
             if progress.stage != "scoring":
                 bar.update(task, description=progress.stage)
                 return
-            bar.update(task, description=pace.told(progress), completed=progress.done, total=progress.planned)
+            bar.update(task, description=f"scoring {pace.told(progress)}", completed=progress.done, total=progress.planned)
 
         with run_progress.listening(show):
             yield
-
-
-class _Pace:
-    """Images per second since scoring began, and what is left."""
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-
-    def told(self, progress: run_progress.Progress) -> str:
-        now = time.monotonic()
-        self._began = self._began or now
-        rate = progress.done / max(now - self._began, 1e-9) if progress.done else 0.0
-        parts = ["scoring"]
-        if rate and now > self._began:
-            parts.append(f"{rate:,.0f} images/s")
-        if progress.errors:
-            parts.append(f"{progress.errors:,} errors")
-        if progress.listing:
-            parts.append("still listing")
-        elif rate and now > self._began:
-            parts.append(f"{timedelta(seconds=round((progress.planned - progress.done) / rate))} left")
-        return ", ".join(parts)
 
 
 def show_run(outcome: Outcome, policy: Policy) -> None:
@@ -114,7 +87,7 @@ def show_run(outcome: Outcome, policy: Policy) -> None:
 
 def show_demo(outcome: Outcome, settings: RunSettings) -> None:
     """How the demo compares with its labels, and what to try next."""
-    accuracy = measure(read_decisions(Store(outcome.output), outcome.manifest), Store(settings.source).uri)
+    accuracy = measure(read_decisions(Store(outcome.output), outcome.manifest), Store(settings.sources[0]).uri)
     _OUT.print("Against the labels of the demo images")
     table = Table(show_header=False)
     table.add_column()
@@ -159,24 +132,9 @@ def _shown(path: str) -> str:
     return path.removeprefix(here)
 
 
+def _error_line(text: str) -> None:
+    _ERR.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _line(text: str) -> None:
     _OUT.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _stage_lines() -> run_progress.Listener:
-    """A line per stage, and one every `EVERY_S` seconds while images are scored."""
-    last, due = "", 0.0
-    pace = _Pace()
-
-    def show(progress: run_progress.Progress) -> None:
-        nonlocal last, due
-        now = time.monotonic()
-        told = pace.told(progress) if progress.stage == "scoring" else progress.stage
-        if progress.stage != last:
-            last, due = progress.stage, now + EVERY_S
-            _ERR.print(progress.stage, markup=False, highlight=False)
-        elif progress.stage == "scoring" and now >= due:
-            due = now + EVERY_S
-            _ERR.print(f"{progress.done:,} of {progress.planned:,}: {told}", markup=False, highlight=False)
-
-    return show

@@ -1,9 +1,11 @@
 """How a run tells whoever watches how far it is. Listeners are set for a context, so that stages need not pass them on."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,56 @@ class Progress:
     errors: int = 0
     listing: bool = False
     """whether the listing still runs, so that `planned` will grow"""
+    bottleneck: str = ""
+    """the stage that is busiest for the threads it has"""
+
+
+class Pace:
+    """Puts snapshots into words: images per second, what holds them up, errors, and the time left."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def told(self, progress: Progress) -> str:
+        """For example "12,000 of 50,000: 310 images/s, decode is the bottleneck, 12 errors, 0:02:03 left"."""
+        now = time.monotonic()
+        began, before = self._first = self._first or (now, progress.done)
+        rate = (progress.done - before) / (now - began) if now > began else 0.0
+        parts = []
+        if rate:
+            parts.append(f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s")
+        if progress.bottleneck:
+            parts.append(f"{progress.bottleneck} is the bottleneck")
+        parts.append(f"{progress.errors:,} error{'' if progress.errors == 1 else 's'}")
+        if progress.listing:
+            parts.append("still listing")
+        elif rate:
+            parts.append(f"{timedelta(seconds=round((progress.planned - progress.done) / rate))} left")
+        return f"{progress.done:,} of {progress.planned:,}: {', '.join(parts)}"
+
+
+class StageLines:
+    """A listener that writes a line for each stage, and one every so often while images are scored: what logs need.
+
+    Args:
+        write: takes a line.
+        every_s: seconds between two lines about scoring.
+    """
+
+    def __init__(self, write: Callable[[str], object], every_s: float = 15.0) -> None:
+        self._write, self._every = write, every_s
+        self._stage, self._due, self._pace = "", 0.0, Pace()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in a snapshot; most are passed over."""
+        now = time.monotonic()
+        if progress.stage != self._stage:
+            self._stage, self._due = progress.stage, now + self._every
+            self._write(progress.stage)
+            self._pace.told(progress)
+        elif progress.stage == "scoring" and now >= self._due:
+            self._due = now + self._every
+            self._write(self._pace.told(progress))
 
 
 Listener = Callable[[Progress], None]

@@ -21,7 +21,7 @@ import sys
 from flows.moderate import moderate
 from moderation import RunSettings
 source, policy, output = sys.argv[1:]
-moderate(RunSettings(source=source, policy=policy, output=output))
+moderate(RunSettings(sources=source, policy=policy, output=output))
 """
 
 
@@ -99,7 +99,7 @@ def once(*arguments):
         raise OSError("the machine went away")
     return stage(*arguments)
 pipeline.{stage} = once
-moderate.with_options(retries=1)(RunSettings(source=source, policy=policy, output=output))
+moderate.with_options(retries=1)(RunSettings(sources=source, policy=policy, output=output))
 """
 
 
@@ -124,5 +124,5 @@ def test_the_parameters_make_a_form(server: dict[str, str]) -> None:
 
     schema = moderate.parameters.model_dump()
     definition = schema["definitions"]["RunSettings"]
-    assert set(definition["required"]) == {"source", "policy", "output"}
+    assert set(definition["required"]) == {"sources", "policy", "output"}
     assert all("description" in field for field in definition["properties"].values())

@@ -25,6 +25,7 @@ from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.demo.accuracy import measure
 from moderation.inputs import check_inputs
 from moderation.pipeline import Outcome
+from moderation.query import connect
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.reading import read_decisions, read_scores
 
@@ -258,8 +259,7 @@ def test_two_runs_of_one_source_at_the_same_time_publish_both(few: Path, tmp_pat
         assert read_decisions(output, manifest).num_rows == manifest.listed == 12
         assert set(read_decisions(output, manifest)["run_id"].to_pylist()) == {manifest.run_id}
     assert not (tmp_path / "out" / "_staging").exists()
-    documented = (Path(__file__).parents[1] / "docs" / "running.md").read_text().split("```sql\n")[1].split("```")[0]
-    newest = duckdb.connect().execute(documented.replace("results/", f"{tmp_path}/out/")).fetchdf()
+    newest = connect(str(tmp_path / "out")).execute("select * from latest_decisions").fetchdf()
     written = pd.read_parquet(tmp_path / "out" / "decisions").sort_values("scored_at").groupby("uri").last()
     assert len(newest) == 12
     assert newest.set_index("uri").scored_at.sort_index().tolist() == written.scored_at.sort_index().tolist()

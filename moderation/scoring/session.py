@@ -39,9 +39,10 @@ def ray_session(address: str | None) -> Iterator[None]:
         _require_token()
         try:
             ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise SettingsError(f"cannot start Ray on this machine: {reason}") from None
+            hint = "; set RAY_TMPDIR to a folder with a shorter path" if "AF_UNIX path" in reason else ""
+            raise SettingsError(f"cannot start Ray on this machine: {reason}{hint}") from None
     try:
         yield
     finally:
