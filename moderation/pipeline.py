@@ -27,8 +27,9 @@ from moderation.records import Batch, Counts
 from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
 from moderation.results.checks import CheckResult
+from moderation.results.history import earlier_runs
 from moderation.results.ledger import read_ledger
-from moderation.results.manifest import Manifest, Timings, find_manifest
+from moderation.results.manifest import Manifest, Timings, find_manifest, published_manifests
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
@@ -240,9 +241,13 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
     failed = [c for c in checks if not c.passed and c.severity == "fail"]
     if failed:
         place = quarantine(output, paths, manifest, scored.receipts)
+        page = _report(running, scored, manifest.model_copy(update={"state": "quarantined"}))
         reasons = "\n".join(f"  - {check}" for check in failed)
         raise QuarantinedError(
-            f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\nit lies at {place}"
+            f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\n"
+            f"it lies at {place}, its report at {page}; publish it after all or remove it:\n"
+            f"  moderate runs release {paths.run_id} --results {output.uri} --reason '...' --by NAME\n"
+            f"  moderate runs discard {paths.run_id} --results {output.uri}"
         )
     publish(output, paths, manifest, scored.receipts)
     return manifest
@@ -251,9 +256,18 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
 def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
     """Write the HTML report. A run stays published if that fails."""
     tell(Progress("writing the report"))
-    inputs = running.inputs
-    uri = build_report(manifest, inputs.policy, scored.aggregates, inputs.reader, inputs.output, running.settings.limits)
-    return Outcome(manifest, inputs.output.uri, uri, str(running.plan))
+    return Outcome(manifest, running.inputs.output.uri, _report(running, scored, manifest), str(running.plan))
+
+
+def _report(running: Session, scored: Scored, manifest: Manifest) -> str | None:
+    inputs, paths = running.inputs, running.paths
+    with _writing_to(inputs.output, paths.run_id):
+        earlier = earlier_runs(published_manifests(inputs.output), manifest)
+    docs = paths.data_docs.removeprefix(f"reports/{paths.run_id}/") + "index.html"
+    limits = running.settings.limits
+    return build_report(
+        manifest, inputs.policy, scored.aggregates, inputs.reader, inputs.output, limits, earlier=earlier, data_docs=docs
+    )
 
 
 def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,8 +71,8 @@ class Stub:
         for item in batch.objects:
             self.do(item.uri.rpartition("/")[2])
         rows = [Embedded(item, "0" * 64, "PNG", 1, 1, 1, (0,)) for item in batch.objects]
-        vectors = np.ones((len(rows), DIM), np.float16)
-        return build_rows(context, rows, vectors, [], NOW)
+        vectors = [np.random.default_rng(zlib.crc32(item.uri.encode())).normal(size=DIM) for item in batch.objects]
+        return build_rows(context, rows, np.array(vectors, np.float16).reshape(-1, DIM), [], NOW)
 
     def do(self, name: str) -> None:
         deed = name.partition("-")[0]

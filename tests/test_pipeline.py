@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from stub_run import stub_run
 from support import descendants
 
 from moderation import QuarantinedError, RunSettings, SettingsError, Store, pipeline, run
@@ -165,25 +166,72 @@ def test_the_same_images_through_s3_give_the_same_decisions(demo: tuple[Store, O
 
 
 def test_a_second_run_takes_up_only_what_is_new_or_changed(few: Path, tmp_path: Path) -> None:
-    first = run(settings(few, tmp_path / "out")).manifest
-    again = run(settings(few, tmp_path / "out")).manifest
+    first = stub_run(settings(few, tmp_path / "out"))
+    again = stub_run(settings(few, tmp_path / "out"))
     assert (first.listed, first.unchanged) == (12, 0)
     assert (again.listed, again.unchanged, again.scored, again.errored) == (12, 12, 0, 0)
 
     some = sorted(few.iterdir())[3]
     some.write_bytes(sorted(few.iterdir())[5].read_bytes())
     shutil.copy(sorted(few.iterdir())[7], few / "new.img")
-    third = run(settings(few, tmp_path / "out")).manifest
+    third = stub_run(settings(few, tmp_path / "out"))
     assert (third.listed, third.unchanged, third.scored + third.errored) == (13, 11, 2)
     assert {u.rpartition("/")[2] for u in read_decisions(Store(str(tmp_path / "out")), third)["uri"].to_pylist()} == {
         some.name,
         "new.img",
     }
-    taste = run(settings(few, tmp_path / "out", full=True, limit=5)).manifest
+    taste = stub_run(settings(few, tmp_path / "out", full=True, limit=5))
     assert (taste.listed, taste.unchanged) == (5, 0)
 
 
-def test_a_killed_run_goes_on_and_publishes_the_same_rows(
+KILLED = """
+import sys
+from moderation import RunSettings
+from moderation.scoring.session import ray_session
+from stub_run import stub_run
+source, policy, output = sys.argv[1:]
+with ray_session(None):
+    stub_run(RunSettings(sources=source, policy=policy, output=output, run_id="killed", shard_size=20, batch_size=5))
+"""
+
+
+def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in [*(f"{number:03}" for number in range(90)), "slow-1", "slow-2", "slow-3"]:
+        (images / name).write_bytes(name.encode())
+    folder = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(images), str(POLICY_FILE), str(folder)]
+    driver = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    receipts = folder / "_staging" / "killed" / "receipts"
+    deadline = time.monotonic() + 120
+    while not (receipts.is_dir() and any(receipts.glob("*.json"))):
+        assert driver.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    staged = {path.stem: path.read_bytes() for path in receipts.glob("*.json")}
+    assert list(published_manifests(Store(str(folder)))) == []
+
+    with pytest.raises(SettingsError, match="begun with another source"):
+        stub_run(settings(IMAGES_DIR, folder, run_id="killed"))
+    manifest = stub_run(settings(images, folder, run_id="killed", shard_size=20))
+    assert set(staged) < {Path(entry.path).stem for entry in manifest.files}
+    undisturbed = stub_run(settings(images, tmp_path / "undisturbed", shard_size=7))
+    source = Store(str(images)).uri
+    for mine, theirs in zip(
+        evidence(Store(str(folder)), manifest, source),
+        evidence(Store(str(tmp_path / "undisturbed")), undisturbed, source),
+        strict=True,
+    ):
+        assert mine.to_pylist() == theirs.to_pylist()
+    with pytest.raises(SettingsError, match="published already"):
+        stub_run(settings(images, folder, run_id="killed"))
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_publishes_the_same_rows(
     demo: tuple[Store, Outcome], tmp_path: Path, prefect_home: Path
 ) -> None:
     output, outcome = demo

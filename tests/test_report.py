@@ -1,179 +1,49 @@
 """The HTML report: hostile text is harmless, nothing is loaded, every number is there, the same run gives the same page."""
 
-import base64
-import io
-import logging
+import json
 import re
-from datetime import UTC, datetime
-from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from report_pages import (
+    COUNTS,
+    HOSTILE,
+    SOURCE,
+    Page,
+    a_manifest,
+    a_page,
+    a_page_full_of,
+    a_policy,
+    a_rule,
+    an_earlier_run,
+    words_of,
+)
 
+import moderation.report
 from moderation.errors import ErrorCode
-from moderation.images.limits import ImageLimits
-from moderation.policy.schema import Policy
 from moderation.records import Counts
 from moderation.report import text, views
-from moderation.report.build import build_report
+from moderation.report.changes import count_change, rate_change
 from moderation.report.charts import histogram
 from moderation.report.render import render
-from moderation.report.thumbnails import thumbnails
-from moderation.results.aggregates import BINS, Aggregates, ErrorExample, Example, RuleAggregate
+from moderation.report.summary import summary
+from moderation.results.aggregates import BINS, Aggregates
 from moderation.results.checks import CheckResult
-from moderation.results.manifest import Manifest, Timings
-from moderation.storage import Store
-
-SOURCE = "s3://bucket/uploads"
-HOSTILE = {
-    "script": "<script>alert(1)</script>.jpg",
-    "attribute": '" onmouseover="alert(1)" x=\'.jpg',
-    "comment": "--><img src=https://evil.example/x onerror=alert(1)>",
-    "style": "</style><style>@import url(https://evil.example/x.css)",
-    "template": "{{ 7 * 7 }}{% raw %}",
-    "override": "photo\u202egpj.exe",
-    "newline": "line\nbreak\x00\x7f.jpg",
-    "surrogate": "name\udcff.jpg",
-    "long": "x" * 5000,
-    "emoji": "שלום 👩\u200d🚀.jpg",
-}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text of the page, as a browser gets them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(attrs) == len(dict(attrs)), f"an attribute stands twice in {tag}"
-        self.text += " "
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def named(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def a_policy(description: str = "What sellers may not show.") -> Policy:
-    return Policy.model_validate(
-        {
-            "policy": "marketplace",
-            "version": "2026.11",
-            "owner": "trust-and-safety",
-            "description": description,
-            "model": {"name": "demo"},
-            "contrast": ["a photo of a room"],
-            "rules": [
-                {"id": "firearms", "severity": "high", "prompts": ["a handgun", "a rifle"], "review": 0.6, "block": 0.9},
-                {"id": "tobacco", "mode": "shadow", "prompts": ["a cigarette"], "review": 0.5},
-                {"id": "money", "score": "similarity", "prompts": ["a bank note"], "review": 0.27, "block": 0.3},
-                {"id": "fireworks", "mode": "off", "prompts": ["fireworks"]},
-            ],
-        }
-    )
-
-
-def a_manifest(policy: Policy, counts: Counts, **others: object) -> Manifest:
-    fields: dict[str, object] = {
-        "run_id": "20261121T140312Z-9f3a1c",
-        "started_at": datetime(2026, 11, 21, 14, 3, tzinfo=UTC),
-        "published_at": datetime(2026, 11, 21, 14, 21, tzinfo=UTC),
-        "source": SOURCE,
-        "policy": policy.policy,
-        "policy_version": policy.version,
-        "policy_hash": policy.hash,
-        "policy_text": "policy: marketplace\n# a comment\n",
-        "model": "demo",
-        "model_fingerprint": "2f9c1b7a4d3e8f60",
-        "device": "cpu",
-        "settings": {"batch_size": 256, "limits": {"max_bytes": 1}},
-        "listed": 10_000 + counts.scored + counts.errors,
-        "unchanged": 10_000,
-        "counts": counts,
-        "timings": Timings(
-            wall_seconds=12.5, images_per_second=80.0, busy_seconds={"decode": 30.0, "list": 0.1}, bottleneck="decode"
-        ),
-        "checks": (
-            CheckResult(name="accounting", description="`listed` adds up", severity="fail", passed=True),
-            CheckResult(name="flag_rate", description="as ever", severity="warn", passed=False, unexpected=3),
-        ),
-        "versions": {"python": "3.11.7", "clip-moderation": "0.1.0"},
-        "report": "reports/20261121T140312Z-9f3a1c/report.html",
-        "files": (
-            {"table": "decisions", "path": "decisions/date=2026-11-21/run=x/a.parquet", "rows": 700, "bytes": 1_500_000},
-            {"table": "decisions", "path": "decisions/date=2026-11-21/run=x/b.parquet", "rows": 300, "bytes": 500_000},
-        ),
-    }
-    return Manifest.model_validate(fields | others)
-
-
-def a_rule(keys: list[str], low: float = 0.0, etag: str = '"1"') -> RuleAggregate:
-    return RuleAggregate(
-        low=low,
-        high=1.0,
-        histogram=tuple(10 ** (i % 5) if i % 3 else 0 for i in range(BINS)),
-        minimum=low,
-        maximum=0.97,
-        examples=tuple(Example(f"{SOURCE}/{key}", etag, 0.97, "block", f"a prompt & {key}"[:80], 0) for key in keys),
-    )
-
-
-def a_page(keys: list[str], images: dict[tuple[str, int], str] | None = None, **others: object) -> str:
-    policy = a_policy()
-    counts = Counts(
-        scored=990,
-        blocked=3,
-        review=17,
-        near_threshold=5,
-        errored={"corrupt": 9, "storage_error": 1},
-        flagged={"firearms": 20},
-        shadow={"tobacco": 1234},
-    )
-    aggregates = Aggregates(
-        rules={"firearms": a_rule(keys), "tobacco": a_rule([]), "money": a_rule([], low=-1.0)},
-        errors={"corrupt": tuple(ErrorExample(f"{SOURCE}/{key}", f"bad: {key}") for key in keys)},
-    )
-    return render(a_manifest(policy, counts, **others), policy, aggregates, images or {})
-
-
-def a_page_full_of(key: str) -> Page:
-    policy = a_policy()
-    check = CheckResult(name="c", description=key, severity="fail", passed=False, unexpected=1, examples=(key,))
-    manifest = a_manifest(
-        policy,
-        Counts(scored=9, errored={"corrupt": 1}),
-        run_id=key[:100],
-        source=f"s3://{key}",
-        model=key,
-        device=key,
-        policy_text=f"# {key}\r\npolicy: x",
-        checks=(check,),
-        settings={key: key},
-        versions={key: key},
-    )
-    error = ErrorExample(f"{SOURCE}/{key}", f"bad: {key}")
-    aggregates = Aggregates(rules={"firearms": a_rule([key])}, errors={"corrupt": (error,)})
-    page = render(manifest, policy, aggregates, {})
-    page.encode()  # no lone surrogate is left
-    assert not set("\u202e\u2028\u2066\x00\x7f") & set(page)
-    return Page(page)
+from moderation.results.manifest import Timings
 
 
 @pytest.fixture(scope="module")
 def harmless() -> Page:
-    return a_page_full_of("k")
+    return Page(a_page_full_of("k"))
 
 
 @pytest.mark.parametrize("key", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_harmless(key: str, harmless: Page) -> None:
-    page = a_page_full_of(key)
+    html = a_page_full_of(key)
+    html.encode()  # no lone surrogate is left
+    assert not set("\u202e\u2028\u2066\x00\x7f") & set(html)
+    page = Page(html)
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in harmless.elements]
     assert [sorted(attributes) for _, attributes in page.elements] == [
         sorted(attributes) for _, attributes in harmless.elements
@@ -186,11 +56,13 @@ def test_hostile_text_is_harmless(key: str, harmless: Page) -> None:
 
 def test_nothing_is_loaded() -> None:
     tiny = "data:image/jpeg;base64,AAAA"
-    parsed = Page(a_page(["a.jpg"], {(f"{SOURCE}/a.jpg", 0): tiny}))
+    parsed = Page(a_page(["a.jpg"], {(f"{SOURCE}/a.jpg", 0): tiny}, data_docs="data-docs/index.html"))
     assert [image["src"] for image in parsed.named("img")] == [tiny]
     for tag, attributes in parsed.elements:
         for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
-            assert attributes.get(name, "#").startswith(("#", "data:")), tag
+            value = attributes.get(name, "#")
+            # Links beside the page are for people to follow.
+            assert value.startswith(("#", "data:")) or (tag, value) in {("a", "summary.json"), ("a", "data-docs/index.html")}
         assert not re.search(r"url\((?!#)", attributes.get("style", ""))
     style = parsed.text
     assert "@import" not in style
@@ -206,7 +78,7 @@ def test_ids_are_unique_and_links_lead_somewhere() -> None:
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for attributes in parsed.named("a"):
-        assert attributes["href"][1:] in ids
+        assert attributes["href"][1:] in ids or attributes["href"] == "summary.json"
     for _, attributes in parsed.elements:
         for used in re.findall(r"url\(#([^)]+)\)", " ".join(attributes.values())):
             assert used in ids
@@ -247,9 +119,8 @@ def test_a_histogram_holds_every_bin(low: float, rule: int) -> None:
 def test_a_single_image_is_a_bar_that_can_be_seen() -> None:
     few = a_rule([]).model_copy(update={"histogram": (1_000_000, *[0] * (BINS - 2), 1)})
     drawn = histogram(a_policy().rules[0], few)
-    bars = re.findall(r'<g class="bin"><title>[^<]*</title><path d="([^"]*)"', drawn)
-    tops = [[float(y) for _, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", bar)] for bar in bars]
-    heights = [max(points) - min(points) for points in tops]
+    heights = [float(bar["height"]) for bar in Page(drawn).named("rect") if bar["class"] == "bin"]
+    assert len(heights) == BINS
     assert heights[-1] > 2
     assert heights[0] > 60
     assert set(heights[1:-1]) == {0}
@@ -259,47 +130,155 @@ def test_the_same_run_gives_the_same_page() -> None:
     assert a_page(["b.jpg", "a.jpg"]) == a_page(["b.jpg", "a.jpg"])
 
 
-def test_a_run_that_scored_nothing() -> None:
+NOTHING = Timings(wall_seconds=0, images_per_second=0, busy_seconds={}, bottleneck="none")
+
+
+def a_run_of(counts: Counts, **others: object) -> str:
     policy = a_policy(description="First.\n\nSecond.")
-    manifest = a_manifest(policy, Counts(), files=(), checks=(), versions={}, settings={},
-                          timings=Timings(wall_seconds=0, images_per_second=0, busy_seconds={}, bottleneck="none"))  # fmt: skip
-    words = Page(render(manifest, policy, Aggregates(), {})).text
-    assert "No image was scored under this rule" in words
-    assert "Every image that this run took up was scored" in words
-    assert "No checks were made" in words
-    assert "First." in words
+    manifest = a_manifest(policy, counts, timings=NOTHING, files=(), versions={}, settings={}, **others)
+    return words_of(render(manifest, policy, Aggregates(), {}))
 
 
-def test_thumbnails_of_real_files(tmp_path: Path) -> None:
-    Image.new("RGB", (1200, 600), "red").save(tmp_path / "wide.jpg", comment=b"secret")
-    Image.new("RGBA", (10, 3000), (0, 0, 255, 128)).save(tmp_path / "tall.png")
-    frames = [Image.new("RGB", (40, 40), colour) for colour in ("white", "black", "lime")]
-    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    (tmp_path / "broken.jpg").write_bytes((tmp_path / "wide.jpg").read_bytes()[:300])
-    (tmp_path / "changed.jpg").write_bytes((tmp_path / "wide.jpg").read_bytes())
-    store = Store(str(tmp_path))
-    found = {item.uri.rpartition("/")[2]: item for page in store.list() for item in page}
-    wanted = [(item.uri, "other" if name == "changed.jpg" else item.etag, 0) for name, item in found.items()]
-    gif = found["moving.gif"]
-    wanted += [(gif.uri, gif.etag, 2), (gif.uri, gif.etag, 9), (f"{store.uri}/gone.jpg", "1", 0), ("s3://other/x.jpg", "1", 0)]
-
-    made = thumbnails(store, wanted, ImageLimits())
-
-    assert set(made) == {(found[name].uri, 0) for name in ("wide.jpg", "tall.png", "moving.gif")} | {(gif.uri, 2)}
-    pictures = {key: _opened(data) for key, data in made.items()}
-    assert pictures[found["wide.jpg"].uri, 0].size == (160, 80)
-    assert pictures[found["tall.png"].uri, 0].size == (1, 160)
-    red, green, blue = pictures[gif.uri, 2].convert("RGB").getpixel((20, 20))  # type: ignore[misc]
-    assert green > 200 > red + blue
-    assert b"secret" not in base64.b64decode(made[found["wide.jpg"].uri, 0].partition(",")[2])
+def test_a_run_that_took_nothing_up() -> None:
+    words = a_run_of(Counts(), checks=())
+    for expected in (
+        "Nothing new to look at All 10,000 listed images had a decision",
+        "No image was scored, so that there is none to draw",
+        "This run took up no image",
+        "No checks were made",
+        "First. Second.",
+    ):
+        assert expected in words
+    assert "What each rule found" not in words
+    assert "Nothing was listed" in a_run_of(Counts(), listed=0, unchanged=0)
 
 
-def _opened(data: str) -> Image.Image:
-    kind, _, content = data.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    picture = Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
-    assert picture.format == "JPEG"
-    return picture
+def test_a_run_in_which_everything_failed() -> None:
+    words = a_run_of(Counts(errored={"corrupt": 7}))
+    assert "Nothing was scored Not one of the 7 images" in words
+    assert "7 100%" in words
+    assert "What each rule found" not in words
+
+
+def test_a_quarantined_run_says_why_and_what_to_do() -> None:
+    check = CheckResult(
+        name="flag_rate",
+        description="flag rates are as ever",
+        severity="fail",
+        passed=False,
+        unexpected=1,
+        examples=("firearms",),
+        observed="firearms 20%, before 2.0%",
+        limit="a factor of 5",
+        hint="look at the images it flagged",
+    )
+    words = words_of(a_page(["a.jpg"], state="quarantined", checks=(check,)))
+    for expected in (
+        "This run was not published",
+        "flag rates are as ever : firearms 20%, before 2.0% (allowed: a factor of 5 ) look at the images it flagged",
+        "moderate runs release 20261121T140312Z-9f3a1c --results OUTPUT --reason",
+        "moderate runs discard 20261121T140312Z-9f3a1c --results OUTPUT",
+        "_quarantine/20261121T140312Z-9f3a1c/ of the output",
+    ):
+        assert expected.replace(" ", "") in words.replace(" ", "")
+    ordinary = words_of(a_page(["a.jpg"]))
+    assert "not published" not in ordinary.partition("Checks")[0]
+    assert "1 check warns" in ordinary
+
+
+def test_changes_since_the_last_run() -> None:
+    empty = an_earlier_run(1, scored=0, listed=11_000, blocked=0, review=0, flagged={})
+    last = an_earlier_run(2, run_id="20261119T140312Z-222222")
+    words = words_of(a_page(["a.jpg"], earlier=(empty, last)))
+    for expected in (
+        "since the run 20261119T140312Z-222222 of 19 November 2026",
+        "with the same policy and model",
+        "Blocked 3 0.30% of scored = as many as before ▲ up from 0.15%",
+        "Errors 10 1.0% of images taken up; the policy says review ▲ 10 more ▲ up from 0%",
+        "firearms uncategorized high live 0.60 0.90 20 2.0% ▲ 10 more ▲ up from 0.50%",
+        "money uncategorized medium live 0.27 0.30 0 0% ▼ 1 fewer ▼ down from 0.050%",
+    ):
+        assert expected in words
+    other = words_of(a_page(["a.jpg"], earlier=(an_earlier_run(policy_hash="other"),)))
+    assert "with another version of the policy, or another model" in other
+    assert "tobacco uncategorized critical shadow 0.50 – would be 1,234 124.6% –" in other  # it may be new
+    assert "There is no earlier run of this policy" in words_of(a_page(["a.jpg"]))
+
+
+def test_changes_in_words() -> None:
+    assert [count_change(*pair).words for pair in ((1200, 0), (3, 5), (4, 4))] == ["1,200 more", "2 fewer", "as many as before"]
+    assert rate_change((1, 10), (1, 0)) is None
+    told = [rate_change((1, 10), before) for before in ((1, 100), (1, 2), (100, 1000))]
+    assert [change and change.words for change in told] == ["up from 1.0%", "down from 50.0%", "same rate"]
+
+
+def test_the_flag_rate_of_the_last_runs_is_a_line() -> None:
+    runs = (an_earlier_run(1), an_earlier_run(2, scored=0), an_earlier_run(3, policy_hash="other"))
+    page = Page(a_page([], earlier=runs))
+    labels = [svg["aria-label"] for svg in page.named("svg")]
+    assert "Share of images that the rule firearms flagged in the last 3 runs, oldest first: 0.50%, 0.50%, 2.0%" in labels
+    assert "policy or model changed" in page.text
+    assert "18 Nov 2026: 0.50%" in page.text
+    assert not [label for label in labels if "tobacco flagged" in label and "last 3" in label]
+    assert len(Page(a_page([])).named("svg")) == 3
+
+
+def test_images_are_blurred_and_critical_ones_sealed() -> None:
+    keys = ["sealed.jpg", "plain.jpg"]
+    images = {(f"{SOURCE}/{kind}{key}", 0): "data:image/jpeg;base64,AAAA" for kind in ("", "near ", "clean ") for key in keys}
+    page = Page(a_page(keys, images))
+    shown = [label["class"] for label in page.named("label") if label["class"].startswith("picture")]
+    assert shown.count("picture sealed") == 1
+    assert len(shown) == len(page.named("img")) == 6
+    assert page.text.count("and 2 that look the same") == 4
+    assert page.text.count("0.012 below review 0.60") == 2
+    assert "2 of the 970 images that no live rule flagged" in " ".join(page.text.split())
+
+
+def test_the_summary_for_machines() -> None:
+    policy, runs = a_policy(), (an_earlier_run(),)
+    told = json.loads(summary(a_manifest(policy, COUNTS, sources=["s3://b/\udcff", "s3://c"]), policy, runs))
+    assert told["counts"] == {
+        "listed": 11_000, "unchanged": 10_000, "repeated": 0, "scored": 990, "errored": 10,
+        "blocked": 3, "review": 17, "allowed": 970, "near_threshold": 5,
+    }  # fmt: skip
+    assert told["rates"]["flagged"] == 20 / 990
+    assert told["rules"]["firearms"] | {"flagged": 20, "rate": 20 / 990, "mode": "live"} == told["rules"]["firearms"]
+    assert set(told["rules"]) == {"firearms", "tobacco", "money"}
+    assert told["errors"] == {"corrupt": 9, "storage_error": 1}
+    assert told["previous"]["run_id"] == runs[0].run_id
+    assert told["previous"]["flagged"] == {"firearms": 10, "tobacco": 0, "money": 1}
+    assert [check["name"] for check in told["checks"]["warned"]] == ["flag_rate"]
+    assert (told["bottleneck"], told["state"], told["report"]) == ("decode", "published", a_manifest(policy, COUNTS).report)
+    documented = set(re.findall(r"`(\w+)`", summary.__doc__ or ""))
+    for name in chain(told, told["counts"], told["rates"], told["rules"]["firearms"], told["previous"], told["timings"]):
+        assert name in documented
+    nothing = json.loads(summary(a_manifest(policy, Counts()), policy))
+    assert nothing["previous"] is None
+    assert nothing["rates"] == dict.fromkeys(told["rates"])
+
+
+def test_colours_can_be_read() -> None:
+    """WCAG AA: text has a contrast of at least 4.5 with what it stands on, in light and in dark."""
+    css = (Path(moderation.report.__file__).parent / "pages" / "base.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)[:2]
+    )
+    plain = [(ink, ground) for ink in ("ink", "muted", "link", "block", "review") for ground in ("page", "card")]
+    tinted = [("block", "block-tint"), ("review", "review-tint"), ("pass", "pass-tint"), ("muted", "sunk")]
+    for colours in (light, dark):
+        for ink, ground in [*plain, *tinted, ("ink", "block-tint"), ("ink", "review-tint"), ("ink", "sunk")]:
+            assert _contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize(
@@ -325,41 +304,15 @@ def test_numbers_for_people() -> None:
     assert text.percent(0, 0) == text.NONE
     assert [text.threshold(t) for t in (0.6, 0.605, None, -1.0)] == ["0.60", "0.605", text.NONE, "-1.00"]
     assert [text.duration(s) for s in (0.421, 12.34, 200.4, 7500)] == ["0.42 s", "12.3 s", "3 min 20 s", "2 h 5 min"]
+    assert [text.milliseconds(s) for s in (1.5, 0.0123, 0.0012, 0.0000123)] == ["1,500 ms", "12 ms", "1.2 ms", "0.012 ms"]
     assert [text.size(n) for n in (0, 999, 1500, 144_000_000)] == ["0 bytes", "999 bytes", "1.5 kB", "144 MB"]
+
+
+def test_keys_are_told_without_what_all_have_in_common() -> None:
+    assert text.key_of(["s3://b/in/"], "s3://b/in/x/y.jpg") == "x/y.jpg"
+    assert text.key_of(["s3://b/in", "s3://c/more/"], "s3://c/more/x.jpg") == "more/x.jpg"
+    assert text.key_of(["s3://b/list.csv"], "s3://c/x.jpg") == "s3://c/x.jpg"
 
 
 def test_every_error_code_is_explained() -> None:
     assert set(views.MEANINGS) == set(ErrorCode)
-
-
-def test_a_report_is_written_or_a_warning_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    output = Store(str(tmp_path))
-    policy = a_policy()
-    manifest = a_manifest(policy, Counts(scored=1))
-    aggregates = Aggregates(rules={"firearms": a_rule([])})
-    uri = build_report(manifest, policy, aggregates, output, output, ImageLimits())
-    assert uri == output.uri_of(manifest.report)
-    assert output.get(manifest.report).decode() == render(manifest, policy, aggregates, {})
-
-    (tmp_path / "reports").rename(tmp_path / "moved")
-    (tmp_path / "reports").write_text("a file stands in the way")
-    with caplog.at_level(logging.WARNING):
-        assert build_report(manifest, policy, aggregates, output, output, ImageLimits()) is None
-    assert len(caplog.messages) == 1
-    assert "could not be written" in caplog.messages[0]
-
-
-def test_thumbnails_are_made_in_ray_workers(ray_cluster: None, tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.png"):
-        Image.new("RGB", (300, 200), "navy").save(tmp_path / name)
-    (tmp_path / "c.jpg").write_bytes(b"\xff\xd8\xff")
-    store = Store(str(tmp_path))
-    examples = tuple(Example(o.uri, o.etag, 0.9, "block", "a handgun", 0) for page in store.list() for o in page)
-    aggregates = Aggregates(rules={"firearms": a_rule([]).model_copy(update={"examples": examples})})
-    policy = a_policy()
-    manifest = a_manifest(policy, Counts(scored=3), source=store.uri)
-    build_report(manifest, policy, aggregates, store, store, ImageLimits())
-    page = Page(store.get(manifest.report).decode())
-    assert len(page.named("img")) == 2
-    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.named("img"))
-    assert page.text.count("no preview") == 1

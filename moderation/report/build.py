@@ -5,10 +5,14 @@ from collections.abc import Sequence
 
 from moderation.errors import StorageError
 from moderation.images.limits import ImageLimits
+from moderation.images.sources import ObjectReader
 from moderation.policy.schema import Policy
 from moderation.report.render import render
+from moderation.report.sheets import wanted
+from moderation.report.summary import summary
 from moderation.report.thumbnails import Wanted, thumbnails
 from moderation.results.aggregates import Aggregates
+from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest
 from moderation.scoring.tasks import isolated
 from moderation.storage import Store
@@ -20,19 +24,29 @@ _log = logging.getLogger(__name__)
 
 
 def build_report(
-    manifest: Manifest, policy: Policy, aggregates: Aggregates, source: Store, output: Store, limits: ImageLimits
+    manifest: Manifest,
+    policy: Policy,
+    aggregates: Aggregates,
+    reader: ObjectReader,
+    output: Store,
+    limits: ImageLimits,
+    earlier: Sequence[EarlierRun] = (),
+    data_docs: str | None = None,
 ) -> str | None:
-    """Write the report of a run to `manifest.report`. Returns its URI; None, with a warning, if it cannot be written.
+    """Write the report of a run to `manifest.report`, and `summary.json` beside it.
 
-    Thumbnails are made in Ray workers: `ray` must be running.
+    Thumbnails are made in Ray workers: `ray` must be running. `earlier` and `data_docs` are as in `render`.
+
+    Returns:
+        The page's URI; None, with a warning, if it cannot be written.
     """
-    images = {(e.uri, e.etag, e.frame) for rule in aggregates.rules.values() for e in rule.examples}
-    wanted = sorted(images)
+    images = sorted(wanted(aggregates))
     made: dict[tuple[str, int], str] = {}
-    for start in range(0, len(wanted), GROUP):
-        made |= _isolated_thumbnails(source, wanted[start : start + GROUP], limits)
-    page = render(manifest, policy, aggregates, made)
+    for start in range(0, len(images), GROUP):
+        made |= _isolated_thumbnails(reader, images[start : start + GROUP], limits)
+    page = render(manifest, policy, aggregates, made, earlier, data_docs, output.uri)
     try:
+        output.put(summary_beside(manifest.report), summary(manifest, policy, earlier))
         output.put(manifest.report, page.encode())
     except StorageError as error:
         reason = " ".join(str(error).split())
@@ -41,12 +55,17 @@ def build_report(
     return output.uri_of(manifest.report)
 
 
-def _isolated_thumbnails(source: Store, wanted: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
+def summary_beside(report: str) -> str:
+    """The key of a report's `summary.json`."""
+    return f"{report.rpartition('/')[0]}/summary.json"
+
+
+def _isolated_thumbnails(reader: ObjectReader, images: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
     """Thumbnails made in another process. If it dies, halves are tried, down to the image that kills it."""
-    made = isolated(thumbnails, source, wanted, limits)
+    made = isolated(thumbnails, reader, images, limits)
     if made is not None:
         return made
-    if len(wanted) <= 1:
+    if len(images) <= 1:
         return {}
-    middle = len(wanted) // 2
-    return _isolated_thumbnails(source, wanted[:middle], limits) | _isolated_thumbnails(source, wanted[middle:], limits)
+    middle = len(images) // 2
+    return _isolated_thumbnails(reader, images[:middle], limits) | _isolated_thumbnails(reader, images[middle:], limits)

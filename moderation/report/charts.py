@@ -1,116 +1,116 @@
-"""Score histograms as inline SVG. Matplotlib draws; colours are CSS variables, so that light and dark both work."""
+"""Histograms of scores. Pure."""
 
-import io
-import re
-from xml.etree import ElementTree
+import math
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from markupsafe import Markup
 
 from moderation.policy.schema import Mode, Rule
+from moderation.report.drawing import WIDTH, Plot, f, line, svg, text
 from moderation.report.text import number, threshold
 from moderation.results.aggregates import RuleAggregate
 
-WIDTH, HEIGHT = 330, 150
-"""User units of the drawing; the page scales it."""
-_FONT_SIZE = 9.0
-_LEFT = 0.115
-_FLOOR = 0.6
-"""Where bars begin on the log scale, so that a single image is a bar that can be seen."""
 
-# Drawn in colours that nothing else has, then replaced by the page's variables.
-_INK, _GRID, _BAR, _REVIEW, _BLOCK = "#000001", "#000002", "#000003", "#000004", "#000005"
-_COLOURS = {
-    _INK: "var(--muted)",
-    _GRID: "var(--line)",
-    _BAR: "var(--bar)",
-    _REVIEW: "var(--review)",
-    _BLOCK: "var(--block)",
-}
-
-
-def histogram(rule: Rule, aggregate: RuleAggregate) -> str:
-    """The histogram of one rule's scores as an `<svg>` element: log-scaled counts, thresholds as marked lines.
-
-    The same input gives the same text. Ids are made from the rule's id, so that several drawings share a page.
-    """
-    drawn = io.StringIO()
-    with mpl.rc_context():
-        mpl.rcdefaults()  # whatever a matplotlibrc on this machine says
-        mpl.rcParams["svg.fonttype"] = "none"
-        mpl.rcParams["svg.hashsalt"] = rule.id
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
-        axes = figure.add_axes((_LEFT, 0.21, 0.98 - _LEFT, 0.60))
-        _draw_bars(axes, aggregate)
-        _draw_thresholds(axes, rule, aggregate)
-        _style(axes, aggregate)
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inline(drawn.getvalue(), rule, aggregate)
+def histogram(rule: Rule, aggregate: RuleAggregate) -> Markup:
+    """How a rule's scores are spread: log-scaled counts, thresholds as marked lines."""
+    low, high = _span(rule, aggregate)
+    plot = Plot(height=150, left=38, right=WIDTH - 6, top=28, bottom=118, low=low, high=high)
+    scale = _Counts(max(aggregate.histogram, default=0))
+    parts = [*_thresholds(rule, plot), *_grid(plot, scale), *_bars(aggregate, plot, scale), *_axis(plot)]
+    return svg(parts, plot.height, describe(rule, aggregate))
 
 
 def describe(rule: Rule, aggregate: RuleAggregate) -> str:
-    """The drawing in words, for those who cannot see it."""
+    """The histogram in words."""
     marks = [
         f"{name} from {threshold(value)}"
         for name, value in (("review", rule.review), ("block", rule.block))
         if value is not None
     ]
     return (
-        f"Histogram of {number(sum(aggregate.histogram))} scores of the rule {rule.id}, "
+        f"Histogram of {number(aggregate.scored)} scores of the rule {rule.id}, "
         f"lowest {aggregate.minimum:.3f}, highest {aggregate.maximum:.3f}; {', '.join(marks)}"
     )
 
 
-def _draw_bars(axes: Axes, aggregate: RuleAggregate) -> None:
+class _Counts:
+    """A logarithmic scale for counts. It begins below one, so that a single image is a bar that can be seen."""
+
+    def __init__(self, highest: int) -> None:
+        self.top = max(10.0, highest * 1.6)
+        self._floor = math.log10(0.6)
+
+    def share(self, count: float) -> float:
+        """Of the height; 0 for none."""
+        return (math.log10(count) - self._floor) / (math.log10(self.top) - self._floor) if count else 0.0
+
+    def ticks(self) -> list[int]:
+        """At most five powers of ten."""
+        powers = range(math.floor(math.log10(self.top)) + 1)
+        return [10**power for power in powers[:: math.ceil(len(powers) / 5)]]
+
+
+def _bars(aggregate: RuleAggregate, plot: Plot, scale: _Counts) -> list[Markup]:
     edges = _edges(aggregate)
-    width = edges[1] - edges[0]
-    heights = [max(count - _FLOOR, 0.0) for count in aggregate.histogram]
-    bars = axes.bar(edges[:-1] + width / 2, heights, width=width * 0.86, bottom=_FLOOR, color=_BAR, log=True, zorder=3)
-    for index, bar in enumerate(bars):
-        bar.set_gid(f"bin-{index}")
+    bars = []
+    for start, end, count in zip(edges, edges[1:], aggregate.histogram, strict=False):
+        if plot.low <= (start + end) / 2 <= plot.high:
+            top, left, right = plot.y(scale.share(count)), plot.x(start), plot.x(end)
+            bars.append(
+                Markup('<rect class="bin" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
+                    f(left + 0.07 * (right - left)),
+                    f(top),
+                    f(0.86 * (right - left)),
+                    f(plot.bottom - top),
+                    f"{start:.4g} to {end:.4g}: {number(count)}",
+                )
+            )
+    return bars
 
 
-def _draw_thresholds(axes: Axes, rule: Rule, aggregate: RuleAggregate) -> None:
+def _thresholds(rule: Rule, plot: Plot) -> list[Markup]:
     """Lines at the thresholds, each with its label above the plot: block on the upper row, review on the lower."""
-    low, high = _span(rule, aggregate)
-    style = "--" if rule.mode is Mode.SHADOW else "-"
-    ends = (rule.block if rule.block is not None else high, high)
-    rows = (("review", rule.review, ends[0], _REVIEW, 1.06), ("block", rule.block, ends[1], _BLOCK, 1.19))
-    for name, value, end, colour, row in rows:
+    parts = []
+    end = rule.block if rule.block is not None else plot.high
+    for name, value, until, row in (("review", rule.review, end, 22), ("block", rule.block, plot.high, 10)):
         if value is None:
             continue
-        axes.axvspan(value, max(value, end), color=colour, alpha=0.10, linewidth=0, zorder=1)
-        axes.plot([value, value], [0, row - 0.01], color=colour, linewidth=1.3, linestyle=style,
-                  transform=axes.get_xaxis_transform(), clip_on=False, zorder=4)  # fmt: skip
-        right = value > (low + high) / 2
-        axes.annotate(f"{name} {threshold(value)}", (value, row), (-4 if right else 4, 0), textcoords="offset points",
-                      xycoords=axes.get_xaxis_transform(), color=colour, fontsize=_FONT_SIZE, weight="bold",
-                      ha="right" if right else "left", va="center", annotation_clip=False)  # fmt: skip
-    axes.set_xlim(low, high)
+        x, dashed = plot.x(value), " dashed" if rule.mode is Mode.SHADOW else ""
+        parts.append(
+            Markup('<rect class="zone {}" x="{}" y="{}" width="{}" height="{}"/>').format(
+                name, f(x), f(plot.top), f(max(plot.x(until) - x, 0)), f(plot.bottom - plot.top)
+            )
+        )
+        parts.append(line(x, row - 8, x, plot.bottom, f"mark {name}{dashed}"))
+        right = value > (plot.low + plot.high) / 2
+        parts.append(
+            text(x + (-4 if right else 4), row, f"{name} {threshold(value)}", f"label {name}", "end" if right else "start")
+        )
+    return parts
 
 
-def _style(axes: Axes, aggregate: RuleAggregate) -> None:
-    highest = max(aggregate.histogram, default=0)
-    axes.set_ylim(_FLOOR, max(10.0, highest * 1.6))
-    axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_short))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 6) + 0.0:.4g}"))
-    axes.tick_params(length=0, labelsize=_FONT_SIZE, labelcolor=_INK, pad=4)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8, zorder=0)
-    axes.set_axisbelow(True)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
-    axes.spines["bottom"].set_linewidth(0.8)
-    axes.patch.set_visible(False)
-    axes.figure.patch.set_visible(False)
-    axes.set_xlabel("score", color=_INK, fontsize=_FONT_SIZE, labelpad=3)
-    axes.text(-_LEFT / (0.98 - _LEFT), 1.06, "images", color=_INK, fontsize=_FONT_SIZE, transform=axes.transAxes, va="center")
+def _grid(plot: Plot, scale: _Counts) -> list[Markup]:
+    parts = [text(0, 10, "images")]
+    for tick in scale.ticks():
+        y = plot.y(scale.share(tick))
+        parts += [line(plot.left, y, plot.right, y, "grid"), text(plot.left - 4, y + 3, _short(tick), anchor="end")]
+    return parts
+
+
+def _axis(plot: Plot) -> list[Markup]:
+    parts = [line(plot.left, plot.bottom, plot.right, plot.bottom, "axis")]
+    step = _step((plot.high - plot.low) / 5)
+    for index in range(math.ceil(plot.low / step - 1e-9), math.floor(plot.high / step + 1e-9) + 1):
+        x = plot.x(index * step)
+        anchor = "end" if x > plot.right - 6 else "middle"
+        parts.append(text(x, plot.bottom + 12, f"{round(index * step, 6) + 0.0:.4g}", anchor=anchor))
+    parts.append(text((plot.left + plot.right) / 2, plot.height - 6, "score", anchor="middle"))
+    return parts
+
+
+def _step(rough: float) -> float:
+    """The next round number: 1, 2, 2.5 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next((power * nice for nice in (1, 2, 2.5, 5) if power * nice >= rough - 1e-12), power * 10)
 
 
 def _span(rule: Rule, aggregate: RuleAggregate) -> tuple[float, float]:
@@ -118,57 +118,20 @@ def _span(rule: Rule, aggregate: RuleAggregate) -> tuple[float, float]:
     if aggregate.low >= 0:
         return aggregate.low, aggregate.high
     edges = _edges(aggregate)
-    used = [i for i, count in enumerate(aggregate.histogram) if count] or [len(edges) // 2]
+    used = [i for i, count in enumerate(aggregate.histogram) if count] or [len(aggregate.histogram) // 2]
     margin = 2 * (edges[1] - edges[0])
     low, high = min(edges[used[0]], *rule.thresholds), max(edges[used[-1] + 1], *rule.thresholds)
-    return max(aggregate.low, float(low - margin)), min(aggregate.high, float(high + margin))
+    return max(aggregate.low, low - margin), min(aggregate.high, high + margin)
 
 
-def _edges(aggregate: RuleAggregate) -> np.ndarray:
-    return np.linspace(aggregate.low, aggregate.high, len(aggregate.histogram) + 1)
+def _edges(aggregate: RuleAggregate) -> list[float]:
+    width = (aggregate.high - aggregate.low) / len(aggregate.histogram)
+    return [aggregate.low + i * width for i in range(len(aggregate.histogram) + 1)]
 
 
-def _short(value: float, _: object = None) -> str:
+def _short(value: float) -> str:
     """1, 10, 100, 1k, 10k, 1M."""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:g}{letter}"
     return f"{value:g}"
-
-
-def _inline(svg: str, rule: Rule, aggregate: RuleAggregate) -> str:
-    """Matplotlib's file as an element of an HTML page: no prolog, no namespaces, no style sheet, no shared ids."""
-    root = ElementTree.fromstring(svg)  # noqa: S314  (drawn above)
-    edges = _edges(aggregate)
-    parents = {child: parent for parent in root.iter() for child in parent}
-    for element in list(root.iter()):
-        element.tag = element.tag.rpartition("}")[2]
-        element.attrib = {name.rpartition("}")[2]: _recolour(value) for name, value in element.attrib.items()}
-        if element.tag in ("metadata", "style"):
-            parents[element].remove(element)
-        elif element.tag == "clipPath":
-            element.set("id", f"{rule.id}-{element.attrib['id']}")
-        else:
-            found = re.fullmatch(r"bin-(\d+)", element.attrib.pop("id", ""))
-            if found:
-                index = int(found[1])
-                title = ElementTree.Element("title")
-                title.text = f"{edges[index]:.4g} to {edges[index + 1]:.4g}: {number(aggregate.histogram[index])}"
-                element.insert(0, title)
-                element.set("class", "bin")
-        if "clip-path" in element.attrib:
-            element.set("clip-path", element.attrib["clip-path"].replace("url(#", f"url(#{rule.id}-"))
-    root.attrib = {
-        "class": "chart",
-        "viewBox": root.attrib["viewBox"],
-        "role": "img",
-        "aria-label": describe(rule, aggregate),
-    }
-    text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
-    return re.sub(r">\s+<", "><", text)
-
-
-def _recolour(value: str) -> str:
-    """Sentinel colours as CSS variables; without a font family, so that the page's is used."""
-    value = re.sub(r"#00000[1-5]", lambda match: _COLOURS[match[0]], value)
-    return re.sub(r"font-family:[^;]*;?", "", value)

@@ -7,6 +7,7 @@ from functools import cache
 from jinja2 import Template
 
 from moderation.images.limits import ImageLimits
+from moderation.images.sources import ObjectReader
 from moderation.policy.explanation import Explanation, RuleExplanation
 from moderation.policy.schema import Mode, Policy, ScoreKind
 from moderation.report import text
@@ -67,9 +68,9 @@ def pictures(explanations: Sequence[Explanation], limits: ImageLimits) -> dict[s
     made: dict[str, str] = {}
     for found in explanations:
         if found.rules and found.uri not in made:
-            folder = Store(found.uri.rpartition("/")[0])
+            reader = ObjectReader(folders=(Store(found.uri.rpartition("/")[0]),))
             wanted = (found.uri, found.etag, shown_frame(found))
-            made |= {uri: data for (uri, _), data in thumbnails(folder, [wanted], limits).items()}
+            made |= {uri: data for (uri, _), data in thumbnails(reader, [wanted], limits).items()}
     return made
 
 

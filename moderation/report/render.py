@@ -1,34 +1,62 @@
 """The page, from a run's manifest, policy and aggregates. Pure: the same input gives the same text."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
 
 from jinja2 import Template
 
 from moderation.policy.schema import Policy
 from moderation.report import text, views
+from moderation.report.changes import last_run
+from moderation.report.notices import notices
+from moderation.report.rule_views import RuleViews, Thumbnails
 from moderation.report.templates import template
 from moderation.results.aggregates import Aggregates
+from moderation.results.history import EarlierRun, in_numbers
 from moderation.results.manifest import Manifest
 
 
-def render(manifest: Manifest, policy: Policy, aggregates: Aggregates, thumbnails: Mapping[tuple[str, int], str]) -> str:
-    """One self-contained HTML page. `thumbnails`: JPEGs as data URIs, by URI and frame.
+def render(
+    manifest: Manifest,
+    policy: Policy,
+    aggregates: Aggregates,
+    thumbnails: Thumbnails,
+    earlier: Sequence[EarlierRun] = (),
+    data_docs: str | None = None,
+    output: str = "OUTPUT",
+) -> str:
+    """One self-contained HTML page.
 
     Everything from keys and policies is escaped, and characters that would hide something are shown (`text.visible`).
-    The page loads nothing: its Content-Security-Policy allows inline styles and data URIs only.
+    The page loads nothing and runs nothing: its Content-Security-Policy allows inline styles and data URIs only.
+
+    Args:
+        manifest: the run; one whose `state` is "quarantined" says what to do.
+        policy: as the run used it.
+        aggregates: sums over all shards.
+        thumbnails: JPEGs as data URIs, by URI and frame.
+        earlier: runs to compare with, newest first (`moderation.results.history.earlier_runs`).
+        data_docs: where the Data Docs are, relative to the page.
+        output: the URI of the results, for the commands that the page names.
     """
-    checks = sorted(manifest.checks, key=lambda check: (check.passed, check.severity != "fail"))
+    before = last_run(earlier)
+    shown = RuleViews(manifest, policy, aggregates, thumbnails, earlier)
     return _template().render(
         manifest=manifest,
         policy=policy,
-        tiles=views.tiles(manifest, policy),
-        rules=views.rules(manifest, policy, aggregates, thumbnails),
+        notices=notices(manifest, output),
+        before=before,
+        same_identity=before is not None
+        and (before.policy_hash, before.model_fingerprint) == (manifest.policy_hash, manifest.model_fingerprint),
+        tiles=views.tiles(in_numbers(manifest), before, policy),
+        rules=shown.rules,
+        audit=shown.audit,
         errors=views.errors(manifest, aggregates),
-        checks=checks,
+        checks=sorted(manifest.checks, key=lambda check: (check.passed, check.severity != "fail")),
+        data_docs=data_docs,
         stages=views.stages(manifest),
         files=views.files(manifest),
-        policy_lines=_lines(manifest.policy_text),
+        policy_texts={"The policy's full text": manifest.policy_text, **manifest.policy_includes},
     )
 
 
@@ -37,7 +65,9 @@ def _template() -> Template:
     return template(
         "report.html.j2",
         {
+            "day": text.day,
             "duration": text.duration,
+            "lines": _lines,
             "moment": text.moment,
             "number": text.number,
             "paragraphs": _paragraphs,

@@ -10,9 +10,9 @@ from moderation.report.text import visible
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
-    """A template of this folder. A name that it uses and is not given is an error."""
+    """A template of `pages/`. A name that it uses and is not given is an error."""
     environment = Environment(
-        loader=PackageLoader("moderation.report", "."),
+        loader=PackageLoader("moderation.report", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,

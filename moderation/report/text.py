@@ -1,6 +1,7 @@
 """Texts for people: numbers with their units, and hostile text made visible. Pure."""
 
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 NONE = "\u2013"
@@ -30,6 +31,16 @@ def _visible(character: str) -> str:
     if category == "Cf" and (character in _HARMLESS_FORMATS or code in _TAGS):
         return character
     return f"\u2039U+{code:04X}\u203a" if category in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+
+
+def key_of(sources: Sequence[str], uri: str) -> str:
+    """The URI without the folder it was found in; of several folders, the last one's name stays."""
+    for source in sources:
+        folder = source.rstrip("/")
+        if uri.startswith(f"{folder}/"):
+            kept = folder if len(sources) == 1 else folder.rpartition("/")[0]
+            return uri[len(kept) + 1 :]
+    return uri
 
 
 def number(value: int) -> str:
@@ -72,6 +83,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def milliseconds(seconds: float) -> str:
+    """3.2 ms, 12 ms, 0.04 ms."""
+    value = 1000 * seconds
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms" if value >= 1 else f"{value:.2g} ms"
+
+
 def size(count: int) -> str:
     """1.2 MB, in powers of 1000."""
     value = float(count)
@@ -86,3 +103,9 @@ def moment(when: datetime) -> str:
     """21 November 2026, 14:03 UTC."""
     utc = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
     return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
+
+
+def day(when: datetime) -> str:
+    """21 Nov 2026."""
+    utc = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return f"{utc.day} {utc:%b %Y}"

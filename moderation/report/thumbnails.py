@@ -10,7 +10,7 @@ from PIL import Image
 from moderation.errors import ImageError, StorageError
 from moderation.images.decoding import PARSER_ERRORS, DecodedImage
 from moderation.images.limits import ImageLimits
-from moderation.storage import Store
+from moderation.images.sources import ObjectReader
 
 SIZE = 160
 """pixels of the longer side, at most"""
@@ -21,18 +21,18 @@ Wanted = tuple[str, str, int]
 """URI, ETag and frame of an image"""
 
 
-def thumbnails(source: Store, examples: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
+def thumbnails(reader: ObjectReader, examples: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
     """JPEGs as data URIs, by URI and frame. Images that cannot be read, or are another version by now, are missing."""
     wanted = sorted(set(examples))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        made = pool.map(lambda item: _thumbnail(source, item, limits), wanted)
+        made = pool.map(lambda item: _thumbnail(reader, item, limits), wanted)
         return {(uri, frame): data for (uri, _, frame), data in zip(wanted, made, strict=True) if data is not None}
 
 
-def _thumbnail(source: Store, wanted: Wanted, limits: ImageLimits) -> str | None:
+def _thumbnail(reader: ObjectReader, wanted: Wanted, limits: ImageLimits) -> str | None:
     uri, etag, frame = wanted
     try:
-        image = DecodedImage(source.get(source.key_of(uri), etag), limits, target_size=SIZE)
+        image = DecodedImage(reader.get(uri, etag), limits, target_size=SIZE)
         for index, picture in image.frames():
             if index == frame:
                 return _data_uri(picture)

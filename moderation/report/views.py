@@ -1,21 +1,21 @@
 """What the template shows, as plain records: sums, rates and texts are worked out here, not in the page. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
-from markupsafe import Markup
-
 from moderation.errors import ErrorCode
-from moderation.policy.schema import Mode, Policy, Rule
+from moderation.policy.schema import Policy
 from moderation.records import STAGES
-from moderation.report.charts import histogram
-from moderation.report.text import duration, number, percent, score
-from moderation.results.aggregates import Aggregates, ErrorExample, Example
+from moderation.report.changes import Change, count_change, rate_change
+from moderation.report.text import NONE, duration, key_of, milliseconds, number, percent
+from moderation.results.aggregates import Aggregates, ErrorExample
+from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest
 
-Thumbnails = Mapping[tuple[str, int], str]
-"""JPEGs as data URIs, by URI and frame"""
+Tone = Literal["", "block", "review", "error"]
+Sum = Callable[[EarlierRun], int]
 
 MEANINGS: Mapping[str, str] = {
     ErrorCode.NOT_FOUND: "gone between listing and reading",
@@ -41,38 +41,9 @@ class Tile:
     label: str
     value: str
     note: str
-    tone: Literal["", "block", "review", "error"] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageView:
-    """One image of a contact sheet."""
-
-    key: str
-    uri: str
-    score: str
-    action: str
-    prompt: str
-    frame: int
-    thumbnail: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RuleView:
-    """A rule with what it found."""
-
-    rule: Rule
-    flagged: int
-    """images it flagged, or would have flagged if it is a shadow rule"""
-    rate: str
-    range: str
-    chart: Markup | None
-    images: tuple[ImageView, ...]
-
-    @property
-    def verb(self) -> str:
-        """What the rule did to images at or above a threshold."""
-        return "would have flagged" if self.rule.mode is Mode.SHADOW else "flagged"
+    changes: tuple[Change, ...] = ()
+    """since the run before"""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +64,8 @@ class StageView:
 
     name: str
     seconds: str
+    each: str
+    """per image"""
     share: str
     bottleneck: bool
 
@@ -108,39 +81,37 @@ class FilesView:
     bytes: int
 
 
-def tiles(manifest: Manifest, policy: Policy) -> tuple[Tile, ...]:
-    """The numbers of the overview. Rates of actions are of scored images, the error rate of images taken up."""
-    counts, scored = manifest.counts, manifest.scored
-    taken_up = scored + manifest.errored
-    allowed = scored - counts.blocked - counts.review
+def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy) -> tuple[Tile, ...]:
+    """The numbers of the overview, each compared with the run before, if there is one.
+
+    Rates of actions are of scored images, the error rate is of images taken up.
+    """
+
+    def tile(label: str, part: Sum, whole: Sum, note: str, tone: Tone = "") -> Tile:
+        rate = percent(part(now), whole(now))
+        return Tile(label, number(part(now)), f"{rate} {note}", _changes(now, before, part, whole), tone)
+
+    listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
+    unreadable = f"of images taken up; the policy says {policy.unreadable.value}"
     return (
-        Tile("Listed", number(manifest.listed), "objects in the source"),
-        Tile(
-            "Unchanged",
-            number(manifest.unchanged),
-            f"{percent(manifest.unchanged, manifest.listed)} of listed, decided before",
-        ),
-        Tile("Scored", number(scored), f"{percent(scored, manifest.listed)} of listed"),
-        Tile(
-            "Errors",
-            number(manifest.errored),
-            f"{percent(manifest.errored, taken_up)} of images taken up; the policy says {policy.unreadable.value}",
-            "error" if manifest.errored else "",
-        ),
-        Tile("Blocked", number(counts.blocked), f"{percent(counts.blocked, scored)} of scored", "block"),
-        Tile("Review", number(counts.review), f"{percent(counts.review, scored)} of scored", "review"),
-        Tile("Allowed", number(allowed), f"{percent(allowed, scored)} of scored"),
-        Tile(
-            "Near a threshold",
-            number(counts.near_threshold),
-            f"{percent(counts.near_threshold, scored)} of scored, within {policy.near:g}",
-        ),
+        Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
+        tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),
+        tile("Scored", scored, listed, "of listed"),
+        tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
+        tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
+        tile("Review", attrgetter("review"), scored, "of scored", "review"),
+        tile("Allowed", attrgetter("allowed"), scored, "of scored"),
+        tile("Near a threshold", attrgetter("near_threshold"), scored, f"of scored, within {policy.near:g}"),
     )
 
 
-def rules(manifest: Manifest, policy: Policy, aggregates: Aggregates, thumbnails: Thumbnails) -> tuple[RuleView, ...]:
-    """Every rule of the policy, in file order; those that are off have found nothing."""
-    return tuple(_rule(rule, manifest, aggregates, thumbnails) for rule in policy.rules)
+def _changes(now: EarlierRun, before: EarlierRun | None, part: Sum, whole: Sum | None = None) -> tuple[Change, ...]:
+    """Of the count, and of the rate if there is one."""
+    if before is None:
+        return ()
+    rate = rate_change((part(now), whole(now)), (part(before), whole(before))) if whole else None
+    count = count_change(part(now), part(before))
+    return (count, rate) if rate else (count,)
 
 
 def errors(manifest: Manifest, aggregates: Aggregates) -> tuple[ErrorView, ...]:
@@ -154,7 +125,7 @@ def errors(manifest: Manifest, aggregates: Aggregates) -> tuple[ErrorView, ...]:
             count=count,
             rate=percent(count, taken_up),
             retryable=code in set(ErrorCode) and ErrorCode(code).retryable,
-            examples=tuple((_key(manifest, e.uri), e) for e in aggregates.errors.get(code, ())),
+            examples=tuple((key_of(manifest.sources, e.uri), e) for e in aggregates.errors.get(code, ())),
         )
         for code, count in found
     )
@@ -165,8 +136,15 @@ def stages(manifest: Manifest) -> tuple[StageView, ...]:
     busy = manifest.timings.busy_seconds
     names = [*(s for s in STAGES if s in busy), *sorted(set(busy) - set(STAGES))]
     longest = max(busy.values(), default=0.0) or 1.0
+    images = manifest.scored + manifest.errored
     return tuple(
-        StageView(name, duration(busy[name]), f"{100 * busy[name] / longest:.1f}", name == manifest.timings.bottleneck)
+        StageView(
+            name=name,
+            seconds=duration(busy[name]),
+            each=milliseconds(busy[name] / images) if images else NONE,
+            share=f"{100 * busy[name] / longest:.1f}",
+            bottleneck=name == manifest.timings.bottleneck,
+        )
         for name in names
     )
 
@@ -181,33 +159,3 @@ def files(manifest: Manifest) -> tuple[FilesView, ...]:
             known.table, known.pattern, known.files + 1, known.rows + entry.rows, known.bytes + entry.bytes
         )
     return tuple(tables.values())
-
-
-def _rule(rule: Rule, manifest: Manifest, aggregates: Aggregates, thumbnails: Thumbnails) -> RuleView:
-    counts = manifest.counts.shadow if rule.mode is Mode.SHADOW else manifest.counts.flagged
-    flagged = counts.get(rule.id, 0)
-    found = aggregates.rules.get(rule.id)
-    return RuleView(
-        rule=rule,
-        flagged=flagged,
-        rate=percent(flagged, manifest.scored),
-        range=f"{score(found.minimum)} to {score(found.maximum)}" if found else "",
-        chart=Markup(histogram(rule, found)) if found else None,  # noqa: S704  (made of numbers and the rule's id)
-        images=tuple(_image(e, manifest, thumbnails) for e in found.examples) if found else (),
-    )
-
-
-def _image(example: Example, manifest: Manifest, thumbnails: Thumbnails) -> ImageView:
-    return ImageView(
-        key=_key(manifest, example.uri),
-        uri=example.uri,
-        score=score(example.score),
-        action=example.action,
-        prompt=example.top_prompt,
-        frame=example.frame,
-        thumbnail=thumbnails.get((example.uri, example.frame)),
-    )
-
-
-def _key(manifest: Manifest, uri: str) -> str:
-    return uri.removeprefix(manifest.source.rstrip("/") + "/")

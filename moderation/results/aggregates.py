@@ -1,30 +1,44 @@
-"""What the report and the checks need of the rows, small enough to travel: per rule a histogram and the top images."""
+"""What the report and the checks need of the rows, small enough to travel: sums, and some images per rule.
 
+A shard's aggregates stay under some hundred kilobytes however many rules there are. Sums do not depend on the order of
+shards, except for near-identical images: who is like whom is not transitive, so that their count may differ by a few.
+"""
+
+import hashlib
+import heapq
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from moderation.policy.schema import Policy, Rule, ScoreKind
+from moderation.policy.schema import Action, Policy, Rule, ScoreKind, Severity
+from moderation.records import add_numbers
+from moderation.results.examples import DIGEST, Example, Pictures, collapse
 
 BINS = 40
 EXAMPLES = 12
+"""Images of a kind kept per rule, and objects per error code; fewer with many rules, see `examples_of`."""
+MOST_EXAMPLES = 288
+"""Images of a kind kept of all rules together."""
+PROMPTS = 20
+"""Prompts whose images are counted, per rule and shard."""
+SAMPLE = 24
+"""Clean images kept for an audit."""
 SIMILARITY_RANGE = (-0.2, 0.6)
 """Where cosines of images and texts lie in practice; what is outside falls into the outermost bins."""
 
+Extreme = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A score that may be no number, which JSON cannot say."""
 
-class Example(NamedTuple):
-    """An image worth looking at under a rule."""
 
-    uri: str
-    etag: str
-    score: float
-    action: str
-    top_prompt: str
-    frame: int
+def examples_of(rules: int) -> int:
+    """How many images of a kind are kept for each of so many rules."""
+    return max(1, min(EXAMPLES, MOST_EXAMPLES // max(1, rules)))
 
 
 class ErrorExample(NamedTuple):
@@ -32,6 +46,21 @@ class ErrorExample(NamedTuple):
 
     uri: str
     detail: str
+
+
+class CleanExample(NamedTuple):
+    """An image that no live rule flagged, drawn by lot."""
+
+    lot: str
+    """the hash that drew it: the lowest ones of a run are kept"""
+    uri: str
+    etag: str
+    rule: str | None
+    """the live rule that came closest; None where none is live"""
+    score: float | None
+    frame: int
+    critical: bool = False
+    """whether a critical rule acts on it; only a shadow rule can"""
 
 
 class RuleAggregate(BaseModel):
@@ -43,20 +72,37 @@ class RuleAggregate(BaseModel):
     high: float
     histogram: tuple[int, ...]
     """counts in `BINS` equal bins from `low` to `high`"""
-    minimum: float
-    maximum: float
+    minimum: Extreme
+    maximum: Extreme
     examples: tuple[Example, ...]
     """the highest scores, highest first"""
+    near: tuple[Example, ...] = ()
+    """scores within the policy's `near` of a threshold, closest first"""
+    thresholds: tuple[float, ...] = ()
+    """review and block, as far as they are set"""
+    flagged: int = 0
+    """images for which the rule says review or block; a shadow rule's too"""
+    prompts: Mapping[str, int] = {}
+    """how many of those were closest to each prompt"""
 
-    def __add__(self, other: "RuleAggregate") -> "RuleAggregate":
-        best = sorted((*self.examples, *other.examples), key=lambda e: (-e.score, e.uri))[:EXAMPLES]
+    @property
+    def scored(self) -> int:
+        """Images with a score."""
+        return sum(self.histogram)
+
+    def add(self, other: "RuleAggregate", kept: int) -> "RuleAggregate":
+        """The sum, with up to `kept` examples of a kind."""
         return RuleAggregate(
             low=self.low,
             high=self.high,
             histogram=tuple(a + b for a, b in zip(self.histogram, other.histogram, strict=True)),
             minimum=min(self.minimum, other.minimum),
             maximum=max(self.maximum, other.maximum),
-            examples=tuple(best),
+            examples=collapse((*self.examples, *other.examples), lambda e: -e.score, kept),
+            near=collapse((*self.near, *other.near), lambda e: min(abs(e.score - t) for t in self.thresholds), kept),
+            thresholds=self.thresholds,
+            flagged=self.flagged + other.flagged,
+            prompts=add_numbers(self.prompts, other.prompts),
         )
 
 
@@ -68,42 +114,121 @@ class Aggregates(BaseModel):
     rules: Mapping[str, RuleAggregate] = {}
     errors: Mapping[str, tuple[ErrorExample, ...]] = {}
     """some examples by error code"""
+    clean: tuple[CleanExample, ...] = ()
+    """a uniformly random sample of the clean images: the same one however the run was cut into shards"""
 
     def __add__(self, other: "Aggregates") -> "Aggregates":
         rules = dict(self.rules)
+        kept = examples_of(len({*self.rules, *other.rules}))
         for rule, aggregate in other.rules.items():
-            rules[rule] = rules[rule] + aggregate if rule in rules else aggregate
+            rules[rule] = rules[rule].add(aggregate, kept) if rule in rules else aggregate
         codes = sorted({*self.errors, *other.errors})
-        errors = {code: (*self.errors.get(code, ()), *other.errors.get(code, ()))[:EXAMPLES] for code in codes}
-        return Aggregates(rules=rules, errors=errors)
+        errors = {c: tuple(sorted((*self.errors.get(c, ()), *other.errors.get(c, ())))[:EXAMPLES]) for c in codes}
+        return Aggregates(rules=rules, errors=errors, clean=tuple(heapq.nsmallest(SAMPLE, (*self.clean, *other.clean))))
 
 
 def aggregate(policy: Policy, decisions: pa.Table, scores: pa.Table) -> Aggregates:
     """Aggregates of one shard's rows."""
-    rules = {}
-    for rule in policy.active_rules:
-        rows = scores.filter(pc.field("rule") == rule.id)
-        if rows.num_rows:
-            rules[rule.id] = _aggregate_rule(rule, rows)
     failed = decisions.filter(pc.field("status") == "error").select(["error_code", "uri", "error_detail"])
     errors: dict[str, tuple[ErrorExample, ...]] = {}
     for code in sorted(pc.unique(failed["error_code"]).to_pylist()):
-        some = failed.filter(pc.field("error_code") == code).slice(0, EXAMPLES).to_pylist()
+        some = failed.filter(pc.field("error_code") == code).sort_by("uri").slice(0, EXAMPLES).to_pylist()
         errors[code] = tuple(ErrorExample(row["uri"], row["error_detail"]) for row in some)
-    return Aggregates(rules=rules, errors=errors)
+    columns = _Columns(policy, decisions, scores)
+    return Aggregates(rules=_by_rule(policy, columns, scores), errors=errors, clean=_sample(decisions, columns.critical))
 
 
-def _aggregate_rule(rule: Rule, rows: pa.Table) -> RuleAggregate:
-    values = rows["score"].to_numpy()
-    low, high = SIMILARITY_RANGE if rule.score is ScoreKind.SIMILARITY else (0.0, 1.0)
-    histogram, _ = np.histogram(np.clip(values, low, high), bins=BINS, range=(low, high))
-    best = np.lexsort((np.arange(len(values)), -values))[:EXAMPLES]
-    top = rows.take(pa.array(best)).select(["uri", "etag", "score", "action", "top_prompt", "frame"]).to_pylist()
-    return RuleAggregate(
-        low=low,
-        high=high,
-        histogram=tuple(int(n) for n in histogram),
-        minimum=float(values.min()),
-        maximum=float(values.max()),
-        examples=tuple(Example(**row) for row in top),
+def _by_rule(policy: Policy, columns: "_Columns", scores: pa.Table) -> dict[str, RuleAggregate]:
+    rules = policy.active_rules
+    number = _places(scores["rule"], pa.array([rule.id for rule in rules], pa.string()))
+    order = np.argsort(number.astype(np.int16), kind="stable")
+    starts = np.searchsorted(number[order], np.arange(len(rules) + 1))
+    kept = examples_of(len(rules))
+    return {
+        rule.id: columns.aggregate(rule, order[start:end], policy.near, kept)
+        for rule, start, end in zip(rules, starts, starts[1:], strict=False)
+        if end > start
+    }
+
+
+class _Columns:
+    """A shard's rows as arrays: each column is looked at once, not once per rule."""
+
+    def __init__(self, policy: Policy, decisions: pa.Table, scores: pa.Table) -> None:
+        self._decisions, self._scores = decisions, scores
+        self._pictures = Pictures(decisions)
+        self._image = _places(scores["uri"], decisions["uri"].combine_chunks())
+        self._score = scores["score"].to_numpy()
+        self._acts = np.asarray(pc.not_equal(scores["action"], Action.ALLOW.value))
+        prompts = scores["top_prompt"].combine_chunks().dictionary_encode()
+        self._prompt, self._prompts = np.asarray(prompts.indices), prompts.dictionary.to_pylist()
+        critical = pa.array([rule.id for rule in policy.rules if rule.severity is Severity.CRITICAL], pa.string())
+        severe = self._image[self._acts & np.asarray(pc.is_in(scores["rule"], critical))]
+        self.critical = np.zeros(decisions.num_rows, np.bool_)
+        """by row of the decisions: whether a critical rule acts on the image, a shadow rule too"""
+        self.critical[severe[severe >= 0]] = True
+
+    def aggregate(self, rule: Rule, rows: NDArray[np.int64], near: float, kept: int) -> RuleAggregate:
+        """The aggregate of one rule, whose scores are in `rows`."""
+        score, acts = self._score[rows], self._acts[rows]
+        low, high = SIMILARITY_RANGE if rule.score is ScoreKind.SIMILARITY else (0.0, 1.0)
+        histogram, _ = np.histogram(np.clip(score, low, high), bins=BINS, range=(low, high))
+        prompts, counts = np.unique(self._prompt[rows[acts]], return_counts=True)
+        most = np.argsort(-counts, kind="stable")[:PROMPTS]
+        # Which ones are close is told in float32, as `decide` does.
+        close = rows[np.abs(score[:, None] - np.array(rule.thresholds, np.float32)).min(axis=1) <= np.float32(near)]
+        distance = np.abs(self._score[close, None].astype(np.float64) - np.array(rule.thresholds)).min(axis=1)
+        return RuleAggregate(
+            low=low,
+            high=high,
+            histogram=tuple(histogram.tolist()),
+            minimum=float(score.min()),
+            maximum=float(score.max()),
+            examples=self._examples(rows, -score.astype(np.float64), kept),
+            near=self._examples(close, distance, kept),
+            thresholds=rule.thresholds,
+            flagged=int(acts.sum()),
+            prompts={self._prompts[prompts[i]]: int(counts[i]) for i in most},
+        )
+
+    def _examples(self, rows: NDArray[np.int64], order: NDArray[np.float64], kept: int) -> tuple[Example, ...]:
+        usable = np.isfinite(order) & (self._image[rows] >= 0)
+        rows, order = rows[usable], order[usable]
+        found = self._pictures.collapse(self._image[rows], order, kept)
+        taken = pa.array([rows[i] for i, _ in found], pa.int64())
+        shown = self._scores.select(["uri", "etag", "score", "action", "top_prompt", "frame"]).take(taken).to_pylist()
+        looks = self._looks(np.array([self._image[rows[i]] for i, _ in found], np.int64))
+        return tuple(Example(**row, **look, copies=copies) for row, look, (_, copies) in zip(shown, looks, found, strict=True))
+
+    def _looks(self, images: NDArray[np.int64]) -> list[dict[str, Any]]:
+        names = [name for name in ("pdq", "pdq_quality") if name in self._decisions.column_names]
+        rows = self._decisions.select(["sha256", *names]).take(pa.array(images)).to_pylist()
+        return [
+            {"digest": (row.pop("sha256") or "")[:DIGEST], **row, "critical": critical}
+            for row, critical in zip(rows, self.critical[images].tolist(), strict=True)
+        ]
+
+
+def _places(values: pa.ChunkedArray, among: pa.Array) -> NDArray[np.int64]:
+    """Where each value stands in `among`; -1 for those that do not."""
+    return np.asarray(pc.fill_null(pc.index_in(values, among), -1), np.int64)
+
+
+def _sample(decisions: pa.Table, critical: NDArray[np.bool_]) -> tuple[CleanExample, ...]:
+    """The images with the lowest hashes of run id and URI."""
+    decisions = decisions.append_column("critical", pa.array(critical))
+    clean = decisions.filter((pc.field("status") == "scored") & ~pc.field("flagged"))
+    if not clean.num_rows:
+        return ()
+    run = hashlib.blake2b(f"{clean['run_id'][0]}\n".encode(), digest_size=8)
+    lots = []
+    for row, uri in enumerate(clean["uri"].to_pylist()):
+        lot = run.copy()
+        lot.update(uri.encode())
+        lots.append((lot.hexdigest(), row))
+    drawn = heapq.nsmallest(SAMPLE, lots)
+    rows = clean.select(["uri", "etag", "top_rule", "top_score", "frame", "critical"]).take([row for _, row in drawn])
+    return tuple(
+        CleanExample(lot, row["uri"], row["etag"], row["top_rule"], row["top_score"], row["frame"] or 0, row["critical"])
+        for (lot, _), row in zip(drawn, rows.to_pylist(), strict=True)
     )

@@ -1,0 +1,83 @@
+"""What a reader must know before anything else: not published, nothing taken up, nothing scored, checks that warn. Pure."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+from moderation.report.text import number
+from moderation.results.checks import CheckResult
+from moderation.results.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, and what it does."""
+
+    does: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A box at the top of the page."""
+
+    tone: Literal["block", "review", "plain"]
+    title: str
+    text: str
+    reasons: tuple[CheckResult, ...] = ()
+    commands: tuple[Command, ...] = ()
+
+
+def failing(manifest: Manifest) -> tuple[CheckResult, ...]:
+    """Checks that keep a run from being published."""
+    return tuple(c for c in manifest.checks if not c.passed and c.severity == "fail")
+
+
+def warning(manifest: Manifest) -> tuple[CheckResult, ...]:
+    """Checks that do not hold, and let a run be published."""
+    return tuple(c for c in manifest.checks if not c.passed and c.severity == "warn")
+
+
+def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
+    """The weightiest first; none for an ordinary run. `output`: the URI of the results, for commands."""
+    found = [_quarantined(manifest, output)] if manifest.state == "quarantined" else []
+    taken_up = manifest.scored + manifest.errored
+    if manifest.listed == 0:
+        found.append(
+            Notice("plain", "Nothing was listed", "The sources name no object that is new or that the run was to choose.")
+        )
+    elif taken_up == 0:
+        all_of_them = f"All {number(manifest.listed)} listed images" if manifest.listed > 1 else "The one listed image"
+        text = f"{all_of_them} had a decision by this policy and this model already, and kept it."
+        found.append(Notice("plain", "Nothing new to look at", text))
+    elif manifest.scored == 0:
+        text = (
+            f"Not one of the {number(taken_up)} images that this run took up could be scored: nothing is known of them. "
+            "See the errors below."
+        )
+        found.append(Notice("block", "Nothing was scored", text))
+    warned = warning(manifest)
+    if warned and manifest.state != "quarantined":
+        text = "The run was published all the same; look at these before you rely on its numbers."
+        title = f"{len(warned)} check warns" if len(warned) == 1 else f"{len(warned)} checks warn"
+        found.append(Notice("review", title, text, warned))
+    return tuple(found)
+
+
+def _quarantined(manifest: Manifest, output: str) -> Notice:
+    run, results = shlex.quote(manifest.run_id), f"--results {shlex.quote(output)}"
+    return Notice(
+        "block",
+        "This run was not published",
+        "Quality checks failed, so that the run was set aside whole. Readers still see the results of earlier runs. "
+        "Look at what failed. If the results are right all the same, release them; if not, discard them, mend the cause and "
+        "run again. This page stays as it is, whatever becomes of the run.",
+        failing(manifest),
+        (
+            Command(
+                "publish it as it is", f'moderate runs release {run} {results} --reason "why it is right" --by "your name"'
+            ),
+            Command("delete it", f"moderate runs discard {run} {results}"),
+            Command("see what has become of it", f"moderate runs show {run} {results}"),
+        ),
+    )

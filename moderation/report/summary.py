@@ -1,0 +1,114 @@
+"""`summary.json`: what the page says, for machines. Pure."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from moderation.policy.schema import Policy
+from moderation.report.changes import flags_of, last_run
+from moderation.report.notices import failing, warning
+from moderation.results.checks import CheckResult
+from moderation.results.history import EarlierRun, in_numbers
+from moderation.results.manifest import Manifest
+
+
+def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = ()) -> bytes:
+    """A JSON object in ASCII. Keys are stable: new ones may come, none goes or changes its meaning.
+
+    - `run_id`, `state` ("published", "quarantined"), `sources` (URIs), `started_at`, `published_at` (ISO 8601, UTC)
+    - `counts`: `listed`, `unchanged`, `repeated`, `scored`, `errored`, `blocked`, `review`, `allowed`, `near_threshold`
+    - `rates`, in 0 to 1, null where there is nothing to divide by: `error` (of images taken up), `blocked`, `review`,
+      `flagged` and `near_threshold` (of scored ones)
+    - `rules`, by rule id, those that are scored: `category`, `severity`, `mode`, `review` and `block` (thresholds or null),
+      `flagged`, `rate`; of a shadow rule, what it would have flagged
+    - `errors`: count by error code
+    - `previous`: the run that the page compares with, or null: `run_id`, `started_at`, `same_policy`, `same_model`, `counts`,
+      `rates`, and `flagged` by rule id, null where that run may not have known the rule
+    - `timings`: `wall_seconds`, `images_per_second`, `busy_seconds` by stage; `bottleneck`: a stage
+    - `checks`: `passed`, a count; `failed` and `warned`, lists of `name`, `description`, `observed`, `limit`, `unexpected`
+      and `hint`
+    - `policy`: `name`, `version`, `hash`; `model`: `name`, `fingerprint`; `device`
+    - `report`: path of the page, relative to the output
+    """
+    now, before = in_numbers(manifest), last_run(earlier)
+    content = {
+        "run_id": manifest.run_id,
+        "state": manifest.state,
+        "sources": list(manifest.sources),
+        "started_at": manifest.started_at.isoformat(),
+        "published_at": manifest.published_at.isoformat(),
+        "counts": {**_counts(now), "repeated": manifest.repeated},
+        "rates": _rates(now),
+        "rules": _rules(now, policy),
+        "errors": dict(manifest.counts.errored),
+        "previous": before and _previous(now, before, policy),
+        "timings": {
+            "wall_seconds": manifest.timings.wall_seconds,
+            "images_per_second": manifest.timings.images_per_second,
+            "busy_seconds": dict(manifest.timings.busy_seconds),
+        },
+        "bottleneck": manifest.timings.bottleneck,
+        "checks": {
+            "failed": [_check(c) for c in failing(manifest)],
+            "warned": [_check(c) for c in warning(manifest)],
+            "passed": sum(c.passed for c in manifest.checks),
+        },
+        "policy": {"name": manifest.policy, "version": manifest.policy_version, "hash": manifest.policy_hash},
+        "model": {"name": manifest.model, "fingerprint": manifest.model_fingerprint},
+        "device": manifest.device,
+        "report": manifest.report,
+    }
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def _counts(run: EarlierRun) -> dict[str, int]:
+    names = ("listed", "unchanged", "scored", "errored", "blocked", "review", "allowed", "near_threshold")
+    return {name: getattr(run, name) for name in names}
+
+
+def _rates(run: EarlierRun) -> dict[str, float | None]:
+    return {
+        "error": _rate(run.errored, run.taken_up),
+        "blocked": _rate(run.blocked, run.scored),
+        "review": _rate(run.review, run.scored),
+        "flagged": _rate(run.blocked + run.review, run.scored),
+        "near_threshold": _rate(run.near_threshold, run.scored),
+    }
+
+
+def _rules(now: EarlierRun, policy: Policy) -> dict[str, dict[str, Any]]:
+    return {
+        rule.id: {
+            "category": rule.category,
+            "severity": rule.severity.value,
+            "mode": rule.mode.value,
+            "review": rule.review,
+            "block": rule.block,
+            "flagged": now.flagged.get(rule.id, 0),
+            "rate": _rate(now.flagged.get(rule.id, 0), now.scored),
+        }
+        for rule in policy.active_rules
+    }
+
+
+def _previous(now: EarlierRun, before: EarlierRun, policy: Policy) -> dict[str, Any]:
+    return {
+        "run_id": before.run_id,
+        "started_at": before.started_at.isoformat(),
+        "same_policy": before.policy_hash == now.policy_hash,
+        "same_model": before.model_fingerprint == now.model_fingerprint,
+        "counts": _counts(before),
+        "rates": _rates(before),
+        "flagged": {rule.id: flags_of(before, rule.id, now.policy_hash) for rule in policy.active_rules},
+    }
+
+
+def _check(check: CheckResult) -> dict[str, Any]:
+    result: dict[str, Any] = check.model_dump(
+        mode="json", include={"name", "description", "observed", "limit", "unexpected", "hint"}
+    )
+    return result
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
