@@ -24,7 +24,7 @@ from moderation.policy.loading import parse_policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.quality.facts import ExpectedRows, RunFacts, RunHistory
 from moderation.quality.limits import QualityLimits
-from moderation.quality.shards import StagedShard, groups, planned_shards
+from moderation.quality.staged import StagedShard, groups, planned_shards
 from moderation.quality.verdicts import Verdict, merge
 from moderation.records import Counts, ObjectRef, Shard
 from moderation.results.aggregates import Aggregates

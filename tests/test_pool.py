@@ -55,7 +55,7 @@ def test_an_unlucky_image_is_tried_again_and_new_batches_go_on_meanwhile(ray_clu
             assert scored.summary.counts.errors == 0
             events.extend("scored" for item in scored.batch.objects if item.uri.endswith(names[0]))
     assert events == [*range(20), "scored"]
-    assert starts(tmp_path) == 2 + 3
+    assert starts(tmp_path) in (2 + 2, 2 + 3)  # the last replacement may not be up before all is done
 
 
 def test_a_worker_that_one_image_made_sick_is_replaced_and_no_other_image_blamed(ray_cluster: None, tmp_path: Path) -> None:
