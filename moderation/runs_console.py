@@ -16,6 +16,8 @@ from moderation.summary import count_rows
 
 SHOWN = 20
 """Files named at most."""
+NARROWEST = 120
+"""Characters of a line of the table, which a narrow terminal may wrap but never cuts."""
 
 _OUT = Console()
 
@@ -28,14 +30,14 @@ def show_runs(runs: Sequence[Run], as_json: bool) -> None:
     if not runs:
         _OUT.print("there are no runs")
         return
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for name in ("run", "state", "started (UTC)"):
-        table.add_column(name, no_wrap=name == "run")
+        table.add_column(name, no_wrap=True)
     for name in ("taken up", "errors", "blocked", "review", "duration", "images/s", "checks"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(escape(run.run_id), run.state, f"{run.started_at:%Y-%m-%d %H:%M}", *_figures(run.manifest))
-    _OUT.print(table)
+    Console(width=max(_OUT.width, NARROWEST)).print(table)
 
 
 def show_run(run: Run, store: Store) -> None:

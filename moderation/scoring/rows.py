@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,18 @@ class Failure:
     sha256: str | None = None
 
 
+class Picture(NamedTuple):
+    """What is known of a picture, apart from its embeddings."""
+
+    format: str
+    width: int
+    height: int
+    frames: int
+    frame_indexes: tuple[int, ...]
+    pdq: str | None = None
+    pdq_quality: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """An object with its embeddings, one row of `rows` of the batch's embedding matrix per frame."""
@@ -38,6 +51,8 @@ class Embedded:
     height: int
     frames: int
     frame_indexes: tuple[int, ...]
+    pdq: str | None = None
+    pdq_quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +102,8 @@ def build_rows(
             "frames": pa.array([e.frames for e in embedded], pa.int32()),
             "frame": pa.array(frame[np.arange(count), top], pa.int32()) if has_top else pa.nulls(count, pa.int32()),
             "sha256": pa.array([e.sha256 for e in embedded], pa.string()),
-            "pdq": pa.nulls(count, pa.string()),
-            "pdq_quality": pa.nulls(count, pa.int32()),
+            "pdq": pa.array([e.pdq for e in embedded], pa.string()),
+            "pdq_quality": pa.array([e.pdq_quality for e in embedded], pa.int32()),
             "action": _labels([a.value for a in ACTIONS], decided.action),
             "flagged": pa.array(decided.flagged.any(axis=1)),
             "flags": _lists(decided.flagged, rules),
