@@ -15,8 +15,10 @@ from PIL import Image
 from support import DATA, needs_data
 
 from moderation.errors import ErrorCode, ImageError
-from moderation.images.decoding import FORMATS, DecodedImage, rgb, spread, upright
+from moderation.images import pixels
+from moderation.images.decoding import FORMATS, DecodedImage, spread
 from moderation.images.limits import ImageLimits
+from moderation.images.pixels import rgb, upright
 from moderation.model.preprocessing import Preprocessing
 
 # As in production, where `decoding` itself turns these off; pytest turns all warnings back on.
@@ -197,12 +199,86 @@ def test_one_bit_is_black_and_white():
         assert picture(encoded(image, kind))[0].tolist() == [[0] * 3, [255] * 3]
 
 
+def deep_png(kind, samples):
+    """A PNG of one row with 16 bits in a sample; `kind` is the colour type, `samples` [pixels, channels]."""
+    row = b"\0" + np.asarray(samples, ">u2").tobytes()
+    body = struct.pack(">IIBBBBB", len(samples), 1, 16, kind, 0, 0, 0)
+    chunks = [(b"IHDR", body), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    framed = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
 @pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
+    ("kind", "samples", "expected"),
+    [
+        (0, [[0], [0x80FF], [0xFFFF]], [[0] * 3, [128] * 3, [255] * 3]),
+        (2, [[0xFFFF, 0x80FF, 0], [0x01FF, 0x0200, 0x7F00]], [[255, 128, 0], [1, 2, 127]]),
+        (4, [[0x1000, 0xFFFF], [0x1000, 0]], [[16] * 3, [255] * 3]),
+        (6, [[0x1000, 0x2000, 0x3000, 0xFFFF], [0x1000, 0x2000, 0x3000, 0]], [[16, 32, 48], [255] * 3]),
+    ],
 )
+def test_of_16_bits_the_upper_8_are_taken(kind, samples, expected):
+    assert picture(deep_png(kind, samples))[0].tolist() == expected
+
+
+def test_of_16_bit_colours_in_a_tiff_the_upper_8_are_taken():
+    tags = [(256, 4, 1, 2), (257, 4, 1, 1), (258, 3, 3, 134), (262, 3, 1, 2), (273, 4, 1, 140), (277, 3, 1, 3), (278, 4, 1, 1)]
+    directory = struct.pack("<H", 9) + b"".join(
+        struct.pack("<HHLL", *tag) for tag in sorted([*tags, (259, 3, 1, 1), (279, 4, 1, 12)])
+    )
+    data = (b"II*\0\x08\0\0\0" + directory + bytes(4)).ljust(134, b"\0") + struct.pack("<HHH", 16, 16, 16)
+    data += struct.pack("<6H", 0xFFFF, 0x80FF, 0, 0x01FF, 0x0200, 0x7F00)
+    assert picture(data)[0].tolist() == [[255, 128, 0], [1, 2, 127]]
+
+
+def test_a_palette_with_an_alpha_channel_is_over_white():
+    image = Image.new("RGBA", (3, 1), (200, 0, 0, 255))
+    image.putpixel((1, 0), (0, 200, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    data = encoded(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG")
+    with Image.open(io.BytesIO(data)) as stored:
+        assert stored.mode == "P"
+        assert isinstance(stored.info["transparency"], bytes)
+    assert picture(data)[0].tolist() == [[200, 0, 0], [255, 255, 255], [127, 127, 127]]
+
+
+MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb(mode):
     found = rgb(Image.new(mode, (3, 2)))
     assert (found.mode, found.size) == ("RGB", (3, 2))
+
+
+def noise_of(mode, size):
+    """Random pixels in any mode."""
+    rng = np.random.default_rng(5)
+    shape = size[::-1]
+    if mode in ("I", "F", "I;16"):
+        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
+        return Image.fromarray(rng.integers(0 if mode == "I;16" else -70000, 60000, shape).astype(kind))
+    if mode == "1":
+        return Image.fromarray(rng.integers(0, 2, shape).astype(bool))
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    image = Image.frombytes(mode, size, rng.integers(0, 256, (*shape, bands), np.uint8).tobytes())
+    if mode in ("P", "PA"):
+        image.putpalette(rng.integers(0, 256, 768, np.uint8).tobytes())
+    return image
+
+
+@pytest.mark.parametrize("size", [(401, 97), (1, 3001), (3001, 1), (1024, 1), (32, 32), (33, 32)])
+@pytest.mark.parametrize(
+    "mode", [*MODES, "P with alpha", "P with a colour key", "RGB with a colour key", "L with a colour key"]
+)
+def test_large_pictures_are_converted_in_bands_to_the_same_pixels(monkeypatch, mode, size):
+    mode, _, key = mode.partition(" with ")
+    image = noise_of(mode, size)
+    if key:
+        image.info["transparency"] = bytes(range(256)) if key == "alpha" else (3, 5, 7) if mode == "RGB" else 7
+    whole = rgb(image.copy())
+    monkeypatch.setattr(pixels, "BAND", 1024)
+    assert np.array_equal(np.asarray(rgb(image)), np.asarray(whole))
 
 
 # --- EXIF orientation ------------------------------------------------------------------------------------------------------
@@ -246,6 +322,18 @@ def test_a_turned_picture_of_the_heif_family_is_turned_once(kind, orientation):
     found = picture(turned(orientation, kind, quality=95)).astype(int)
     assert found.shape == (32, 48, 3)
     assert np.abs(found - np.asarray(scene(), int)).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("compression", "orientation"), [*(("raw", i) for i in [*STORED, 0, 9]), *(("tiff_lzw", i) for i in STORED)]
+)
+def test_a_turned_tiff_is_turned_once(compression, orientation):
+    """Pillow turns these itself while it loads them."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = STORED.get(orientation, STORED[1])(np.asarray(scene()))
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), "TIFF", compression=compression, exif=exif)
+    assert np.array_equal(picture(data), np.asarray(scene()))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
@@ -337,6 +425,23 @@ def test_a_later_page_over_the_limit_is_refused():
     assert code_of(data, ImageLimits(max_pixels=5000)) == ErrorCode.TOO_MANY_PIXELS
 
 
+def test_all_images_of_a_heif_are_read_in_their_order():
+    if "HEIF" not in Image.SAVE:
+        pytest.skip("this Pillow cannot write HEIF")
+    images = [plain(64, 64, colour) for colour in COLOURS[:4]]
+    data = encoded(images[0], "HEIF", save_all=True, append_images=images[1:], primary_index=2, quality=95)
+    assert DecodedImage(data, LIMITS).header.frames == 4
+    for index, frame in frames(data):
+        assert np.abs(np.asarray(frame, int) - COLOURS[index]).mean() < 8
+
+
+def test_frames_can_be_had_once():
+    image = DecodedImage(encoded(scene(), "PNG"), LIMITS)
+    assert len(list(image.frames())) == 1
+    with pytest.raises(ImageError, match="the frames of an image can be had once"):
+        list(image.frames())
+
+
 def test_one_frame_is_in_memory_at_a_time():
     images = [plain(1000, 1000, colour) for colour in COLOURS]
     data = encoded(images[0], "PNG", save_all=True, append_images=images[1:], compress_level=1)
@@ -344,6 +449,12 @@ def test_one_frame_is_in_memory_at_a_time():
     kept = [next(read)[1].getpixel((0, 0))]
     kept += [frame.getpixel((0, 0)) for _, frame in read]
     assert kept == COLOURS
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_time_limit_is_some_seconds(seconds):
+    with pytest.raises(ValueError, match="max_seconds"):
+        ImageLimits(max_seconds=seconds)
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------------

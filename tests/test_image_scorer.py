@@ -18,6 +18,7 @@ from moderation.errors import ErrorCode, StorageError
 from moderation.policy.decision import ACTIONS, decide
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.results import schemas
+from moderation.scoring import image_scorer
 from moderation.scoring.image_scorer import text_head
 
 # With random weights all cosines are near each other; thresholds are set so that every action happens.
@@ -326,6 +327,57 @@ def test_what_does_not_exist_is_a_row(scorer, folder, name):
     assert row["action"] == "block"
 
 
+def by_uri_only(item):
+    return ObjectRef(item.uri, "", 0, datetime.fromtimestamp(0, UTC))
+
+
+def test_objects_without_an_etag_are_looked_up(scorer, scored, objects):
+    same_rows(scored, scorer.score([by_uri_only(item) for item in objects]))
+    same_rows(scored, scorer.score([by_uri_only(item) if i % 3 else item for i, item in enumerate(objects)]))
+
+
+def test_an_object_is_looked_up_only_where_its_etag_is_missing(encoder, objects):
+    known, looked_up = {item.uri: item for item in objects}, []
+
+    def look_up(uri):
+        looked_up.append(uri)
+        return known[uri]
+
+    with ImageScorer(encoder, POLICY, look_up=look_up, fetch_threads=2) as scorer:
+        found = scorer.score([objects[0], *map(by_uri_only, objects[1:20])])
+    assert sorted(looked_up) == sorted(item.uri for item in objects[1:20])
+    rows = {row["uri"]: (row["etag"], row["size_bytes"], row["last_modified"]) for row in found.decisions.to_pylist()}
+    assert rows == {item.uri: (item.etag, item.size, item.last_modified) for item in objects[:20]}
+
+
+def test_an_object_that_cannot_be_looked_up_is_a_row_as_it_was_given(encoder, objects):
+    given = by_uri_only(objects[0])
+
+    def look_up(uri):
+        raise StorageError(ErrorCode.ACCESS_DENIED, "not yours")
+
+    with ImageScorer(encoder, POLICY, look_up=look_up, fetch_threads=2) as scorer:
+        rows = {row["uri"]: row for row in scorer.score([given, *objects[1:9]]).decisions.to_pylist()}
+    row = rows.pop(given.uri)
+    assert (row["error_code"], row["error_detail"], row["etag"], row["size_bytes"]) == ("access_denied", "not yours", "", 0)
+    assert {row["status"] for row in rows.values()} == {"scored"}
+
+
+def test_an_object_that_was_looked_up_but_not_read_is_a_row_with_what_is_known(encoder, objects):
+    def read(item):
+        raise StorageError(ErrorCode.CHANGED, "too late")
+
+    with ImageScorer(encoder, POLICY, read=read, look_up=lambda uri: objects[3]) as scorer:
+        [row] = scorer.score([by_uri_only(objects[3])]).decisions.to_pylist()
+    assert (row["error_code"], row["etag"], row["size_bytes"]) == ("changed", objects[3].etag, objects[3].size)
+
+
+def test_an_object_found_too_large_is_not_fetched(encoder, objects):
+    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_bytes=10), read=lambda item: pytest.fail("fetched")) as scorer:
+        [row] = scorer.score([by_uri_only(objects[3])]).decisions.to_pylist()
+    assert (row["error_code"], row["sha256"], row["size_bytes"]) == ("too_large", None, objects[3].size)
+
+
 def test_an_image_that_changed_since_it_was_listed_is_a_row(scorer, tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(picture(1)))
     [[item]] = Store(str(tmp_path)).list()
@@ -361,6 +413,37 @@ def test_limits_are_kept(encoder, folder):
         assert scorer.score([folder / "03.png"]).decisions["error_code"].to_pylist() == ["too_many_pixels"]
     with ImageScorer(encoder, POLICY, limits=ImageLimits(max_frames=2)) as scorer:
         assert scorer.score([folder / "animated.gif"]).embeddings["frame"].to_pylist() == [0, 11]
+
+
+def test_decoding_that_takes_too_long_is_a_row_to_be_retried(encoder, folder):
+    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_seconds=1e-9)) as scorer:
+        [row] = scorer.score([folder / "03.png"]).decisions.to_pylist()
+    assert (row["error_code"], row["retryable"]) == ("worker_timeout", True)
+    assert row["error_detail"] == "decoding took longer than 1e-09 s"
+    assert row["sha256"]
+
+
+def test_threads_that_decode_share_a_budget_of_memory(encoder, monkeypatch):
+    """Pictures that take all of the budget are decoded one after the other."""
+    busy, most = [], []
+
+    class Image(image_scorer.DecodedImage):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.memory = 600 << 20
+
+        def frames(self):
+            busy.append(1)
+            most.append(len(busy))
+            yield from super().frames()
+            busy.pop()
+
+    monkeypatch.setattr(image_scorer, "DecodedImage", Image)
+    refs = [ObjectRef(f"memory://x/{i}", "e", 1000, datetime.now(UTC)) for i in range(40)]
+    read = lambda item: encoded(picture(int(item.uri.rpartition("/")[2])))  # noqa: E731
+    with ImageScorer(encoder, POLICY, read=read, decode_threads=8) as scorer:
+        assert scorer.score(refs).summary.counts.scored == 40
+    assert (len(most), max(most)) == (40, 1)
 
 
 def test_a_policy_of_shadow_rules_only_has_no_top_rule(encoder, objects):

@@ -14,7 +14,8 @@ from moderation.quality.catalogue import CATALOGUE
 from moderation.quality.expectations import Sheet, validate
 from moderation.quality.limits import QualityLimits
 from moderation.quality.rows import check_rows
-from moderation.quality.shards import GROUP_OBJECTS, StagedShard, check_shards, groups, planned_shards
+from moderation.quality.shards import check_shards
+from moderation.quality.staged import GROUP_OBJECTS, StagedShard, groups, planned_shards
 from moderation.quality.verdicts import Expectation, merge, verdicts
 from moderation.results.shard_files import Receipt
 from moderation.storage import Store

@@ -13,3 +13,9 @@ class ImageLimits(BaseModel):
         default=89_478_485, gt=0, le=178_956_970, description="images with more pixels are `too_many_pixels`"
     )
     max_frames: int = Field(default=8, ge=1, le=64, description="frames taken of an animated or multi-page image")
+    max_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="images whose decoding takes longer are `worker_timeout`",
+    )

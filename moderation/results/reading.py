@@ -22,4 +22,4 @@ def read_scores(output: Store, manifest: Manifest) -> pa.Table:
 
 def _read(output: Store, manifest: Manifest, table: str, schema: pa.Schema) -> pa.Table:
     parts = [pq.read_table(io.BytesIO(output.get(e.path))) for e in manifest.files if e.table == table]
-    return pa.concat_tables(parts) if parts else schema.empty_table()
+    return pa.concat_tables(parts, promote_options="default") if parts else schema.empty_table()

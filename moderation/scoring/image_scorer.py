@@ -20,17 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode, ImageError, StorageError
+from moderation.images.budget import MemoryBudget
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
+from moderation.images.pdq import pdq
 from moderation.model.encoder import Encoder
 from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.rows import Embedded, Failure, Picture, RowContext, build_rows
 from moderation.storage import Store
 
 WINDOW_BYTES = 256 << 20
 """How many bytes of objects may be fetched ahead of the encoder."""
+DECODE_BYTES = 1 << 30
+"""How much memory all decode threads may take together for pixels."""
 
 
 def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
@@ -50,6 +54,7 @@ class ImageScorer:
         decode_threads: concurrent decodes; Pillow releases the GIL. Default: the CPU cores.
         run_id: what the rows' `run_id` says.
         read: how an object's bytes are had; by default from wherever its URI points.
+        look_up: how an object that is named by its URI only, with an empty ETag, is found; by default wherever the URI points.
     """
 
     def __init__(
@@ -62,14 +67,18 @@ class ImageScorer:
         decode_threads: int | None = None,
         run_id: str = "notebook",
         read: Callable[[ObjectRef], bytes] | None = None,
+        look_up: Callable[[str], ObjectRef] | None = None,
     ) -> None:
         if isinstance(policy, Policy):
             policy = CompiledPolicy.build(policy, text_head(encoder, prompt_texts(policy)))
         self.context = RowContext(run_id, policy, encoder.name, encoder.fingerprint)
         self._encoder = encoder
         self._limits = limits or ImageLimits()
-        self._read = read or _Anywhere().read
+        self._read = read or _read_anywhere
+        self._look_up = look_up or _look_up_anywhere
+        self._memory = MemoryBudget(DECODE_BYTES)
         decode_threads = decode_threads or os.cpu_count() or 1
+        self._look_ups = 2 * fetch_threads
         self._window = fetch_threads + decode_threads + 2 * encoder.batch_size
         self._fetchers = ThreadPoolExecutor(fetch_threads, "fetch")
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
@@ -98,18 +107,25 @@ class ImageScorer:
         failures: list[Failure] = []
         vectors: list[NDArray[np.float16]] = []
         pending: list[NDArray[np.uint8]] = []
+        frames: dict[str, range] = {}  # by SHA-256 of the image: numbers of its vectors
+        taken = 0
         for outcome in self._decoded(refs, clock):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 continue
             embedded.append(outcome.row)
-            pending.extend(outcome.pixels)
+            if outcome.pixels:
+                frames[outcome.row.sha256] = range(taken, taken + len(outcome.pixels))
+                taken += len(outcome.pixels)
+                pending.extend(outcome.pixels)
             while len(pending) >= self._encoder.batch_size:
                 vectors.append(self._encode(pending[: self._encoder.batch_size], clock))
                 del pending[: self._encoder.batch_size]
         if pending:
             vectors.append(self._encode(pending, clock))
         matrix = np.concatenate(vectors) if vectors else np.empty((0, self._encoder.dim), np.float16)
+        if len(frames) < len(embedded):
+            matrix = matrix[[number for row in embedded for number in frames[row.sha256]]]
         with clock.measure("score"):
             rows = build_rows(self.context, embedded, matrix, failures, datetime.now(UTC))
         return replace(rows, summary=BatchSummary(rows.summary.counts, clock.seconds))
@@ -118,19 +134,39 @@ class ImageScorer:
         """Outcomes in order, a bounded number of objects and bytes ahead of the caller."""
         ahead: deque[tuple[int, Future[_Decoded | Failure]]] = deque()
         held = 0
-        for ref in refs:
-            size = min(ref.size, self._limits.max_bytes)
+        once = _Once()
+        for ref in self._located(refs, clock):
+            size = 0 if isinstance(ref, Failure) else min(ref.size, self._limits.max_bytes)
             while ahead and (len(ahead) >= self._window or held + size > WINDOW_BYTES):
                 done_size, future = ahead.popleft()
                 held -= done_size
                 yield future.result()
             fetched = self._fetchers.submit(self._fetch, ref, clock)
-            ahead.append((size, self._decoders.submit(self._decode, ref, fetched, clock)))
+            ahead.append((size, self._decoders.submit(self._decode, ref, fetched, once, clock)))
             held += size
         while ahead:
             yield ahead.popleft()[1].result()
 
-    def _fetch(self, ref: ObjectRef, clock: "_Clock") -> bytes | Failure:
+    def _located(self, refs: Sequence[ObjectRef], clock: "_Clock") -> Iterator[ObjectRef | Failure]:
+        """The same objects in order. Those without an ETag are looked up, a bounded number ahead of the caller."""
+        ahead: deque[ObjectRef | Future[ObjectRef | Failure]] = deque()
+        for ref in refs:
+            ahead.append(ref if ref.etag else self._fetchers.submit(self._find, ref, clock))
+            if len(ahead) > self._look_ups:
+                yield _result(ahead.popleft())
+        while ahead:
+            yield _result(ahead.popleft())
+
+    def _find(self, ref: ObjectRef, clock: "_Clock") -> ObjectRef | Failure:
+        try:
+            with clock.measure("fetch"):
+                return self._look_up(ref.uri)
+        except StorageError as error:
+            return Failure(ref, error.code, error.detail)
+
+    def _fetch(self, ref: ObjectRef | Failure, clock: "_Clock") -> bytes | Failure:
+        if isinstance(ref, Failure):
+            return ref
         if ref.size > self._limits.max_bytes:
             return Failure(ref, ErrorCode.TOO_LARGE, f"{ref.size:,} bytes; the limit is {self._limits.max_bytes:,}")
         try:
@@ -139,22 +175,41 @@ class ImageScorer:
         except StorageError as error:
             return Failure(ref, error.code, error.detail)
 
-    def _decode(self, ref: ObjectRef, fetched: "Future[bytes | Failure]", clock: "_Clock") -> "_Decoded | Failure":
+    def _decode(
+        self, ref: ObjectRef | Failure, fetched: "Future[bytes | Failure]", once: "_Once", clock: "_Clock"
+    ) -> "_Decoded | Failure":
         data = fetched.result()
+        if isinstance(ref, Failure):
+            return ref
         if isinstance(data, Failure):
             return data
         with clock.measure("decode"):
             digest = hashlib.sha256(data).hexdigest()
-            prepare = self._encoder.preprocessing
-            try:
+        pixels: list[NDArray[np.uint8]] = []
+        picture = once.do(digest, lambda: self._picture(data, pixels, clock))
+        if isinstance(picture, ImageError):
+            return Failure(ref, picture.code, picture.detail, digest)
+        return _Decoded(Embedded(ref, digest, *picture), pixels)
+
+    def _picture(self, data: bytes, pixels: list[NDArray[np.uint8]], clock: "_Clock") -> Picture | ImageError:
+        """What is known of a picture; what the model is to see of it is put into `pixels`, frame by frame."""
+        prepare = self._encoder.preprocessing
+        indexes: list[int] = []
+        fingerprint, quality = "", 0
+        try:
+            with clock.measure("decode"):
                 image = DecodedImage(data, self._limits, prepare.size)
-                frames = [(index, prepare(frame)) for index, frame in image.frames()]
-            except ImageError as error:
-                return Failure(ref, error.code, error.detail, digest)
+            with self._memory.reserve(image.memory), clock.measure("decode"):
+                for index, frame in image.frames():
+                    if not indexes:
+                        fingerprint, quality = pdq(frame)
+                    indexes.append(index)
+                    pixels.append(prepare(frame))
+                    del frame  # its memory is needed for the next
+        except ImageError as error:
+            return error
         header = image.header
-        indexes = tuple(index for index, _ in frames)
-        row = Embedded(ref, digest, header.format, header.width, header.height, header.frames, indexes)
-        return _Decoded(row, [pixels for _, pixels in frames])
+        return Picture(header.format, header.width, header.height, header.frames, tuple(indexes), fingerprint, quality)
 
     def _encode(self, pixels: list[NDArray[np.uint8]], clock: "_Clock") -> NDArray[np.float16]:
         with self._encoding, clock.measure("encode"):
@@ -165,6 +220,29 @@ class ImageScorer:
 class _Decoded:
     row: Embedded
     pixels: list[NDArray[np.uint8]]
+    """of each frame; none if another object of the batch has the same bytes"""
+
+
+class _Once:
+    """Work that is done once for equal bytes, whichever thread comes first."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Future[Picture | ImageError]] = {}
+        self._lock = threading.Lock()
+
+    def do(self, digest: str, work: Callable[[], Picture | ImageError]) -> Picture | ImageError:
+        with self._lock:
+            known = self._known.get(digest)
+            first = known is None
+            if known is None:
+                known = self._known[digest] = Future()
+        if first:
+            try:
+                known.set_result(work())
+            except BaseException as error:
+                known.set_exception(error)
+                raise
+        return known.result()
 
 
 class _Clock:
@@ -193,22 +271,24 @@ class _Lap:
         self._clock.add(self._stage, time.perf_counter() - self._start)
 
 
-class _Anywhere:
-    """Reads objects by URI, each from the store of its folder."""
+def _result(found: "ObjectRef | Future[ObjectRef | Failure]") -> ObjectRef | Failure:
+    return found.result() if isinstance(found, Future) else found
 
-    def read(self, ref: ObjectRef) -> bytes:
-        store, key = Store.locate(ref.uri)
-        return store.get(key, ref.etag or None)
+
+def _read_anywhere(ref: ObjectRef) -> bytes:
+    store, key = Store.locate(ref.uri)
+    return store.get(key, ref.etag or None)
+
+
+def _look_up_anywhere(uri: str) -> ObjectRef:
+    store, key = Store.locate(uri)
+    return store.head(key)
 
 
 def _reference(location: str) -> ObjectRef:
-    """An image by path or URI. One that does not exist becomes an error row when it is read."""
+    """An image by path or URI, to be looked up. One that does not exist becomes an error row."""
     if "://" not in location:
         location = f"file://{Path(location).expanduser().absolute()}"
     # A name that is not UTF-8 cannot go to Parquet; it becomes an error row under its escaped name.
     location = location.encode("utf-8", "backslashreplace").decode()
-    try:
-        store, key = Store.locate(location)
-        return store.head(key)
-    except StorageError:
-        return ObjectRef(location, "", 0, datetime.fromtimestamp(0, UTC))
+    return ObjectRef(location, "", 0, datetime.fromtimestamp(0, UTC))

@@ -1,0 +1,55 @@
+"""How long the decoding of one image may take."""
+
+import io
+from time import monotonic
+
+from moderation.errors import ErrorCode, ImageError
+
+_read = io.BytesIO.read
+
+
+class Deadline:
+    """The time that is left for one image; what passes while it is paused does not count.
+
+    Args:
+        seconds: how long the image may take.
+
+    Attributes:
+        end: when the time is over, on the clock of `time.monotonic`; it is another after `resume`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.end = monotonic() + seconds
+        self._left = seconds
+
+    def check(self) -> None:
+        """Raise an ImageError, `worker_timeout`, once the time is over."""
+        if monotonic() > self.end:
+            raise ImageError(ErrorCode.WORKER_TIMEOUT, f"decoding took longer than {self._seconds:g} s")
+
+    def pause(self) -> None:
+        """Stop the clock."""
+        self._left = self.end - monotonic()
+
+    def resume(self) -> None:
+        """Go on with the time that was left at `pause`."""
+        self.end = monotonic() + self._left
+
+
+class GuardedFile(io.BytesIO):
+    """The bytes of an image as Pillow reads them.
+
+    Pillow cannot be interrupted inside C. But its parsers come back for every field of a file's metadata and for every
+    64 KB of the pixels of a JPEG, PNG, GIF or BMP, and past the deadline they find an `ImageError` here.
+    """
+
+    def __init__(self, data: bytes, deadline: Deadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As in `io.BytesIO`."""
+        if monotonic() > self._deadline.end:
+            self._deadline.check()
+        return _read(self, size)
