@@ -78,13 +78,22 @@ def test_make_targets_in_the_readme_exist() -> None:
     assert named <= targets
 
 
-def test_options_in_the_readme_exist() -> None:
-    help_text = subprocess.run(
-        [sys.executable, "-m", "moderation.cli", "run", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    named = {option for line in README.splitlines() if "moderate run" in line for option in re.findall(r"--[a-z-]+", line)}
+@pytest.mark.parametrize("page", ["README.md", "docs/running.md", "docs/analysts.md", "docs/quality.md"])
+def test_commands_and_options_in_the_docs_exist(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from moderation.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    named: dict[str, set[str]] = {}
+    for line in (ROOT / page).read_text().splitlines():
+        for command in re.findall(r"moderate ((?:runs|policy|results) [a-z]+|[a-z]+)", line):
+            named.setdefault(command, set()).update(re.findall(r"(?<![\w-])--[a-z-]+", line.split("moderate ", 1)[1]))
     assert named
-    assert all(option in help_text for option in named)
+    for command, options in named.items():
+        found = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert found.exit_code == 0, command
+        assert [option for option in options if option not in found.output] == [], command
 
 
 def test_files_that_the_readme_links_to_exist() -> None:
