@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from moderation.errors import ImageError, StorageError
+from moderation.images.budget import MemoryBudget
 from moderation.images.decoding import PARSER_ERRORS, DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.sources import ObjectReader
@@ -16,6 +17,8 @@ SIZE = 160
 """pixels of the longer side, at most"""
 QUALITY = 60
 _THREADS = 4
+_MEMORY = 1 << 30
+"""bytes that all threads may take together for pixels"""
 
 Wanted = tuple[str, str, int]
 """URI, ETag and frame of an image"""
@@ -24,18 +27,20 @@ Wanted = tuple[str, str, int]
 def thumbnails(reader: ObjectReader, examples: Sequence[Wanted], limits: ImageLimits) -> dict[tuple[str, int], str]:
     """JPEGs as data URIs, by URI and frame. Images that cannot be read, or are another version by now, are missing."""
     wanted = sorted(set(examples))
+    memory = MemoryBudget(_MEMORY)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        made = pool.map(lambda item: _thumbnail(reader, item, limits), wanted)
+        made = pool.map(lambda item: _thumbnail(reader, item, limits, memory), wanted)
         return {(uri, frame): data for (uri, _, frame), data in zip(wanted, made, strict=True) if data is not None}
 
 
-def _thumbnail(reader: ObjectReader, wanted: Wanted, limits: ImageLimits) -> str | None:
+def _thumbnail(reader: ObjectReader, wanted: Wanted, limits: ImageLimits, memory: MemoryBudget) -> str | None:
     uri, etag, frame = wanted
     try:
         image = DecodedImage(reader.get(uri, etag), limits, target_size=SIZE)
-        for index, picture in image.frames():
-            if index == frame:
-                return _data_uri(picture)
+        with memory.reserve(image.memory):
+            for index, picture in image.frames():
+                if index == frame:
+                    return _data_uri(picture)
     except (StorageError, ImageError):
         return None
     return None
