@@ -9,6 +9,7 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
     counts = manifest.counts
     return [
         ("listed", f"{manifest.listed:,}"),
+        *([("named more than once", f"{manifest.repeated:,}")] if manifest.repeated else []),
         ("unchanged", f"{manifest.unchanged:,}"),
         ("scored", f"{counts.scored:,}"),
         ("errored", f"{counts.errors:,}"),

@@ -66,6 +66,7 @@ def test_a_worker_that_one_image_made_sick_is_replaced_and_no_other_image_blamed
     assert unscored(outcome) == {"sicken": "internal: RuntimeError: CUDA error: an illegal memory access was encountered"}
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_batch_stands_still_while_another_is_before_it(ray_cluster: None, tmp_path: Path) -> None:
     with ScorerPool(Poisoned(tmp_path), PoolPlan(1, 0.5, 0.0), 3.5) as pool:
         assert unscored(score_all(["slow-a", "slow-b"], pool, batch_size=1)) == {}
