@@ -12,22 +12,26 @@ from moderation.inputs import check_inputs, claim_run
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.results.manifest import Manifest
 from moderation.scoring.pool import ScorerPool
+from moderation.scoring.scorer import ScorerFactory
 from moderation.scoring.session import PoolPlan
 
 
 @contextlib.contextmanager
-def stub_session(settings: RunSettings) -> Iterator[pipeline.Session]:
+def stub_session(settings: RunSettings, factory: ScorerFactory | None = None) -> Iterator[pipeline.Session]:
     """A run under way on a small actor; Ray must be running."""
     inputs = check_inputs(settings)
     plan = PoolPlan(1, 0.5, 0.0)
-    with tempfile.TemporaryDirectory() as notes, ScorerPool(Poisoned(Path(notes)), plan, settings.batch_timeout_s) as pool:
+    with (
+        tempfile.TemporaryDirectory() as notes,
+        ScorerPool(factory or Poisoned(Path(notes)), plan, 60) as pool,
+    ):
         model = pool.describe(prompt_texts(inputs.policy))
         paths, started_at = claim_run(inputs, model.fingerprint)
         yield pipeline.Session(inputs, pool, plan, model, CompiledPolicy.build(inputs.policy, model.head), paths, started_at)
 
 
-def stub_run(settings: RunSettings) -> Manifest:
+def stub_run(settings: RunSettings, factory: ScorerFactory | None = None) -> Manifest:
     """Score, check and publish."""
-    with stub_session(settings) as running:
+    with stub_session(settings, factory) as running:
         scored = pipeline.score(running)
         return pipeline.release(running, scored, pipeline.check(running, scored))

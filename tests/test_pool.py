@@ -17,7 +17,7 @@ from moderation.scoring.pool import ScorerPool
 from moderation.scoring.session import PoolPlan
 from moderation.scoring.suspects import Suspects, whole
 
-DIED = "worker_killed: workers died, twice, while they had this image and nothing else"
+DIED = "worker_killed: the worker died, twice, while it had this image and nothing else"
 
 
 def test_batches_come_back_once_each(ray_cluster: None, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_an_image_that_eats_memory_is_isolated(tmp_path: Path) -> None:
     threshold = (used + allowed) / memory["MemTotal"]
     driver = drive(HUNGRY, tmp_path, RAY_memory_usage_threshold=f"{threshold:.3f}")
     assert driver.stdout.count("rows: ") == 1
-    assert "{'eat': 'worker_killed: workers ran out of memory, twice" in driver.stdout
+    assert "{'eat': 'worker_killed: the worker ran out of memory, twice" in driver.stdout
     assert starts(tmp_path) <= 6
 
 

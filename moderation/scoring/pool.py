@@ -20,7 +20,7 @@ from moderation.scoring.liveness import PULSE_S, check_ray, is_done, ray_died, w
 from moderation.scoring.rows import Failure, RowContext, failed_batch
 from moderation.scoring.scorer import ModelDescription, ScorerFactory
 from moderation.scoring.session import PoolPlan
-from moderation.scoring.slots import IN_FLIGHT, Attempt, Slot
+from moderation.scoring.slots import IN_FLIGHT, LOADING_LIMIT_S, Attempt, Slot
 from moderation.scoring.suspects import Suspects, whole
 
 CROWD = 1_000
@@ -163,7 +163,7 @@ class _Scoring:
 
     def _failed(self, slot: Slot, attempt: Attempt | None, error: exceptions.RayError | None) -> Iterator[ScoredRef]:
         """What an actor did has failed: `attempt`, or the loading of its model if that is None. `error` None: a time-out."""
-        self._suspects.count_failure()
+        self._suspects.count_failure(_reason(error, attempt.limit if attempt else LOADING_LIMIT_S)[1])
         dead = not isinstance(error, exceptions.RayTaskError)
         sick = attempt is None or attempt.work.probe or not (slot.proven or self._suspects.probe)
         slot.proven = False
@@ -173,6 +173,8 @@ class _Scoring:
         if attempt is not None and self._suspects.failed(attempt.work, killed=dead and error is not None):
             batch = attempt.work.batch
             code, detail = _reason(error, attempt.limit)
+            if code is ErrorCode.WORKER_KILLED:
+                detail += ", twice, while it had this image and nothing else"
             rows = failed_batch(self._context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
             yield ScoredRef(batch, rows.summary, ray.put(rows))
 
@@ -183,4 +185,4 @@ def _reason(error: exceptions.RayError | None, limit: float) -> tuple[ErrorCode,
     if isinstance(error, exceptions.RayTaskError):
         return ErrorCode.INTERNAL, f"{type(error.cause).__name__}: {error.cause}"[:300]
     end = "ran out of memory" if isinstance(error, exceptions.OutOfMemoryError) else "died"
-    return ErrorCode.WORKER_KILLED, f"workers {end}, twice, while they had this image and nothing else"
+    return ErrorCode.WORKER_KILLED, f"the worker {end}"

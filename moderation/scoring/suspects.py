@@ -67,13 +67,13 @@ class Suspects:
             known = Batch(work.batch.shard, objects[:PROBE])
             self.probe = Work(known, len(objects), alone=True, probe=True)
 
-    def count_failure(self) -> None:
-        """Raise `WorkerStormError` once there were too many in a row."""
+    def count_failure(self, reason: str) -> None:
+        """Raise `WorkerStormError` once there were too many in a row. `reason`: what has failed now."""
         self._failures += 1
         if self._failures >= self._storm:
             raise WorkerStormError(
-                f"workers failed {self._failures} times one after another and none succeeded: "
-                "the workers are broken, not the images; see the Ray logs, and go on with the same --run-id"
+                f"workers failed {self._failures} times one after another and none succeeded, at last with: {reason}; "
+                "the workers are broken, not the images: see the Ray logs, and go on with the same --run-id"
             )
 
     def failed(self, work: Work, killed: bool) -> bool:
