@@ -18,12 +18,12 @@ from moderation.policy.comparison import compare, identity
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
 from moderation.policy_console import show_changes
-from moderation.report.text import visible
 from moderation.results.manifest import Manifest
 from moderation.results.reading import read_decisions
 from moderation.settings import RunSettings
 from moderation.storage import Store
 from moderation.summary import count_rows, rule_rows
+from moderation.visible import visible
 
 SHOWN = 12
 """Images named at most."""

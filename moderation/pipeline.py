@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,8 @@ from moderation.settings import RunSettings
 from moderation.staging import Staging
 from moderation.storage import Store
 from moderation.versions import versions
+
+_log = logging.getLogger(__name__)
 
 SHARDS_AHEAD = 2
 """Shards listed and planned ahead of those being scored."""
@@ -260,13 +263,21 @@ def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
 
 
 def _report(running: Session, scored: Scored, manifest: Manifest) -> str | None:
-    inputs, paths = running.inputs, running.paths
-    with _writing_to(inputs.output, paths.run_id):
+    inputs, limits = running.inputs, running.settings.limits
+    try:
         earlier = earlier_runs(published_manifests(inputs.output), manifest)
-    docs = paths.data_docs.removeprefix(f"reports/{paths.run_id}/") + "index.html"
-    limits = running.settings.limits
+    except (StorageError, OutputError) as error:
+        _log.warning("the report of run %s could not be written, since earlier runs cannot be read: %s", manifest.run_id, error)
+        return None
     return build_report(
-        manifest, inputs.policy, scored.aggregates, inputs.reader, inputs.output, limits, earlier=earlier, data_docs=docs
+        manifest,
+        inputs.policy,
+        scored.aggregates,
+        inputs.reader,
+        inputs.output,
+        limits,
+        earlier=earlier,
+        data_docs="data-docs/index.html",
     )
 
 

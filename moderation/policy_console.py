@@ -13,7 +13,8 @@ from moderation.policy.comparison import Change, Effect
 from moderation.policy.examples import ExampleResult, RuleAccuracy
 from moderation.policy.explanation import Explanation, RuleExplanation
 from moderation.policy.schema import Action, Mode, Policy
-from moderation.report.text import NONE, threshold, visible
+from moderation.report.text import NONE, threshold
+from moderation.visible import visible
 
 if TYPE_CHECKING:
     from moderation.policy_checking import Checked  # which brings torch along

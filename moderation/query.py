@@ -13,10 +13,10 @@ from pathlib import Path
 import duckdb
 
 from moderation.errors import SettingsError, StorageError
-from moderation.report.text import visible
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.views import VIEWS, create_views
 from moderation.storage import Store
+from moderation.visible import visible
 
 __all__ = ["VIEWS", "connect", "select"]
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from moderation.errors import OutputError
 from moderation.query import sql_errors
-from moderation.report.text import visible
+from moderation.visible import visible
 
 SHOWN = 50
 """Rows shown as a table."""

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from moderation.report.text import visible
 from moderation.results.manifest import Manifest
 from moderation.results.runs import Run
 from moderation.storage import Store
 from moderation.summary import count_rows
+from moderation.visible import visible
 
 SHOWN = 20
 """Files named at most."""

@@ -135,7 +135,7 @@ def an_earlier_run(days: int = 1, run_id: str = "20261120T140312Z-111111", **oth
         "policy_hash": a_policy().hash,
         "model_fingerprint": "2f9c1b7a4d3e8f60",
     }
-    return EarlierRun(**(fields | others))  # type: ignore[arg-type]
+    return EarlierRun(**(fields | others))
 
 
 COUNTS = Counts(

@@ -184,6 +184,17 @@ def test_a_second_run_takes_up_only_what_is_new_or_changed(few: Path, tmp_path: 
     assert (taste.listed, taste.unchanged) == (5, 0)
 
 
+def kill_once_staged(driver: subprocess.Popen[bytes], receipts: Path) -> None:
+    """End a driver and all that it started, as soon as one of its shards is staged."""
+    deadline = time.monotonic() + 120
+    while not (receipts.is_dir() and any(receipts.glob("*.json"))):
+        assert driver.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
 KILLED = """
 import sys
 from moderation import RunSettings
@@ -204,13 +215,7 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(images), str(POLICY_FILE), str(folder)]
     driver = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     receipts = folder / "_staging" / "killed" / "receipts"
-    deadline = time.monotonic() + 120
-    while not (receipts.is_dir() and any(receipts.glob("*.json"))):
-        assert driver.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    kill_once_staged(driver, receipts)
     staged = {path.stem: path.read_bytes() for path in receipts.glob("*.json")}
     assert list(published_manifests(Store(str(folder)))) == []
 
@@ -242,13 +247,7 @@ def test_a_killed_command_goes_on_and_publishes_the_same_rows(
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     driver = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     receipts = folder / "_staging" / "killed" / "receipts"
-    deadline = time.monotonic() + 120
-    while not (receipts.is_dir() and any(receipts.glob("*.json"))):
-        assert driver.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    kill_once_staged(driver, receipts)
     staged = {p.name: p.stat().st_mtime_ns for p in receipts.glob("*.json")}
     assert list(published_manifests(Store(str(folder)))) == []
 

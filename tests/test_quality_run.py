@@ -520,7 +520,7 @@ def test_data_docs_show_every_check_load_nothing_and_run_nothing(tmp_path):
     for verdict in verdicts:
         assert verdict.result.name in index_page
         assert verdict.result.name in (rows_page if CATALOGUE[verdict.result.name].level == "rows" else run_page)
-    assert "&lt;img src=https://evil.example onerror=alert(1)&gt;$x\N{REPLACEMENT CHARACTER}/" in pages["rows"]
+    assert "&lt;img src=https://evil.example onerror=alert(1)&gt;$x‹U+202E›/" in pages["rows"]
     assert "30 % (429 of 1,429 objects): corrupt 429" in index_page
     assert CATALOGUE["error_rate"].hint in index_page
     assert CATALOGUE["drift"].hint not in index_page

@@ -31,6 +31,7 @@ from moderation.report.summary import summary
 from moderation.results.aggregates import BINS, Aggregates
 from moderation.results.checks import CheckResult
 from moderation.results.manifest import Timings
+from moderation.visible import visible
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_hostile_text_is_harmless(key: str, harmless: Page) -> None:
     for tag, attributes in page.elements:
         assert tag not in {"script", "iframe", "object", "embed", "base", "form", "video", "audio"}
         assert not [name for name in attributes if name.startswith("on")]
-    assert text.visible(key) in page.text
+    assert visible(key) in page.text
 
 
 def test_nothing_is_loaded() -> None:
@@ -293,7 +294,7 @@ def _contrast(one: str, other: str) -> float:
     ],
 )
 def test_hidden_characters_are_made_visible(hidden: str, shown: str) -> None:
-    assert text.visible(hidden) == shown
+    assert visible(hidden) == shown
 
 
 def test_numbers_for_people() -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from itertools import pairwise
 from operator import add
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -80,12 +81,12 @@ def part(whole: tuple[pa.Table, pa.Table], start: int, end: int) -> tuple[pa.Tab
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.randoms(use_true_random=False))
-def test_shards_sum_to_the_run_in_any_order(contents: list[int], random: object) -> None:
+def test_shards_sum_to_the_run_in_any_order(contents: list[int], random: Random) -> None:
     decisions, scores = tables(contents, errors=20)
     whole = (decisions.drop_columns(["pdq", "pdq_quality"]), scores)  # who looks like whom by PDQ is not transitive
-    cuts = sorted(random.sample(range(1, len(contents) + 20), 3))  # type: ignore[attr-defined]
+    cuts = sorted(random.sample(range(1, len(contents) + 20), 3))
     parts = [aggregate(POLICY, *part(whole, start, end)) for start, end in pairwise([0, *cuts, len(contents) + 20])]
-    random.shuffle(parts)  # type: ignore[attr-defined]
+    random.shuffle(parts)
     assert reduce(add, parts, Aggregates()) == aggregate(POLICY, *whole)
 
 

@@ -79,11 +79,6 @@ class Words(NamedTuple):
     """what to look at if it fails; None: the rows that do not hold"""
 
 
-def visible(text: str) -> str:
-    """Text with nothing in it that could hide something or turn the reading direction, for pages."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def verdicts(
     validations: Sequence[Validation], limits: QualityLimits, words: Mapping[str, Words] | None = None
 ) -> tuple[Verdict, ...]:

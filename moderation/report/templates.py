@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from moderation.report.text import visible
+from moderation.visible import visible
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:

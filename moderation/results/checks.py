@@ -41,23 +41,3 @@ class CheckResult(BaseModel):
         some = f", e.g. {', '.join(self.examples[:3])}" if self.examples else ""
         told = f": {found}{allowed}{some}" if found or some else ""
         return f"{self.name} ({self.description}){told}" + (f"; {self.hint}" if self.hint and not self.passed else "")
-
-
-def merge(results: list[tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
-    """The same checks over many shards as one verdict each."""
-    merged: dict[str, CheckResult] = {}
-    for result in (r for shard in results for r in shard):
-        known = merged.get(result.name)
-        merged[result.name] = (
-            result
-            if known is None
-            else known.model_copy(
-                update={
-                    "passed": known.passed and result.passed,
-                    "unexpected": known.unexpected + result.unexpected,
-                    "rows": known.rows + result.rows,
-                    "examples": (*known.examples, *result.examples)[:EXAMPLES],
-                }
-            )
-        )
-    return tuple(merged.values())

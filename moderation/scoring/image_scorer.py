@@ -28,7 +28,7 @@ from moderation.model.encoder import Encoder
 from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
-from moderation.scoring.rows import Embedded, Failure, Picture, RowContext, build_rows
+from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
 from moderation.storage import Store
 
 WINDOW_BYTES = 256 << 20
@@ -186,12 +186,14 @@ class ImageScorer:
         with clock.measure("decode"):
             digest = hashlib.sha256(data).hexdigest()
         pixels: list[NDArray[np.uint8]] = []
-        picture = once.do(digest, lambda: self._picture(data, pixels, clock))
-        if isinstance(picture, ImageError):
-            return Failure(ref, picture.code, picture.detail, digest)
-        return _Decoded(Embedded(ref, digest, *picture), pixels)
+        found = once.do(digest, lambda: self._picture(ref, digest, data, pixels, clock))
+        if isinstance(found, ImageError):
+            return Failure(ref, found.code, found.detail, digest)
+        return _Decoded(replace(found, object=ref), pixels)
 
-    def _picture(self, data: bytes, pixels: list[NDArray[np.uint8]], clock: "_Clock") -> Picture | ImageError:
+    def _picture(
+        self, ref: ObjectRef, digest: str, data: bytes, pixels: list[NDArray[np.uint8]], clock: "_Clock"
+    ) -> Embedded | ImageError:
         """What is known of a picture; what the model is to see of it is put into `pixels`, frame by frame."""
         prepare = self._encoder.preprocessing
         indexes: list[int] = []
@@ -209,7 +211,9 @@ class ImageScorer:
         except ImageError as error:
             return error
         header = image.header
-        return Picture(header.format, header.width, header.height, header.frames, tuple(indexes), fingerprint, quality)
+        return Embedded(
+            ref, digest, header.format, header.width, header.height, header.frames, tuple(indexes), fingerprint, quality
+        )
 
     def _encode(self, pixels: list[NDArray[np.uint8]], clock: "_Clock") -> NDArray[np.float16]:
         with self._encoding, clock.measure("encode"):
@@ -227,10 +231,10 @@ class _Once:
     """Work that is done once for equal bytes, whichever thread comes first."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Future[Picture | ImageError]] = {}
+        self._known: dict[str, Future[Embedded | ImageError]] = {}
         self._lock = threading.Lock()
 
-    def do(self, digest: str, work: Callable[[], Picture | ImageError]) -> Picture | ImageError:
+    def do(self, digest: str, work: Callable[[], Embedded | ImageError]) -> Embedded | ImageError:
         with self._lock:
             known = self._known.get(digest)
             first = known is None

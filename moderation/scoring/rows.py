@@ -4,7 +4,6 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,18 +25,6 @@ class Failure:
     code: ErrorCode
     detail: str
     sha256: str | None = None
-
-
-class Picture(NamedTuple):
-    """What is known of a picture, apart from its embeddings."""
-
-    format: str
-    width: int
-    height: int
-    frames: int
-    frame_indexes: tuple[int, ...]
-    pdq: str | None = None
-    pdq_quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
