@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from moderation.commands.policy import policy_app
+from moderation.commands.query import query, results_app
+from moderation.commands.runs import runs_app
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
-from moderation.policy_cli import policy_app
-from moderation.query_cli import query, results_app
-from moderation.runs_cli import runs_app
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -143,7 +143,7 @@ def demo(
     earlier = latest_run(check_inputs(settings).output)
     outcome = _moderate(settings, verbose)
 
-    from moderation.console import show_demo, show_differences
+    from moderation.commands.console import show_demo, show_differences
 
     show_differences(outcome, earlier)
     show_demo(outcome, settings)
@@ -176,7 +176,7 @@ def _moderate(settings: RunSettings, verbose: bool) -> Any:
         os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
         logging.getLogger().setLevel(logging.CRITICAL)
 
-    from moderation.console import progress_bar, show_run
+    from moderation.commands.console import progress_bar, show_run
 
     try:
         with progress_bar():

@@ -32,6 +32,7 @@ from moderation.results.history import earlier_runs
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, Timings, find_manifest, published_manifests
 from moderation.results.paths import RunPaths
+from moderation.results.prompts import keep_prompts, prompts_key
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
@@ -154,8 +155,10 @@ def session(inputs: Inputs) -> Iterator[Session]:
         with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
             tell(Progress("loading the model"))
             model = pool.describe(prompt_texts(policy))
-            compiled = CompiledPolicy.build(policy, model.head)
             paths, started_at = claim_run(inputs, model.fingerprint)
+            with _writing_to(inputs.output, paths.run_id):
+                head = keep_prompts(inputs.output, model.fingerprint, model.head)
+            compiled = CompiledPolicy.build(policy, head)
             yield Session(inputs, pool, plan, model, compiled, paths, started_at)
 
 
@@ -296,6 +299,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
         model=running.model.name,
         model_fingerprint=running.model.fingerprint,
+        prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
         device=running.model.device,
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
         listed=scored.listed,

@@ -190,7 +190,7 @@ def test_a_lookalike_never_raises_a_contrast_score(seed, scale, everywhere):
 @settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    scale=st.floats(0.01, 1000),
+    scale=st.floats(0.01, 350),
     bias=st.floats(-50, 50),
     length=st.sampled_from([0.0, 0.5, 1.0, 1.001, 60000.0]),
 )

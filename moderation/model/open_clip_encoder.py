@@ -16,6 +16,7 @@ from moderation.model.encoder import Device, Precision
 from moderation.model.preprocessing import Preprocessing
 
 _CPU_BATCH, _CUDA_BATCH = 16, 256
+_TEXT_BATCH = 32
 
 
 class OpenClipEncoder:
@@ -79,7 +80,7 @@ class OpenClipEncoder:
         return batch.permute(0, 3, 1, 2).to(torch.float32).div(255).sub(self._mean).div(self._std)
 
     def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Texts to unit embeddings float32 [N, D]."""
+        """Texts to unit embeddings float32 [N, D], always as many to a forward pass: a result does not depend on its batch."""
         limit = int(getattr(self._tokenizer, "context_length", None) or 77)
         for text in texts:
             count = count_tokens(self._tokenizer, text)
@@ -87,10 +88,11 @@ class OpenClipEncoder:
                 raise ModelError(f"the prompt {text!r} has {count} tokens; {self.name} reads {limit}: shorten it")
         found = []
         with torch.inference_mode():
-            for i in range(0, len(texts), 64):
-                tokens = self._tokenizer(texts[i : i + 64]).to(self.device)
-                found.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
-        return np.concatenate(found)
+            for i in range(0, len(texts), _TEXT_BATCH):
+                batch = texts[i : i + _TEXT_BATCH]
+                tokens = self._tokenizer(batch + [""] * (_TEXT_BATCH - len(batch))).to(self.device)
+                found.append(self._model.encode_text(tokens, normalize=True)[: len(batch)].float().cpu().numpy())
+        return np.concatenate(found) if found else np.empty((0, self.dim), np.float32)
 
     def _encode_batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(pixels)

@@ -65,6 +65,8 @@ class Manifest(BaseModel):
     """the files it includes, word for word, by name"""
     model: str
     model_fingerprint: str
+    prompts: str | None = None
+    """prompt embeddings that the scores were computed with, relative to the output"""
     device: str
     settings: Mapping[str, Any]
     listed: int
@@ -72,6 +74,8 @@ class Manifest(BaseModel):
     unchanged: int
     repeated: int = 0
     """entries of manifests that name an object once more; not counted in `listed`"""
+    decided_anew: int = 0
+    """of the scored objects, those decided from embeddings that an earlier run stored"""
     counts: Counts
     timings: Timings
     checks: tuple[CheckResult, ...]

@@ -66,7 +66,7 @@ def dictionary() -> None:
 
 def _answer(connection: "DuckDBPyConnection", sql: str, as_csv: bool, as_json: bool, parquet: Path | None) -> None:
     """Run in a thread of its own: while DuckDB computes, Ctrl-C is only heard by a thread that waits in Python."""
-    from moderation import query_console
+    from moderation.commands import query_console
     from moderation.query import select
 
     found = select(connection, sql)

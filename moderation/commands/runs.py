@@ -21,8 +21,8 @@ def list_runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per run.")] = False,
 ) -> None:
     """Every run, the newest first: state, counts, duration, images per second, checks."""
+    from moderation.commands.runs_console import show_runs
     from moderation.results.runs import all_runs
-    from moderation.runs_console import show_runs
 
     show_runs(all_runs(_store(results)), as_json)
 
@@ -30,8 +30,8 @@ def list_runs(
 @runs_app.command()
 def show(run: RunId, results: Results) -> None:
     """One run: what it was given, what became of the objects, its checks, and where its report lies."""
+    from moderation.commands.runs_console import show_run
     from moderation.results.runs import find_run
-    from moderation.runs_console import show_run
 
     store = _store(results)
     show_run(find_run(store, run), store)
@@ -72,8 +72,8 @@ def discard(run: RunId, results: Results, yes: Yes = False) -> None:
 @runs_app.command()
 def clean(results: Results, yes: Yes = False) -> None:
     """Remove files that no run names: what crashes and broken-off removals left. Shows them first."""
+    from moderation.commands.runs_console import shown_keys, size
     from moderation.results.retention import leftovers, remove
-    from moderation.runs_console import shown_keys, size
 
     store = _store(results)
     found = leftovers(store)
@@ -100,9 +100,9 @@ def prune(
 
     Without `--yes` it only says what would go. Objects whose only decisions go are taken up again by the next run.
     """
+    from moderation.commands.runs_console import pruned_bytes, size
     from moderation.results.retention import expired
     from moderation.results.retention import prune as remove
-    from moderation.runs_console import pruned_bytes, size
 
     store = _store(results)
     runs = expired(store, _age(older_than))

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from moderation import progress as run_progress
+from moderation.commands.policy_console import show_changes
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.demo.accuracy import measure
 from moderation.differences import differences
@@ -17,7 +18,6 @@ from moderation.pipeline import Outcome
 from moderation.policy.comparison import compare, identity
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
-from moderation.policy_console import show_changes
 from moderation.results.manifest import Manifest
 from moderation.results.reading import read_decisions
 from moderation.settings import RunSettings

@@ -44,10 +44,10 @@ def check(
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when open_clip is imported
 
+    from moderation.commands.policy_console import show_checked
     from moderation.policy.findings import as_github
     from moderation.policy.findings import as_json as findings_json
     from moderation.policy_checking import check_policy
-    from moderation.policy_console import show_checked
 
     checked = [check_policy(file, today=datetime.now(UTC).date()) for file in files]
     findings = [finding for one in checked for finding in one.findings]
@@ -65,8 +65,8 @@ def check(
 @policy_app.command()
 def show(file: _File) -> None:
     """Show the rules of FILE as a table: prompts, lookalikes, thresholds, severity and mode."""
+    from moderation.commands.policy_console import show_policy
     from moderation.policy.loading import load_policy
-    from moderation.policy_console import show_policy
 
     show_policy(load_policy(file))
 
@@ -83,8 +83,8 @@ def explain(
     Shows every rule's score beside its thresholds, how far it is from the next action, the prompt that the image is closest
     to, and the strongest lookalike. Needs neither Ray nor a run. Images that cannot be read are shown with their error.
     """
+    from moderation.commands.policy_console import show_explanations, show_written
     from moderation.policy.loading import load_policy
-    from moderation.policy_console import show_explanations, show_written
 
     policy = load_policy(file)
     encoder, found = _explain(policy, images, None)
@@ -110,9 +110,9 @@ def run_examples(
 
     Prints a line per example, and precision and recall per rule. Exit code 1 if any example misses.
     """
+    from moderation.commands.policy_console import show_test, show_written
     from moderation.policy.examples import accuracy, judge, junit_xml
     from moderation.policy.loading import load_policy
-    from moderation.policy_console import show_test, show_written
 
     policy = load_policy(file)
     found: Sequence[Explanation] = ()
@@ -137,9 +137,9 @@ def diff(
 
     The order of rules and prompts, comments and layout mean nothing and are not shown.
     """
+    from moderation.commands.policy_console import show_changes
     from moderation.policy.comparison import compare, identity
     from moderation.policy.loading import load_policy
-    from moderation.policy_console import show_changes
 
     before, after = load_policy(old), load_policy(new)
     changes = compare(before, after)

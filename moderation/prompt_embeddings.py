@@ -1,0 +1,59 @@
+"""Prompt embeddings for embeddings that are stored: from beside the results where they are kept, by the model where not."""
+
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from moderation.errors import ModelError, SettingsError, StorageError
+from moderation.model.encoder import Precision
+from moderation.policy.schema import Policy
+from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
+from moderation.results.archive import Archive
+from moderation.results.prompts import keep_prompts, known_prompts
+
+_log = logging.getLogger(__name__)
+
+
+def compiled_for(policy: Policy, archive: Archive) -> CompiledPolicy:
+    """A policy ready to score an archive's embeddings. torch is imported only if a prompt is new.
+
+    Raises:
+        PolicyError: the policy asks for a score that the model does not have.
+        ModelError, SettingsError: as `embedded_texts`.
+    """
+    texts = prompt_texts(policy)
+    return CompiledPolicy.build(policy, embedded_texts(archive, policy.model.name, policy.model.pretrained, texts))
+
+
+def embedded_texts(archive: Archive, name: str, pretrained: str | None, texts: Sequence[str]) -> TextHead:
+    """Embeddings of texts by the model that made an archive; new ones are kept with its results.
+
+    Raises:
+        ModelError: a text is new and the model cannot be loaded.
+        SettingsError: the model here is not the one that made the archive.
+        OutputError: stored prompt embeddings cannot be read.
+    """
+    output, fingerprint = archive.output, archive.fingerprint
+    known = known_prompts(output, fingerprint, texts)
+    missing = [text for text in texts if known is None or text not in known.texts]
+    if known is not None and not missing:
+        return known
+    from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
+
+    try:
+        encoder = OpenClipEncoder(name, pretrained, device="cpu", precision=cast("Precision", archive.used.precision))
+    except ModelError as error:
+        raise ModelError(f"{len(missing)} prompts are new, such as {missing[0]!r}; their model is needed: {error}") from None
+    if encoder.fingerprint != fingerprint:
+        raise SettingsError(
+            f"the embeddings under {output.uri} were made by {archive.used.model} with the fingerprint {fingerprint}, but that "
+            f"model has {encoder.fingerprint} here: other weights, architecture, preprocessing or precision; "
+            "embeddings and prompts of different models cannot be compared: use the same weights, or score the images anew"
+        )
+    vectors = dict(zip(missing, encoder.encode_texts(missing), strict=True))
+    head = TextHead({**(known.texts if known else {}), **vectors}, encoder.logit_scale, encoder.logit_bias)
+    try:
+        return keep_prompts(output, fingerprint, TextHead({t: head.texts[t] for t in texts}, head.logit_scale, head.logit_bias))
+    except StorageError as error:  # they may only be read by whoever asks
+        _log.warning("the embeddings of %d prompts could not be kept for next time: %s", len(missing), error.detail)
+        return head

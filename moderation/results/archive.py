@@ -1,0 +1,176 @@
+"""The archive: everything that published runs know of images under one model, each image once, at its newest decision."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from moderation.errors import SettingsError, StorageError
+from moderation.hashes import HashSet, hashes
+from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.stored import StoredImages, StoredShard, read_images, stored_shards
+from moderation.storage import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRuns:
+    """What published runs hold of one model."""
+
+    model: str
+    fingerprint: str
+    runs: int
+    scored: int
+    """images with embeddings; one that several runs scored counts several times"""
+    precision: str
+    """fp32 | bf16: part of what the fingerprint stands for"""
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.fingerprint}: {self.scored:,} images in {self.runs} run{'s' if self.runs != 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Published runs of one model."""
+
+    output: Store
+    used: ModelRuns
+    others: tuple[ModelRuns, ...]
+    """what cannot be used, since other models made it"""
+    shards: tuple[StoredShard, ...]
+    """newest run first"""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model whose embeddings these are."""
+        return self.used.fingerprint
+
+    def each(self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None) -> Iterator[T]:
+        """What `work` makes of the images of each shard, in the order of `shards`. Every image comes once, as decided last.
+
+        `work` is called in threads. Few shards are in memory at a time; where there are several runs, 16 bytes per image are
+        needed to tell which were seen.
+
+        Raises:
+            OutputError: a file cannot be read.
+        """
+        names = tuple(columns)
+        threads = threads or os.cpu_count() or 1
+        runs = {shard.run_id for shard in self.shards}
+        seen = HashSet() if len(runs) > 1 else None
+        reading: deque[Future[StoredImages]] = deque()
+        working: deque[Future[T]] = deque()
+        shards = iter(self.shards)
+        with ThreadPoolExecutor(threads, "archive") as pool:
+
+            def read_on() -> None:
+                shard = next(shards, None)
+                if shard is not None:
+                    reading.append(pool.submit(read_images, self.output, shard, names))
+
+            try:
+                for _ in range(threads):
+                    read_on()
+                while reading:
+                    images = reading.popleft().result()
+                    read_on()
+                    working.append(pool.submit(work, images if seen is None else _unseen(images, seen)))
+                    del images
+                    if len(working) > threads:
+                        yield working.popleft().result()
+                while working:
+                    yield working.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def open_archive(
+    output: Store,
+    model: str | None = None,
+    *,
+    fingerprint: str | None = None,
+    since: datetime | None = None,
+    run_ids: Iterable[str] | None = None,
+) -> Archive:
+    """What the published runs hold of a model, given by its name or its fingerprint; None of both: the only one there is.
+
+    Args:
+        output: the results.
+        model: as the manifests name it, e.g. `ViT-B-32/openai` (`policy.model.label`).
+        fingerprint: chooses among several of a model.
+        since: only runs that began at or after this time.
+        run_ids: only these runs.
+
+    Raises:
+        SettingsError: no run, none of this model, or the choice is not clear; the text lists what there is.
+        OutputError: a manifest cannot be read.
+    """
+    chosen = None if run_ids is None else frozenset(run_ids)
+    shards: dict[str, list[tuple[datetime, list[StoredShard]]]] = {}
+    sums: dict[str, Counter[str]] = {}
+    names: dict[str, tuple[str, str]] = {}
+    for manifest in _manifests(output):
+        if (since is not None and manifest.started_at < since) or (chosen is not None and manifest.run_id not in chosen):
+            continue
+        key = manifest.model_fingerprint
+        shards.setdefault(key, []).append((manifest.published_at, list(stored_shards(manifest))))
+        sums.setdefault(key, Counter()).update(runs=1, scored=manifest.scored)
+        names[key] = manifest.model, _precision(manifest)
+    found = [ModelRuns(names[key][0], key, total["runs"], total["scored"], names[key][1]) for key, total in sums.items()]
+    used = _choose(found, model, fingerprint, output, narrowed=since is not None or chosen is not None)
+    newest_first = sorted(shards[used.fingerprint], key=lambda run: run[0], reverse=True)
+    return Archive(
+        output=output,
+        used=used,
+        others=tuple(sorted((one for one in found if one != used), key=lambda one: -one.scored)),
+        shards=tuple(shard for _, run in newest_first for shard in run),
+    )
+
+
+def _manifests(output: Store) -> Iterator[Manifest]:
+    try:
+        yield from published_manifests(output)
+    except StorageError as error:
+        raise SettingsError(f"cannot read the results at {output.uri}: {error.detail}") from None
+
+
+def _precision(manifest: Manifest) -> str:
+    asked: Mapping[str, object] = manifest.settings
+    if asked.get("precision", "auto") != "auto":
+        return str(asked["precision"])
+    return "bf16" if manifest.device.startswith("cuda") else "fp32"
+
+
+def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, output: Store, *, narrowed: bool) -> ModelRuns:
+    listed = "".join(f"\n  {one}" for one in sorted(found, key=lambda one: -one.scored))
+    if not found:
+        which = "the runs asked for are not among those published" if narrowed else "no run is published"
+        raise SettingsError(f"there is nothing to decide anew: {which} under {output.uri}: see `moderate runs list`")
+    if fingerprint is not None:
+        matching = [one for one in found if one.fingerprint == fingerprint]
+        if not matching:
+            raise SettingsError(f"no run under {output.uri} used a model of fingerprint {fingerprint!r}; there are:{listed}")
+        return matching[0]
+    matching = [one for one in found if model is None or one.model == model]
+    if not matching:
+        raise SettingsError(
+            f"there are no embeddings of the model {model} under {output.uri}, only of:{listed}\n"
+            "embeddings of one model say nothing about another: score the images with it by `moderate run`, "
+            "or see what changes by `moderate model compare`"
+        )
+    if len(matching) > 1:
+        listed = "".join(f"\n  {one}" for one in sorted(matching, key=lambda one: -one.scored))
+        raise SettingsError(
+            f"{output.uri} holds embeddings of {len(matching)} different models, which cannot be compared:{listed}\n"
+            "say which to use with --fingerprint"
+        )
+    return matching[0]
+
+
+def _unseen(images: StoredImages, seen: HashSet) -> StoredImages:
+    """Those images whose URI comes for the first time."""
+    return images.keep(*(seen.add(hashes(table["uri"].to_pylist())) for table in (images.scored, images.errors)))

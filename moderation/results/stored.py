@@ -1,0 +1,143 @@
+"""Reading back what a published run knows of its images: their decisions and, aligned with these, their embeddings."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from moderation.errors import OutputError, StorageError
+from moderation.results import schemas
+from moderation.results.manifest import Manifest
+from moderation.results.schemas import Table
+from moderation.results.shard_files import FileEntry
+from moderation.storage import Store
+
+_ALWAYS = ("uri", "etag", "status")
+"""Columns that are read whatever is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredShard:
+    """Two files of one shard of a published run. Both are sorted by URI."""
+
+    run_id: str
+    decisions: FileEntry
+    embeddings: FileEntry
+
+    @property
+    def name(self) -> str:
+        """The shard's name."""
+        return PurePosixPath(self.decisions.path).stem
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImages:
+    """Some images of one shard: N scored ones with the F embeddings of their frames, and those that ended in an error."""
+
+    scored: pa.Table
+    """decision rows [N], by URI"""
+    vectors: NDArray[np.float16]
+    """[F, D] unit embeddings"""
+    starts: NDArray[np.int64]
+    """[N + 1] image i has the rows starts[i] to starts[i + 1] of `vectors`"""
+    frames: NDArray[np.int32]
+    """[F] numbers of the frames, counted from 0"""
+    errors: pa.Table
+    """decision rows of images without embeddings, by URI"""
+
+    def keep(self, scored: NDArray[np.bool_], errors: NDArray[np.bool_]) -> "StoredImages":
+        """Those of the images that two masks [N] and [errors] choose."""
+        if scored.all() and errors.all():
+            return self
+        counts = np.diff(self.starts)
+        rows = np.repeat(scored, counts)
+        return StoredImages(
+            scored=self.scored.filter(pa.array(scored)),
+            vectors=self.vectors[rows],
+            starts=np.concatenate([[0], np.cumsum(counts[scored])]).astype(np.int64),
+            frames=self.frames[rows],
+            errors=self.errors.filter(pa.array(errors)),
+        )
+
+
+def stored_shards(manifest: Manifest) -> Iterator[StoredShard]:
+    """The shards of a run. Raises `OutputError` if its manifest names decisions without embeddings, or the other way round."""
+    by_table: dict[Table, dict[str, FileEntry]] = {table: {} for table in schemas.TABLES}
+    for entry in manifest.files:
+        by_table[entry.table][PurePosixPath(entry.path).stem] = entry
+    decisions, embeddings = by_table["decisions"], by_table["embeddings"]
+    if decisions.keys() != embeddings.keys():
+        alone = sorted(decisions.keys() ^ embeddings.keys())[0]
+        raise OutputError(f"the manifest of run {manifest.run_id} names the shard {alone} in one table only")
+    for name, entry in sorted(decisions.items()):
+        yield StoredShard(manifest.run_id, entry, embeddings[name])
+
+
+def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) -> StoredImages:
+    """The images of a shard. `columns` of the decisions are had besides URI, ETag and status.
+
+    Raises:
+        OutputError: a file is missing, cannot be read, or the two do not fit together.
+    """
+    wanted = list(dict.fromkeys([*_ALWAYS, *columns]))
+    decisions = _with_columns(_read(output, shard.decisions, wanted), wanted)
+    is_scored = pc.equal(decisions["status"], "scored")
+    scored = decisions.filter(is_scored)
+    rows = _read(output, shard.embeddings, ["uri", "frame", "embedding"])
+    starts = _starts(rows["uri"])
+    if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
+        raise OutputError(
+            f"{output.uri_of(shard.embeddings.path)} does not hold the embeddings of the images in "
+            f"{output.uri_of(shard.decisions.path)}: one of the files was replaced"
+        )
+    return StoredImages(
+        scored=scored,
+        vectors=_matrix(rows["embedding"]),
+        starts=starts,
+        frames=rows["frame"].to_numpy(),
+        errors=decisions.filter(pc.invert(is_scored)),
+    )
+
+
+def _read(output: Store, entry: FileEntry, columns: Sequence[str]) -> pa.Table:
+    place = output.uri_of(entry.path)
+    try:
+        file = pq.ParquetFile(io.BytesIO(output.get(entry.path)))
+        known = [name for name in columns if name in file.schema_arrow.names]
+        return file.read(columns=known, use_threads=False)
+    except StorageError as error:
+        raise OutputError(f"cannot read {place}, which a manifest names: {error.detail}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"{place} is damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _with_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """With the columns that files of an earlier schema lack, as nulls."""
+    for name in columns:
+        if name not in table.column_names:
+            field = schemas.DECISIONS.field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(list(columns))
+
+
+def _starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Where each image begins among its frames, and the number of frames at the end."""
+    count = len(uris)
+    if count == 0:
+        return np.zeros(1, np.int64)
+    differs = np.asarray(pc.not_equal(uris.slice(1), uris.slice(0, count - 1)))
+    return np.concatenate([[0], np.flatnonzero(differs) + 1, [count]]).astype(np.int64)
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    vectors = column.combine_chunks()
+    if isinstance(vectors, pa.ChunkedArray):  # no rows, or more than fit into one
+        vectors = pa.concat_arrays(vectors.chunks) if vectors.num_chunks else pa.array([], column.type)
+    flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, column.type.list_size)
