@@ -1,0 +1,113 @@
+"""What a backtest finds, as it is shown and written. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moderation.results.archive import ModelRuns
+
+OTHER = "(other)"
+"""Stands for the prefixes beyond the largest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An image that is decided otherwise, or one close to a new threshold: what a person needs to look at it."""
+
+    uri: str
+    etag: str
+    frame: int
+    """the frame that gave the rule its score, counted from 0"""
+    before: str
+    """allow | review | block"""
+    after: str
+    rule: str | None
+    """the rule that decides: of the new policy, or of the old one where the new allows the image; None for one without scores"""
+    score: float | None
+    """of that rule under the new policy; None where the new policy does not have it"""
+    threshold: float | None
+    """of the new policy's rule, the one that is closest to the score"""
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Images by what is decided about them."""
+
+    allow: int = 0
+    review: int = 0
+    block: int = 0
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.allow + self.review + self.block
+
+    def __add__(self, other: "Actions") -> "Actions":
+        return Actions(self.allow + other.allow, self.review + other.review, self.block + other.block)
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAfter:
+    """The same images under both policies."""
+
+    before: Actions = Actions()
+    after: Actions = Actions()
+    changed: int = 0
+    """images whose action differs"""
+
+    def __add__(self, other: "BeforeAfter") -> "BeforeAfter":
+        return BeforeAfter(self.before + other.before, self.after + other.after, self.changed + other.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """A rule before and after. A rule that one policy does not have, or does not let act, flags nothing there."""
+
+    before: int
+    """images it flagged as a live rule"""
+    after: int
+    gained: int
+    """images it flags now and did not before"""
+    lost: int
+    nearest: tuple[Changed, ...] = ()
+    """images whose scores are nearest to a threshold of the new policy's rule, the nearest first"""
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Everything a backtest finds, but for the list of changed images, which is written to Parquet."""
+
+    against: str
+    """`published`, or the file of the old policy"""
+    old: str
+    """the old policy in words: name, version and hash; of published decisions, those of all policies that made them"""
+    new: str
+    archive: ModelRuns
+    left_out: tuple[ModelRuns, ...]
+    """runs of other models, whose images are not covered"""
+    scored: int
+    """images decided anew"""
+    errors: int
+    """images that could not be scored: both policies' `unreadable` decides"""
+    transitions: Mapping[tuple[str, str], int]
+    """images by action before and after, all nine pairs"""
+    rules: Mapping[str, RuleChange]
+    prefixes: Mapping[str, BeforeAfter]
+    """by folder, the largest first, `OTHER` last"""
+    days: Mapping[str, BeforeAfter]
+    """by the day the image was last modified, UTC, as 2026-11-21"""
+    examples: tuple[Changed, ...]
+    """changed images, those whose action changed most and whose score is nearest to a threshold first"""
+    first_day: str | None = None
+    last_day: str | None = None
+    seconds: float = 0.0
+    total: BeforeAfter = field(default_factory=BeforeAfter)
+
+    @property
+    def images(self) -> int:
+        """All images that both policies decide about."""
+        return self.scored + self.errors
+
+    @property
+    def new_blocks(self) -> int:
+        """Images that are blocked and were not."""
+        return sum(count for (before, after), count in self.transitions.items() if after == "block" and before != "block")
