@@ -21,7 +21,7 @@ class Changed:
     """allow | review | block"""
     after: str
     rule: str | None
-    """the rule that decides: of the new policy, or of the old one where the new allows the image; None for one without scores"""
+    """the rule that decides: of the new policy, or of the old one where the new allows; None for an image without scores"""
     score: float | None
     """of that rule under the new policy; None where the new policy does not have it"""
     threshold: float | None
