@@ -22,8 +22,9 @@ from moderation import pipeline
 from moderation.inputs import check_inputs, claim_run
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import Embedded, RowContext, build_rows
+from moderation.scoring.rows import Embedded, build_rows
 from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, ray_session
 from moderation.settings import RunSettings

@@ -31,7 +31,8 @@ from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
 from moderation.results.plan import store_shard
 from moderation.results.shard_files import Receipt, write_shard
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.judging import RowContext
+from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 OBJECTS, RULES, DIM, PROCESSES = 20_000, 5, 8, 2

@@ -37,8 +37,8 @@ from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
+from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import RowContext
 from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, plan_pool, ray_session
 from moderation.scoring.worker import OpenClipScorer

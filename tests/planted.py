@@ -8,7 +8,8 @@ from poisoned import NOW
 from moderation.errors import ErrorCode
 from moderation.policy.scoring import TextHead, prompt_texts
 from moderation.records import Batch, ScoredBatch
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.judging import RowContext
+from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.scoring.scorer import ModelDescription
 
 DIM = 32

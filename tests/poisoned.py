@@ -20,8 +20,9 @@ from moderation.images.sharding import batches, shard_name
 from moderation.policy.loading import parse_policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import Batch, ObjectRef, ScoredBatch, Shard
+from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import Embedded, RowContext, build_rows
+from moderation.scoring.rows import Embedded, build_rows
 from moderation.scoring.scorer import ModelDescription
 
 POLICY = parse_policy("""

@@ -19,7 +19,8 @@ from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt, total, write_shard
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.judging import RowContext
+from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 DIM = 8

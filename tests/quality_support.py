@@ -16,7 +16,8 @@ from moderation.records import ObjectRef, Shard
 from moderation.results.paths import RunPaths
 from moderation.results.plan import store_shard
 from moderation.results.shard_files import write_shard
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.judging import RowContext
+from moderation.scoring.rows import Embedded, Failure, build_rows
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Great Expectations imports sre_constants

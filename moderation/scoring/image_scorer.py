@@ -28,7 +28,8 @@ from moderation.model.encoder import Encoder
 from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
-from moderation.scoring.rows import Embedded, Failure, RowContext, build_rows
+from moderation.scoring.judging import RowContext
+from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 WINDOW_BYTES = 256 << 20

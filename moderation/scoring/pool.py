@@ -16,8 +16,9 @@ from ray import exceptions
 
 from moderation.errors import ErrorCode, ModerationError, RunError
 from moderation.records import Batch, BatchSummary
+from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import PULSE_S, check_ray, is_done, ray_died, wait
-from moderation.scoring.rows import Failure, RowContext, failed_batch
+from moderation.scoring.rows import Failure, failed_batch
 from moderation.scoring.scorer import ModelDescription, ScorerFactory
 from moderation.scoring.session import PoolPlan
 from moderation.scoring.slots import IN_FLIGHT, LOADING_LIMIT_S, Attempt, Slot

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from moderation.policy.scoring import TextHead
 from moderation.records import Batch, ScoredBatch
-from moderation.scoring.rows import RowContext
+from moderation.scoring.judging import RowContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 import ray
 
 from moderation.records import Batch, BatchSummary, ScoredBatch
+from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import check_ray
-from moderation.scoring.rows import RowContext
 from moderation.scoring.scorer import ModelDescription, Scorer, ScorerFactory
 from moderation.scoring.session import PoolPlan
 from moderation.scoring.suspects import Work

@@ -10,7 +10,7 @@ from moderation.images.sources import ObjectReader
 from moderation.model.encoder import Device, Encoder, Precision
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
-from moderation.scoring.rows import RowContext
+from moderation.scoring.judging import RowContext
 from moderation.scoring.scorer import ModelDescription, Scorer
 
 
