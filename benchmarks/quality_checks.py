@@ -29,7 +29,7 @@ from moderation.quality.verdicts import Verdict, merge
 from moderation.records import Counts, ObjectRef, Shard
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
-from moderation.results.plan import store_shard
+from moderation.results.plan import Page, store_page
 from moderation.results.shard_files import Receipt, write_shard
 from moderation.scoring.judging import RowContext
 from moderation.scoring.rows import Embedded, Failure, build_rows
@@ -70,7 +70,7 @@ def stage(output: Store, number: int, context: RowContext) -> Receipt:
         [Failure(o, ErrorCode.CORRUPT, "cannot be decoded") for o in failed],
         NOW,
     )
-    store_shard(output, PATHS, number, shard, Tally().listed_so_far())
+    store_page(output, PATHS, number, Page(shard, listed=Tally().listed_so_far()))
     return write_shard(shard, [rows], POLICY, DIM, PATHS, output)
 
 

@@ -25,6 +25,8 @@ def _named() -> str:
     """What a flow run is called on Prefect's page: after what it moderates."""
     parameters: Any = runtime.flow_run.parameters
     sources = RunSettings.model_validate(parameters["settings"]).sources
+    if not sources:
+        return "stored embeddings"
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 

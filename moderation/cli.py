@@ -46,17 +46,19 @@ def _limit(name: str) -> Any:
 
 @app.command()
 def run(
+    policy: Annotated[str, _option("policy", "--policy", "-p")],
+    output: Annotated[str, _option("output", "--output", "-o")],
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SOURCE...",
             help="What to moderate: folders or s3://bucket/prefix (gs:// and az:// too), or manifests: .csv, .jsonl or "
             ".parquet files with a column `uri` (.gz too), or the manifest.json of an S3 Inventory.",
+            show_default=False,
         ),
-    ],
-    policy: Annotated[str, _option("policy", "--policy", "-p")],
-    output: Annotated[str, _option("output", "--output", "-o")],
+    ] = None,
     run_id: Annotated[str | None, _option("run_id")] = None,
+    from_embeddings: Annotated[bool, _option("from_embeddings", "--from-embeddings")] = False,
     full: Annotated[bool, _option("full", "--full")] = False,
     retry_errors: Annotated[bool, _option("retry_errors", "--retry-errors")] = False,
     include: Annotated[list[str] | None, _option("include")] = None,
@@ -82,14 +84,16 @@ def run(
 ) -> None:
     """Moderate the images that SOURCE names and publish the results under the output.
 
-    By default only objects are taken up that are new, changed, or not yet decided under this policy and model.
+    By default only objects are taken up that are new, changed, or not yet decided under this policy and model. Where earlier
+    runs stored their embeddings, they are decided from these, and no image is read.
     S3 credentials, region, profile and endpoint are taken from where AWS tools take them
     (AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config ...).
 
     Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
     """
     settings = _settings(
-        sources=sources,
+        sources=sources or (),
+        from_embeddings=from_embeddings,
         policy=policy,
         output=output,
         run_id=run_id or _new_run_id(),

@@ -35,7 +35,7 @@ class Inputs:
     @property
     def source_uris(self) -> tuple[str, ...]:
         """Where the objects come from, as the run's manifest says it."""
-        return tuple(source.uri for source in self.sources)
+        return tuple(source.uri for source in self.sources) or (f"{self.output.uri}/embeddings",)
 
 
 def check_inputs(settings: RunSettings) -> Inputs:
@@ -56,6 +56,8 @@ def check_inputs(settings: RunSettings) -> Inputs:
         if f"{output.uri}/".startswith(f"{source.uri}/"):
             raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
     reader = reader_of(sources, settings.fetch_threads)
+    if settings.from_embeddings:  # for the report's pictures
+        reader = ObjectReader(manifests=True, local_files=True)
     return Inputs(settings, read.policy, read.files, sources, reader, quality.limits, output)
 
 
@@ -71,7 +73,7 @@ def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
     run_id = settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     paths = RunPaths(run_id, f"{now:%Y-%m-%d}", fingerprint)
     identity = {
-        "source": [f"{source.uri} {source.version}".strip() for source in inputs.sources],
+        "source": [f"{source.uri} {source.version}".strip() for source in inputs.sources] or list(inputs.source_uris),
         "selection": settings.model_dump(mode="json", include={"include", "exclude", "modified_since"}),
         "policy": inputs.policy.hash,
         "model": fingerprint,

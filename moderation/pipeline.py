@@ -16,29 +16,32 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moderation.ahead import ahead
-from moderation.errors import OutputError, QuarantinedError, SourceError, StorageError
+from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.inputs import Inputs, check_inputs, claim_run
-from moderation.planning import Tally, plan_shards
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
+from moderation.planning import Tally, plan_shards, plan_stored
+from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.progress import Progress, tell
+from moderation.prompt_embeddings import compiled_for
 from moderation.quality.facts import ExpectedRows, RunFacts
 from moderation.quality.staged import groups, planned_shards
 from moderation.quality.verdicts import Verdict, merge
 from moderation.records import Batch, Counts
 from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
+from moderation.results.archive import open_archive
 from moderation.results.checks import CheckResult
 from moderation.results.history import earlier_runs
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, Timings, find_manifest, published_manifests
 from moderation.results.paths import RunPaths
+from moderation.results.plan import Page
 from moderation.results.prompts import keep_prompts, prompts_key
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
 from moderation.scoring.judging import RowContext
-from moderation.scoring.pool import ScorerPool
+from moderation.scoring.pool import ScoredRef, ScorerPool
 from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, plan_pool, ray_session
 from moderation.scoring.worker import OpenClipScorer
@@ -77,7 +80,8 @@ class Session:
     """A run that is under way: its inputs, its workers, and what does not change while it lasts."""
 
     inputs: Inputs
-    pool: ScorerPool
+    pool: ScorerPool | None
+    """None where nothing but stored embeddings is taken up"""
     plan: PoolPlan
     model: ModelDescription
     compiled: CompiledPolicy
@@ -98,6 +102,7 @@ class Scored:
     listed: int
     unchanged: int
     repeated: int
+    decided_anew: int
     counts: Counts
     aggregates: Aggregates
     seconds: dict[str, float]
@@ -140,6 +145,9 @@ def session(inputs: Inputs) -> Iterator[Session]:
     settings, policy = inputs.settings, inputs.policy
     tell(Progress("starting Ray"))
     with ray_session(settings.ray_address):
+        if settings.from_embeddings:
+            yield _without_pool(inputs)
+            return
         plan = plan_pool(settings)
         scorer = OpenClipScorer(
             name=policy.model.name,
@@ -162,12 +170,22 @@ def session(inputs: Inputs) -> Iterator[Session]:
             yield Session(inputs, pool, plan, model, compiled, paths, started_at)
 
 
+def _without_pool(inputs: Inputs) -> Session:
+    """A run that decides anew on what is stored: neither images nor, where the prompts are known, the model are needed."""
+    policy = inputs.policy
+    archive = open_archive(inputs.output, policy.model.label)
+    compiled = compiled_for(policy, archive)
+    head = TextHead({}, compiled.logit_scale, compiled.logit_bias)
+    model = ModelDescription(archive.used.model, archive.fingerprint, compiled.weights.shape[1], "none", head)
+    return Session(inputs, None, PoolPlan(0, 0.0, 0.0), model, compiled, *claim_run(inputs, archive.fingerprint))
+
+
 def score(running: Session) -> Scored:
     """List, plan, and score; every shard ends up staged with a receipt."""
     settings, inputs, paths = running.settings, running.inputs, running.paths
     with _writing_to(inputs.output, paths.run_id):
         ledger = None
-        if not settings.full:
+        if settings.from_embeddings or not settings.full:
             ledger = read_ledger(inputs.output, inputs.policy.hash, running.model.fingerprint, settings.retry_errors)
         shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
         tally = Tally()
@@ -175,15 +193,31 @@ def score(running: Session) -> Scored:
         context = RowContext(paths.run_id, running.compiled, running.model.name, running.model.fingerprint)
         began = time.monotonic()
 
+        def to_score(pages: Iterator[Page]) -> Iterator[Batch]:
+            """Batches for the actors. What is stored goes to tasks meanwhile."""
+            for page in pages:
+                if page.shard is not None and page.stored:
+                    staging.decide(page.shard, page.stored, context)
+                    tell(_progress(running, tally, staging))
+                elif page.shard is not None:
+                    yield from staging.open(page.shard)
+
         def score_all(batches: Iterator[Batch]) -> None:
-            for scored in running.pool.score(batches, context):
+            for scored in running.pool.score(batches, context) if running.pool is not None else _nothing_of(batches):
                 staging.add(scored.batch, scored.summary, scored.rows)
                 tell(_progress(running, tally, staging))
             staging.finish()
 
-        with contextlib.closing(ahead(plan_shards(inputs, paths, shard_size, ledger, tally), SHARDS_AHEAD)) as shards:
-            score_all(batch for shard in shards for batch in staging.open(shard))
+        if settings.from_embeddings and ledger is not None:
+            pages = plan_stored(inputs, paths, ledger, tally)
+        else:
+            pages = plan_shards(inputs, paths, shard_size, ledger, tally)
+        with contextlib.closing(ahead(pages, SHARDS_AHEAD)) as planned:
+            score_all(to_score(planned))
         while staging.has_lost:
+            if running.pool is None:
+                reason = staging.lost_embeddings or "rows were lost with a machine of the Ray cluster"
+                raise RunError(f"{reason}; nothing was published: once it is mended, go on with --run-id {paths.run_id}")
             score_all(staging.lost())
         if tally.listed == 0 and settings.modified_since is None:
             inputs.output.delete_folder(paths.staging)
@@ -195,11 +229,19 @@ def score(running: Session) -> Scored:
         listed=tally.listed,
         unchanged=tally.unchanged,
         repeated=tally.repeated,
+        decided_anew=staging.decided_anew,
         counts=staging.counts,
         aggregates=staging.aggregates,
         seconds={"list": tally.seconds, **staging.staged_seconds},
         wall_seconds=time.monotonic() - began,
     )
+
+
+def _nothing_of(batches: Iterator[Batch]) -> Iterator[ScoredRef]:
+    """What is scored where there are no actors: only what else the iterator does counts."""
+    for batch in batches:
+        raise RunError(f"the shard {batch.shard} is to be scored, but this run decides on stored embeddings only")
+    yield from ()
 
 
 def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
@@ -305,6 +347,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         listed=scored.listed,
         unchanged=scored.unchanged,
         repeated=scored.repeated,
+        decided_anew=scored.decided_anew,
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),
@@ -340,7 +383,7 @@ def _bottleneck(running: Session, seconds: Mapping[str, float]) -> str:
         "encode": actors,
         "score": actors,
     }
-    return max(seconds, key=lambda stage: seconds[stage] / threads.get(stage, 1), default="none")
+    return max(seconds, key=lambda stage: seconds[stage] / max(1, threads.get(stage, 1)), default="none")
 
 
 @contextlib.contextmanager

@@ -5,20 +5,24 @@ manifests name twice is taken up once.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.anew import SHARD_OBJECTS, WantedVersions, anew_pages
 from moderation.errors import StorageError
 from moderation.hashes import HashSet, hashes
 from moderation.images.selection import Selection
-from moderation.images.sharding import shards
+from moderation.images.sharding import shard_name, shards
 from moderation.images.sources import Source
 from moderation.inputs import Inputs
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger
 from moderation.results.paths import RunPaths
-from moderation.results.plan import Listed, store_shard, stored_shards
+from moderation.results.plan import Listed, Page, store_page, stored_pages
 
 LOOK_UPS = 32
 """Objects of manifests looked up at a time, where the manifest does not give their version."""
@@ -50,40 +54,129 @@ class Tally:
         self.source, self.entries, self.last_uri = listed.source, listed.entries, listed.last_uri
 
 
-def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Shard]:
-    """Shards of the objects to take up, stored before they are handed out. `ledger` None takes up everything.
+def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Page]:
+    """Steps of the plan, stored before they are handed out. `ledger` None takes up everything, to be scored.
+
+    Shards of what is to be scored come while the listing is running, then those decided anew from stored embeddings.
 
     Raises:
         SourceError: the listing broke off.
         StorageError: the plan could not be stored.
     """
+    output, wanted = inputs.output, WantedVersions()
     number = 0
-    for shard, listed in stored_shards(inputs.output, paths):
-        tally.go_on_from(listed)
-        tally.planned += len(shard.objects)
+    for page in stored_pages(output, paths):
+        wanted.want(page.anew)
+        if page.listed is not None:
+            tally.go_on_from(page.listed)
+            tally.planned += len(page.objects) + len(page.anew)
+        else:
+            wanted.place(page.objects)
         number += 1
-        yield shard
-    for shard in shards(_new_objects(inputs, ledger, tally), shard_size):
-        store_shard(inputs.output, paths, number, shard, tally.listed_so_far())
+        yield page
+    for page in _all_pages(inputs, paths, shard_size, ledger, tally, wanted):
+        store_page(output, paths, number, page)
         number += 1
-        yield shard
+        yield page
     tally.complete = True
 
 
-def _new_objects(inputs: Inputs, ledger: Ledger | None, tally: Tally) -> Iterator[ObjectRef]:
+def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -> Iterator[Page]:
+    """Shards of all that earlier runs embedded and the selection chooses, each image once at its newest decision.
+
+    What is decided already counts as unchanged, unless the settings say `full`. Stored before they are handed out.
+
+    Raises:
+        StorageError: the plan could not be stored.
+    """
+    settings = inputs.settings
+    selection = Selection(settings.include, settings.exclude, settings.modified_since)
+    seen, planned = HashSet(), HashSet()
+    number = 0
+    for page in stored_pages(inputs.output, paths):
+        planned.add(hashes(item.uri for item in page.objects))
+        tally.planned += len(page.objects)
+        number += 1
+        yield page
+
+    def choose(items: Sequence[ObjectRef], embedded: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        uris = hashes(item.uri for item in items)
+        new = seen.add(uris) & embedded & ~planned.contains(uris)
+        new &= np.array([selection.takes_key(item.uri) and selection.takes_time(item) for item in items], bool)
+        unchanged = new & ledger.decided(items) if not settings.full else np.zeros(len(items), bool)
+        taken = new & ~unchanged
+        if settings.limit is not None:
+            taken[np.flatnonzero(taken)[max(0, settings.limit - tally.planned) :]] = False
+        tally.unchanged += int(unchanged.sum())
+        tally.planned += int(taken.sum())
+        tally.listed = tally.unchanged + tally.planned
+        return taken
+
+    tally.listed = tally.planned
+    for page in anew_pages(inputs.output, ledger.stored, settings.shard_size or SHARD_OBJECTS, choose):
+        store_page(inputs.output, paths, number, page)
+        number += 1
+        yield page
+    tally.complete = True
+
+
+def _all_pages(
+    inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, wanted: WantedVersions
+) -> Iterator[Page]:
+    """What is not planned yet."""
+    for page in _listed_pages(inputs, shard_size, ledger, tally):
+        wanted.want(page.anew)
+        yield page
+    if ledger is None or wanted.left == 0:
+        return
+
+    def choose(items: Sequence[ObjectRef], embedded: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        taken = embedded.copy()
+        taken[embedded] = wanted.place([item for item, stored in zip(items, embedded, strict=True) if stored])
+        return taken
+
+    yield from anew_pages(inputs.output, ledger.stored, inputs.settings.shard_size or SHARD_OBJECTS, choose)
+    if wanted.left:  # somebody pruned the runs that held their embeddings
+        objects = (item for page in stored_pages(inputs.output, paths) for item in page.anew)
+        for shard in shards((item for item in objects if wanted.place([item])[0]), shard_size):
+            yield Page(shard)
+
+
+def _listed_pages(inputs: Inputs, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Page]:
+    """What the listing gives, `shard_size` objects of a kind at most."""
+    to_score: list[ObjectRef] = []
+    anew: list[ObjectRef] = []
+    for item, embedded in _new_objects(inputs, ledger, tally):
+        (anew if embedded else to_score).append(item)
+        if max(len(to_score), len(anew)) == shard_size:
+            yield _page(to_score, anew, tally)
+            to_score, anew = [], []
+    if to_score or anew:
+        yield _page(to_score, anew, tally)
+
+
+def _page(to_score: list[ObjectRef], anew: list[ObjectRef], tally: Tally) -> Page:
+    shard = Shard(shard_name(to_score), tuple(to_score)) if to_score else None
+    return Page(shard, anew=tuple(anew), listed=tally.listed_so_far())
+
+
+def _new_objects(inputs: Inputs, ledger: Ledger | None, tally: Tally) -> Iterator[tuple[ObjectRef, bool]]:
+    """Objects to take up, each with whether its embeddings are stored."""
     limit = inputs.settings.limit
     if limit is not None and tally.planned >= limit:
         return
+    if ledger is None:
+        ledger = Ledger()
     for page in _Listing(inputs, tally).pages():
-        decided = ledger.decided([item for _, item in page]) if ledger is not None else [False] * len(page)
-        for (entries, item), unchanged in zip(page, decided, strict=True):
+        items = [item for _, item in page]
+        for (entries, item), decided, embedded in zip(page, ledger.decided(items), ledger.embedded(items), strict=True):
             tally.entries, tally.last_uri = entries, item.uri
             tally.listed += 1
-            if unchanged:
+            if decided:
                 tally.unchanged += 1
                 continue
             tally.planned += 1
-            yield item
+            yield item, bool(embedded)
             if limit is not None and tally.planned >= limit:
                 return
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
@@ -23,8 +23,17 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("from_embeddings")
+    @classmethod
+    def _one_origin(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("sources"):
+            raise ValueError("takes up what the results hold: name no source with it")
+        if not value and info.data.get("sources") == ():
+            raise ValueError("nothing to moderate is named: give a source, or take up stored embeddings with this")
+        return value
+
     sources: Annotated[tuple[Location, ...], BeforeValidator(_one_or_more)] = Field(
-        min_length=1,
+        default=(),
         description="what to moderate: folders or prefixes such as s3://bucket/prefix, or manifests: "
         "files (.csv, .jsonl, .parquet) with a column `uri`, or the manifest.json of an S3 Inventory",
     )
@@ -32,6 +41,11 @@ class RunSettings(BaseModel):
     output: str = Field(min_length=1, description="where results go: a folder, or s3://bucket/prefix")
 
     run_id: RunId | None = Field(default=None, description="name of the run; give the one of a broken-off run to go on with it")
+    from_embeddings: bool = Field(
+        default=False,
+        validate_default=True,
+        description="decide anew on everything that earlier runs under the policy's model embedded; no image is read",
+    )
     full: bool = Field(default=False, description="take up every object, those already decided under this policy and model too")
     retry_errors: bool = Field(default=False, description="take up objects again whose last error may pass")
     include: tuple[str, ...] = Field(

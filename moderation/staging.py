@@ -1,6 +1,7 @@
 """Gathers scored batches into shards and has them written, a few at a time."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,15 @@ from moderation.records import Batch, BatchSummary, Counts, Shard, add_numbers
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt
+from moderation.results.stored import StoredShard
 from moderation.scoring import tasks
+from moderation.scoring.judging import RowContext
 from moderation.storage import Store
 
+_log = logging.getLogger(__name__)
+
 MAX_WRITING = 4
-"""Shards being written at a time."""
+"""Shards being written, or decided anew, at a time."""
 MAX_LOSSES = 5
 """Times that the rows of one shard may be lost."""
 
@@ -23,6 +28,8 @@ MAX_LOSSES = 5
 @dataclass
 class _OpenShard:
     shard: Shard
+    anew: bool = False
+    """whether it is being decided from stored embeddings"""
     missing: int = 0
     rows: list[Any] = field(default_factory=list)
     losses: int = 0
@@ -48,20 +55,26 @@ class Staging:
         """busy seconds by stage of all staged shards, those of earlier attempts too"""
         self.seconds: dict[str, float] = {}
         """busy seconds by stage of this attempt"""
+        self.decided_anew = 0
+        """objects decided from stored embeddings"""
+        self.lost_embeddings = ""
+        """why stored embeddings could not be had, if that happened"""
         self.done = 0
         """objects scored or errored, staged or not"""
         self.errors = 0
 
     def open(self, shard: Shard) -> Iterator[Batch]:
         """The batches of a shard; none if an earlier attempt staged it."""
-        key = self._paths.receipt(shard.name)
-        if self._output.uri_of(key) in self._staged:
-            receipt = Receipt.model_validate_json(self._output.get(key))
-            self.done += receipt.objects
-            self.errors += receipt.counts.errors
-            self._receive(receipt)
+        if not self._is_staged(shard):
+            yield from self._begin(_OpenShard(shard))
+
+    def decide(self, shard: Shard, stored: Sequence[StoredShard], context: RowContext) -> None:
+        """Have a shard decided anew from the files that hold its embeddings, unless an earlier attempt staged it."""
+        if self._is_staged(shard):
             return
-        yield from self._begin(_OpenShard(shard))
+        reference = tasks.start_deciding(shard, stored, context, self._paths, self._output)
+        self._writing[reference] = _OpenShard(shard, anew=True)
+        self._collect(block=len(self._writing) >= MAX_WRITING)
 
     def add(self, batch: Batch, summary: BatchSummary, rows: Any) -> None:
         """Take in a scored batch, whose rows are behind a Ray reference; the last one of a shard has it written."""
@@ -92,6 +105,16 @@ class Staging:
         while self._lost:
             yield from self._begin(self._lost.pop())
 
+    def _is_staged(self, shard: Shard) -> bool:
+        key = self._paths.receipt(shard.name)
+        if self._output.uri_of(key) not in self._staged:
+            return False
+        receipt = Receipt.model_validate_json(self._output.get(key))
+        self.done += receipt.objects
+        self.errors += receipt.counts.errors
+        self._receive(receipt)
+        return True
+
     def _begin(self, holder: _OpenShard) -> Iterator[Batch]:
         holder.reset()
         self._open[holder.shard.name] = holder
@@ -102,9 +125,21 @@ class Staging:
         for reference in done:
             holder = self._writing.pop(reference)
             try:
-                self._receive(tasks.result(reference))
+                found = tasks.result(reference)
             except tasks.RowsLost:
                 self._lose(holder)
+                continue
+            if isinstance(found, str):
+                self._score_instead(holder, found)
+                continue
+            if holder.anew:
+                self.done += found.objects
+            self._receive(found)
+
+    def _score_instead(self, holder: _OpenShard, reason: str) -> None:
+        _log.warning("%d images are scored and not decided from stored embeddings: %s", len(holder.shard.objects), reason)
+        self.lost_embeddings = reason
+        self._lost.append(_OpenShard(holder.shard))
 
     def _lose(self, holder: _OpenShard) -> None:
         holder.losses += 1
@@ -113,12 +148,16 @@ class Staging:
                 f"the rows of shard {holder.shard.name} were lost {holder.losses} times before they could be written: "
                 "machines of the Ray cluster go away too fast; go on with the same --run-id once they stay"
             )
-        self.done -= len(holder.shard.objects)
+        if holder.anew:
+            holder = _OpenShard(holder.shard, losses=holder.losses)
+        else:
+            self.done -= len(holder.shard.objects)
         self._lost.append(holder)
 
     def _receive(self, receipt: Receipt) -> None:
         self.counts = self.counts + receipt.counts
         self.aggregates = self.aggregates + receipt.aggregates
+        self.decided_anew += receipt.decided_anew
         self.staged_seconds = add_numbers(self.staged_seconds, receipt.seconds)
         # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
         self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))

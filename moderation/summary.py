@@ -12,6 +12,7 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
         *([("named more than once", f"{manifest.repeated:,}")] if manifest.repeated else []),
         ("unchanged", f"{manifest.unchanged:,}"),
         ("scored", f"{counts.scored:,}"),
+        *([("  from stored embeddings", f"{manifest.decided_anew:,}")] if manifest.decided_anew else []),
         ("errored", f"{counts.errors:,}"),
         *((f"  {code}", f"{number:,}") for code, number in counts.errored.items()),
         ("blocked", f"{counts.blocked:,}"),

@@ -14,7 +14,7 @@ from moderation.quality.facts import ExpectedRows
 from moderation.quality.limits import QualityLimits
 from moderation.records import ObjectRef, Shard
 from moderation.results.paths import RunPaths
-from moderation.results.plan import store_shard
+from moderation.results.plan import Page, store_page
 from moderation.results.shard_files import write_shard
 from moderation.scoring.judging import RowContext
 from moderation.scoring.rows import Embedded, Failure, build_rows
@@ -60,7 +60,7 @@ def batch(items, errors=2, policy=POLICY):
 def staged(output, number, items, errors=2):
     """One shard, planned and staged; its receipt."""
     shard = Shard(shard_name(items), items)
-    store_shard(output, PATHS, number, shard, Tally().listed_so_far())
+    store_page(output, PATHS, number, Page(shard, listed=Tally().listed_so_far()))
     return write_shard(shard, [batch(items, errors)], POLICY, DIM, PATHS, output)
 
 

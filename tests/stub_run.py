@@ -11,6 +11,7 @@ from moderation import RunSettings, pipeline
 from moderation.inputs import check_inputs, claim_run
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.results.manifest import Manifest
+from moderation.results.prompts import keep_prompts
 from moderation.scoring.pool import ScorerPool
 from moderation.scoring.scorer import ScorerFactory
 from moderation.scoring.session import PoolPlan
@@ -27,7 +28,8 @@ def stub_session(settings: RunSettings, factory: ScorerFactory | None = None) ->
     ):
         model = pool.describe(prompt_texts(inputs.policy))
         paths, started_at = claim_run(inputs, model.fingerprint)
-        yield pipeline.Session(inputs, pool, plan, model, CompiledPolicy.build(inputs.policy, model.head), paths, started_at)
+        head = keep_prompts(inputs.output, model.fingerprint, model.head)
+        yield pipeline.Session(inputs, pool, plan, model, CompiledPolicy.build(inputs.policy, head), paths, started_at)
 
 
 def stub_run(settings: RunSettings, factory: ScorerFactory | None = None) -> Manifest:

@@ -11,8 +11,9 @@ from moderation.demo import POLICY_FILE
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
 from moderation.records import ObjectRef, Shard
-from moderation.results.ledger import Ledger, _hashes
+from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
+from moderation.results.plan import Page
 
 PATHS = RunPaths("run", "2026-11-21", "0" * 16)
 
@@ -35,7 +36,7 @@ def inputs(tmp_path: Path, *sources: Path | str, **more: object) -> Inputs:
 
 def plan(given: Inputs, size: int = 2, ledger: Ledger | None = None) -> tuple[list[Shard], Tally]:
     tally = Tally()
-    return list(plan_shards(given, PATHS, size, ledger, tally)), tally
+    return [page.shard for page in plan_shards(given, PATHS, size, ledger, tally) if page.shard is not None], tally
 
 
 def names(shards: list[Shard], folder: Path) -> list[str]:
@@ -44,7 +45,7 @@ def names(shards: list[Shard], folder: Path) -> list[str]:
 
 def begin(given: Inputs, shards: int, size: int = 2, ledger: Ledger | None = None) -> None:
     """An attempt that dies after it planned some shards."""
-    planned: Iterator[Shard] = plan_shards(given, PATHS, size, ledger, Tally())
+    planned: Iterator[Page] = plan_shards(given, PATHS, size, ledger, Tally())
     for _ in range(shards):
         next(planned)
 
@@ -96,7 +97,7 @@ def test_what_is_decided_is_not_taken_up_again(tmp_path: Path, folder: Path) -> 
     ledger = Ledger()
     store = Store(str(folder))
     done = [store.head("a/1.jpg"), store.head("b/1.jpg"), store.head("c.jpg")._replace(etag="another version")]
-    ledger.add(_hashes((item.uri, item.etag) for item in done))
+    ledger.add(version_hashes(done))
     for sources in (
         [folder],
         [manifest(tmp_path / "l.jsonl", *(f"images/{n}" for n in ("a/1.jpg", "b/1.jpg", "c.jpg", "a/2.png")))],

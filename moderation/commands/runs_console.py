@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from moderation.results.manifest import Manifest
+from moderation.results.retention import KEPT_WITH_EMBEDDINGS
 from moderation.results.runs import Run
 from moderation.storage import Store
 from moderation.summary import count_rows
@@ -80,7 +81,7 @@ def shown_keys(keys: Sequence[str]) -> Iterator[str]:
 def pruned_bytes(run: Run, keep_embeddings: bool) -> int:
     """Bytes of Parquet that go with a run."""
     files = run.manifest.files if run.manifest else ()
-    return sum(entry.bytes for entry in files if not (keep_embeddings and entry.table == "embeddings"))
+    return sum(entry.bytes for entry in files if not (keep_embeddings and entry.table in KEPT_WITH_EMBEDDINGS))
 
 
 def size(count: float) -> str:
@@ -124,6 +125,7 @@ def _as_json(run: Run) -> dict[str, object]:
             "model_fingerprint": manifest.model_fingerprint,
             "listed": manifest.listed,
             "unchanged": manifest.unchanged,
+            "decided_anew": manifest.decided_anew,
             "scored": manifest.scored,
             "errored": manifest.errored,
             "blocked": manifest.counts.blocked,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from moderation.results.paths import RunPaths
+from moderation.results.paths import NO_SHARD, RunPaths
 from moderation.results.shard_files import Receipt
 from moderation.storage import Store
 
@@ -22,7 +22,9 @@ class StagedShard(NamedTuple):
 def planned_shards(output: Store, paths: RunPaths) -> dict[str, str]:
     """Keys of the stored plans of a run, by name of the shard."""
     keys = (output.key_of(item.uri) for page in output.list(f"{paths.staging}plan/") for item in page)
-    return {key.rpartition("-")[2].removesuffix(".parquet"): key for key in keys}
+    plans = {key.rpartition("-")[2].removesuffix(".parquet"): key for key in keys}
+    plans.pop(NO_SHARD, None)
+    return plans
 
 
 def groups(receipts: Iterable[Receipt], plans: Mapping[str, str]) -> Iterator[tuple[StagedShard, ...]]:

@@ -48,7 +48,7 @@ def render(
         before=before,
         same_identity=before is not None
         and (before.policy_hash, before.model_fingerprint) == (manifest.policy_hash, manifest.model_fingerprint),
-        tiles=views.tiles(in_numbers(manifest), before, policy),
+        tiles=views.tiles(in_numbers(manifest), before, policy, manifest.decided_anew),
         rules=shown.rules,
         audit=shown.audit,
         errors=views.errors(manifest, aggregates),

@@ -81,10 +81,10 @@ class FilesView:
     bytes: int
 
 
-def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy) -> tuple[Tile, ...]:
+def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int = 0) -> tuple[Tile, ...]:
     """The numbers of the overview, each compared with the run before, if there is one.
 
-    Rates of actions are of scored images, the error rate is of images taken up.
+    Rates of actions are of scored images, the error rate is of images taken up. `anew` of them come from stored embeddings.
     """
 
     def tile(label: str, part: Sum, whole: Sum, note: str, tone: Tone = "") -> Tile:
@@ -96,7 +96,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy) -> tuple[T
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
         tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),
-        tile("Scored", scored, listed, "of listed"),
+        tile("Scored", scored, listed, f"of listed{f', {number(anew)} from stored embeddings' if anew else ''}"),
         tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
         tile("Review", attrgetter("review"), scored, "of scored", "review"),

@@ -117,7 +117,16 @@ def find_manifest(output: Store, run_id: str) -> Manifest | None:
 
 def published_manifests(output: Store) -> Iterator[Manifest]:
     """Every published run, by run id. Raises `OutputError` on a manifest that cannot be read."""
-    for page in output.list("runs/"):
+    return _manifests(output, "runs/")
+
+
+def pruned_manifests(output: Store) -> Iterator[Manifest]:
+    """Runs that are published no more and whose embeddings were kept, by run id. Raises `OutputError`."""
+    return _manifests(output, "_pruned/")
+
+
+def _manifests(output: Store, folder: str) -> Iterator[Manifest]:
+    for page in output.list(folder):
         for item in page:
             if item.uri.endswith(".json"):
                 try:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from moderation.results.schemas import Table
 
+NO_SHARD = "none"
+"""Stands for the name of a shard in a step of the plan that has none."""
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -47,6 +50,10 @@ class RunPaths:
     def plan(self, number: int, shard: str) -> str:
         """The stored plan of one shard."""
         return f"{self.staging}plan/{number:06d}-{shard}.parquet"
+
+    def plan_anew(self, number: int) -> str:
+        """Objects listed up to a step of the plan that are decided anew from stored embeddings."""
+        return f"{self.staging}anew/{number:06d}.parquet"
 
     def receipt(self, shard: str) -> str:
         """The proof that a shard's files are staged whole."""

@@ -6,14 +6,17 @@ unchanged, up to there, so that a broken-off listing goes on behind the last pla
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moderation.records import ObjectRef, Shard
-from moderation.results.paths import RunPaths
+from moderation.results.paths import NO_SHARD, RunPaths
+from moderation.results.shard_files import FileEntry
+from moderation.results.stored import StoredShard
 from moderation.storage import Store
 
 _SCHEMA = pa.schema(
@@ -40,21 +43,75 @@ class Listed:
     """the last object looked at"""
 
 
-def store_shard(output: Store, paths: RunPaths, number: int, shard: Shard, listed: Listed) -> None:
-    """Store one planned shard."""
-    table = pa.table([pa.array(column) for column in zip(*shard.objects, strict=True)], schema=_SCHEMA)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One step of a plan."""
+
+    shard: Shard | None
+    """objects that go together; None if the listing gave none but those in `anew`"""
+    stored: tuple[StoredShard, ...] = ()
+    """where the shard's embeddings are; none: its objects are to be scored"""
+    anew: tuple[ObjectRef, ...] = ()
+    """objects listed with these whose embeddings are stored: they get shards of their own once the listing has ended"""
+    listed: Listed | None = None
+    """how far the listing had come; None for shards of what was listed before"""
+
+    @property
+    def objects(self) -> tuple[ObjectRef, ...]:
+        """The shard's objects."""
+        return self.shard.objects if self.shard is not None else ()
+
+
+def store_page(output: Store, paths: RunPaths, number: int, page: Page) -> None:
+    """Store one step of the plan. What is decided anew is stored first: without the other file it does not count."""
+    if page.anew:
+        output.put(paths.plan_anew(number), _to_parquet(page.anew, {}))
+    shard = page.shard or Shard(NO_SHARD, ())
+    state = {
+        "listed": json.dumps(page.listed and asdict(page.listed)),
+        "anew": json.dumps(len(page.anew)),
+        "stored": json.dumps([_as_json(one) for one in page.stored]),
+    }
+    output.put(paths.plan(number, shard.name), _to_parquet(shard.objects, state))
+
+
+def stored_pages(output: Store, paths: RunPaths) -> Iterator[Page]:
+    """The steps that earlier attempts planned, in order."""
+    for listing in output.list(f"{paths.staging}plan/"):
+        for item in listing:
+            number, _, name = item.uri.rpartition("/")[2].removesuffix(".parquet").partition("-")
+            objects, state = _from_parquet(output.read(item))
+            listed = json.loads(state["listed"])
+            yield Page(
+                shard=Shard(name, objects) if name != NO_SHARD else None,
+                stored=tuple(_stored(one) for one in json.loads(state["stored"])),
+                anew=_from_parquet(output.get(paths.plan_anew(int(number))))[0] if state["anew"] != "0" else (),
+                listed=Listed(**listed) if listed else None,
+            )
+
+
+def _as_json(stored: StoredShard) -> dict[str, object]:
+    return {
+        "run_id": stored.run_id,
+        "decisions": stored.decisions.model_dump(),
+        "embeddings": stored.embeddings.model_dump(),
+    }
+
+
+def _stored(content: dict[str, Any]) -> StoredShard:
+    return StoredShard(content["run_id"], FileEntry(**content["decisions"]), FileEntry(**content["embeddings"]))
+
+
+def _to_parquet(objects: Sequence[ObjectRef], state: dict[str, str]) -> bytes:
+    columns = zip(*objects, strict=True) if objects else ([] for _ in _SCHEMA)
+    table = pa.table([pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
     buffer = io.BytesIO()
-    state = json.dumps(asdict(listed))
-    pq.write_table(table.replace_schema_metadata({"listed": state}), buffer, compression="zstd")
-    output.put(paths.plan(number, shard.name), buffer.getvalue())
+    pq.write_table(table.replace_schema_metadata(state), buffer, compression="zstd")
+    return buffer.getvalue()
 
 
-def stored_shards(output: Store, paths: RunPaths) -> Iterator[tuple[Shard, Listed]]:
-    """The shards planned by earlier attempts, in order."""
-    for page in output.list(f"{paths.staging}plan/"):
-        for item in page:
-            table = pq.read_table(io.BytesIO(output.read(item)))
-            listed = Listed(**json.loads((table.schema.metadata or {})[b"listed"]))
-            columns = [table[name].to_pylist() for name in _SCHEMA.names]
-            name = item.uri.rpartition("-")[2].removesuffix(".parquet")
-            yield Shard(name, tuple(ObjectRef(*row) for row in zip(*columns, strict=True))), listed
+def _from_parquet(data: bytes) -> tuple[tuple[ObjectRef, ...], dict[str, str]]:
+    table = pq.read_table(io.BytesIO(data))
+    columns = [table[name].to_pylist() for name in _SCHEMA.names]
+    state = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return tuple(ObjectRef(*row) for row in zip(*columns, strict=True)), state

@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from moderation.errors import OutputError, StorageError
 from moderation.records import ObjectRef
-from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.manifest import Manifest, pruned_manifests, published_manifests
 from moderation.results.runs import Run, all_runs
 from moderation.results.schemas import TABLES
 from moderation.storage import Store
+
+KEPT_WITH_EMBEDDINGS = ("embeddings", "decisions")
+"""Tables of a pruned run that stay if its embeddings are to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,14 @@ def expired(output: Store, older_than: timedelta) -> list[Run]:
 def prune(output: Store, run: Run, keep_embeddings: bool) -> None:
     """Remove a published run. Readers lose it whole: its manifest goes first.
 
-    With `keep_embeddings` its embeddings stay, and the manifest with them under `_pruned/`, which says what they are.
+    With `keep_embeddings` later runs can still decide its images anew: its embeddings stay, its decisions, which say what
+    the images are, and the manifest under `_pruned/`.
     Raises `OutputError`.
     """
     if run.manifest is None:
         raise ValueError(f"{run.run_id} was never published")
     files = run.manifest.files
-    kept = tuple(entry for entry in files if keep_embeddings and entry.table == "embeddings")
+    kept = tuple(entry for entry in files if keep_embeddings and entry.table in KEPT_WITH_EMBEDDINGS)
     try:
         if kept:
             pruned = run.manifest.model_copy(update={"state": "pruned", "files": kept})
@@ -84,9 +88,7 @@ def _age(run: Run) -> tuple[datetime, str]:
 
 def _all_manifests(output: Store) -> Iterator[Manifest]:
     yield from published_manifests(output)
-    for page in output.list("_pruned/"):
-        for item in page:
-            yield Manifest.from_json(output.read(item))
+    yield from pruned_manifests(output)
 
 
 def _candidates(output: Store) -> Iterator[ObjectRef]:

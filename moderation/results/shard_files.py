@@ -55,6 +55,8 @@ class Receipt(BaseModel):
     counts: Counts
     seconds: Mapping[str, float]
     aggregates: Aggregates
+    decided_anew: int = 0
+    """of its objects, those decided from embeddings that an earlier run stored"""
 
     @property
     def objects(self) -> int:
@@ -63,9 +65,16 @@ class Receipt(BaseModel):
 
 
 def write_shard(
-    shard: Shard, batches: Sequence[ScoredBatch], policy: Policy, dim: int, paths: RunPaths, output: Store
+    shard: Shard,
+    batches: Sequence[ScoredBatch],
+    policy: Policy,
+    dim: int,
+    paths: RunPaths,
+    output: Store,
+    *,
+    decided_anew: bool = False,
 ) -> Receipt:
-    """Stage the rows of one shard.
+    """Stage the rows of one shard. `decided_anew`: they were made of embeddings that an earlier run stored.
 
     Raises:
         AccountingError: a row is missing, or there is one too many.
@@ -97,6 +106,7 @@ def write_shard(
         counts=summary.counts,
         seconds=summary.seconds,
         aggregates=aggregate(policy, tables["decisions"], tables["scores"]),
+        decided_anew=len(shard.objects) if decided_anew else 0,
     )
     key = paths.receipt(shard.name)
     try:

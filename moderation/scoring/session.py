@@ -77,6 +77,8 @@ class PoolPlan:
         return max(1, int(self.cpus))
 
     def __str__(self) -> str:
+        if self.actors == 0:
+            return "no actor: nothing but stored embeddings"
         device = f"{self.gpus:g} GPU" if self.gpus else "no GPU"
         return f"{self.actors} actor{'s' if self.actors > 1 else ''} with {self.cpus:g} CPU cores and {device} each"
 

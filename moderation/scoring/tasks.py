@@ -18,7 +18,10 @@ from moderation.records import Shard
 from moderation.results.manifest import published_manifests
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
+from moderation.results.stored import StoredShard
+from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import check_ray, wait
+from moderation.scoring.redeciding import write_decided
 from moderation.storage import Store
 
 P = ParamSpec("P")
@@ -34,6 +37,11 @@ class RowsLost(Exception):  # noqa: N818 - news, not a mistake
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
     """Begin to write a shard whose `rows` are Ray references to scored batches. Returns a reference to its receipt."""
     return _remote(_write, shard, rows, policy, dim, paths, output)
+
+
+def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: RowContext, paths: RunPaths, output: Store) -> Any:
+    """Begin to decide a shard anew from stored embeddings. Returns a reference to its receipt, or to why it cannot be done."""
+    return _remote(write_decided, shard, stored, context, paths, output)
 
 
 def start_checking(

@@ -1,0 +1,242 @@
+"""A policy that changed: what is embedded is decided anew from storage, and no image is read."""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from stub_run import stub_run
+
+from moderation import RunError, RunSettings, SettingsError, Store, pipeline
+from moderation.inputs import check_inputs
+from moderation.planning import Tally, plan_shards
+from moderation.results.ledger import read_ledger
+from moderation.results.manifest import Manifest, find_manifest
+from moderation.results.paths import RunPaths
+from moderation.results.plan import Page
+from moderation.results.reading import read_decisions, read_scores
+from moderation.results.retention import prune
+from moderation.results.runs import find_run
+
+OLD = """
+policy: shop
+model: {name: none}
+rules:
+  - {id: one, prompts: [a thing], score: similarity, review: 0.3}
+  - {id: two, prompts: [another], score: similarity, review: 0.3, block: 0.6}
+"""
+NEW = OLD.replace("review: 0.3", "review: 0.1")
+MODEL = "0" * 16
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for number in range(60):
+        (tmp_path / f"images/{number:02d}.jpg").write_text(f"image {number}")
+    (tmp_path / "old.yaml").write_text(OLD)
+    (tmp_path / "new.yaml").write_text(NEW)
+    return tmp_path
+
+
+def settings(work: Path, policy: str, **more: object) -> RunSettings:
+    quality = work / "quality.yaml"
+    quality.write_text("checks:\n  constant_scores: {severity: warn}\n  flag_rate: {severity: warn}\n")
+    values = {
+        "sources": str(work / "images"),
+        "policy": str(work / policy),
+        "output": str(work / "out"),
+        "quality": str(quality),
+    }
+    return RunSettings.model_validate({**values, "shard_size": 10, "batch_size": 5, **more})
+
+
+def decided(output: Path, manifest: Manifest) -> pa.Table:
+    return read_decisions(Store(str(output)), manifest).sort_by("uri").drop(["run_id", "scored_at"])
+
+
+def scores(output: Path, manifest: Manifest) -> pa.Table:
+    return read_scores(Store(str(output)), manifest).sort_by([("uri", "ascending"), ("rule", "ascending")]).drop(["run_id"])
+
+
+def change(work: Path) -> None:
+    """Three objects get new content, and seven more come."""
+    for number in (3, 33, 59):
+        (work / f"images/{number:02d}.jpg").write_text(f"another image {number}")
+    for number in range(60, 67):
+        (work / f"images/{number:02d}.jpg").write_text(f"image {number}")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_only_what_is_not_embedded_is_scored(work: Path) -> None:
+    first = stub_run(settings(work, "old.yaml"))
+    assert (first.scored, first.decided_anew) == (60, 0)
+    change(work)
+    second = stub_run(settings(work, "new.yaml"))
+    assert (second.listed, second.unchanged, second.scored, second.decided_anew) == (67, 0, 67, 57)
+    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")))
+    assert full.decided_anew == 0
+    assert decided(work / "out", second).equals(decided(work / "full", full))
+    assert scores(work / "out", second).equals(scores(work / "full", full))
+    assert second.counts == full.counts
+    assert not decided(work / "out", second)["flags"].equals(decided(work / "out", first)["flags"])
+    third = stub_run(settings(work, "new.yaml"))
+    assert (third.listed, third.unchanged, third.scored) == (67, 67, 0)
+    back = stub_run(settings(work, "old.yaml"))
+    assert (back.listed, back.unchanged, back.decided_anew) == (67, 57, 10)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_pruned_run_serves_as_long_as_its_embeddings_are_kept(work: Path, keep: bool) -> None:
+    first = stub_run(settings(work, "old.yaml"))
+    output = Store(str(work / "out"))
+    prune(output, find_run(output, first.run_id), keep_embeddings=keep)
+    second = stub_run(settings(work, "new.yaml"))
+    assert (second.scored, second.decided_anew) == (60, 60 if keep else 0)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("damage", ["cut", "gone", "of another file"])
+def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    stub_run(settings(work, "old.yaml"))
+    files = sorted((work / "out/embeddings").rglob("*.parquet"))
+    if damage == "cut":
+        files[0].write_bytes(files[0].read_bytes()[:-100])
+    elif damage == "gone":
+        files[0].unlink()
+    else:
+        shutil.copy(files[1], files[0])
+    second = stub_run(settings(work, "new.yaml"))
+    assert (second.listed, second.scored, second.decided_anew) == (60, 60, 50)
+    assert "10 images are scored and not decided from stored embeddings" in caplog.text
+
+
+def stopped(work: Path, pages: int) -> None:
+    """An attempt that dies after it planned some pages."""
+    planned = planning(work, Tally())
+    for _ in range(pages):
+        next(planned, None)
+
+
+def planning(work: Path, tally: Tally):
+    inputs = check_inputs(settings(work, "new.yaml"))
+    ledger = read_ledger(inputs.output, inputs.policy.hash, MODEL, retry_errors=False)
+    return plan_shards(inputs, RunPaths("broken-off", "2026-11-21", MODEL), 10, ledger, tally)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path) -> None:
+    stub_run(settings(work, "old.yaml"))
+    change(work)
+    for pages in range(12):
+        stopped(work, pages)
+        tally = Tally()
+        found: list[Page] = list(planning(work, tally))
+        uris = Counter(item.uri for page in found for item in page.objects)
+        assert len(uris) == 67
+        assert set(uris.values()) == {1}
+        assert (tally.listed, tally.planned, tally.unchanged) == (67, 67, 0)
+        anew = {item.uri for page in found if page.stored for item in page.objects}
+        assert len(anew) == 57
+        shutil.rmtree(work / "out/_staging/broken-off")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_was_to_be_decided_anew_is_scored_if_its_run_was_pruned_meanwhile(work: Path) -> None:
+    first = stub_run(settings(work, "old.yaml"))
+    stopped(work, 4)  # the listing has ended
+    output = Store(str(work / "out"))
+    prune(output, find_run(output, first.run_id), keep_embeddings=False)
+    found: list[Page] = list(planning(work, Tally()))
+    assert sorted(item.uri for page in found for item in page.objects) == sorted(
+        f"file://{p}" for p in (work / "images").iterdir()
+    )
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_whole_history_is_decided_anew_without_sources(work: Path) -> None:
+    stub_run(settings(work, "old.yaml", include=["0*"]))
+    stub_run(settings(work, "old.yaml"))
+    change(work)
+    stub_run(settings(work, "old.yaml"))
+    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")))
+    shutil.rmtree(work / "images")
+    some = pipeline.run(
+        settings(work, "new.yaml", sources=(), from_embeddings=True, limit=20, include=["*/[0-2]?.jpg"])
+    ).manifest
+    assert (some.listed, some.scored, some.decided_anew) == (20, 20, 20)
+    rest = pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True)).manifest
+    assert (rest.listed, rest.unchanged, rest.decided_anew) == (67, 20, 47)
+    both = pa.concat_tables([decided(work / "out", some), decided(work / "out", rest)]).sort_by("uri")
+    assert both.equals(decided(work / "full", full))
+    again = pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True, full=True)).manifest
+    assert (again.unchanged, again.decided_anew) == (0, 67)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
+    stub_run(settings(work, "old.yaml"))
+    path = sorted((work / "out/embeddings").rglob("*.parquet"))[2]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-50])
+    again = settings(work, "new.yaml", sources=(), from_embeddings=True, run_id="anew")
+    with pytest.raises(RunError, match=r"is damaged: .*; nothing was published: once it is mended, go on with --run-id anew"):
+        pipeline.run(again)
+    path.write_bytes(whole)
+    assert pipeline.run(again).manifest.decided_anew == 60
+
+
+def test_a_history_needs_a_published_run(work: Path) -> None:
+    (work / "out").mkdir()
+    with pytest.raises(SettingsError, match="there is nothing to decide anew: no run is published"):
+        pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sources": ()}, "nothing to moderate is named"),
+        ({"from_embeddings": True}, "takes up what the results hold: name no source with it"),
+    ],
+)
+def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(work, "new.yaml", **values)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_with_the_real_model_a_decided_image_is_as_a_scored_one_and_is_not_read(tmp_path: Path, demo_images: Path) -> None:
+    from moderation.demo import POLICY_FILE
+
+    for number, image in enumerate(sorted(path for path in demo_images.rglob("*") if path.is_file())):
+        if number % 8 == 0 or image.suffix == ".gif":
+            target = tmp_path / "images" / image.relative_to(demo_images)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+    new = tmp_path / "new.yaml"
+    new.write_text(
+        POLICY_FILE.read_text().replace("review: 0.4", "review: 0.2").replace("prompts: [", "prompts: [a sword, ", 1)
+    )
+    first = pipeline.run(_demo(tmp_path, POLICY_FILE, "out")).manifest
+    full = pipeline.run(_demo(tmp_path, new, "full")).manifest
+    for image in (tmp_path / "images").rglob("*"):
+        if image.is_file():  # other bytes at the same version: who reads them finds no image
+            before = image.stat()
+            image.write_bytes(b"x" * before.st_size)
+            os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    anew = pipeline.run(_demo(tmp_path, new, "out")).manifest
+    assert (anew.listed, anew.scored, anew.decided_anew) == (first.listed, first.scored, first.scored)
+    is_scored = pa.compute.field("status") == "scored"
+    assert decided(tmp_path / "out", anew).filter(is_scored).equals(decided(tmp_path / "full", full).filter(is_scored))
+    assert scores(tmp_path / "out", anew).equals(scores(tmp_path / "full", full))
+    assert find_manifest(Store(str(tmp_path / "out")), anew.run_id) == anew
+    assert any(frame > 0 for frame in scores(tmp_path / "out", anew)["frame"].to_pylist())
+
+
+def _demo(work: Path, policy: Path, output: str) -> RunSettings:
+    return RunSettings(
+        sources=(str(work / "images"),), policy=str(policy), output=str(work / output), device="cpu", batch_size=32
+    )
