@@ -18,6 +18,7 @@ from typing import Any
 from moderation.ahead import ahead
 from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.inputs import Inputs, check_inputs, claim_run
+from moderation.logs import about
 from moderation.planning import Tally, plan_shards, plan_stored
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.progress import Progress, tell
@@ -183,6 +184,8 @@ def _without_pool(inputs: Inputs) -> Session:
 def score(running: Session) -> Scored:
     """List, plan, and score; every shard ends up staged with a receipt."""
     settings, inputs, paths = running.settings, running.inputs, running.paths
+    about(paths.run_id, "scoring")
+    _log.info("run %s of policy %s", paths.run_id, inputs.policy.policy)
     with _writing_to(inputs.output, paths.run_id):
         ledger = None
         if settings.from_embeddings or not settings.full:
@@ -247,6 +250,7 @@ def _nothing_of(batches: Iterator[Batch]) -> Iterator[ScoredRef]:
 def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     """Quality checks: every shard's rows, then the sums of the run."""
     tell(Progress("checking"))
+    about(running.paths.run_id, "checking")
     with _writing_to(running.inputs.output, running.paths.run_id):
         return _check(running, scored)
 
@@ -284,6 +288,7 @@ def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
 def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     """Publish the run, or set it aside if a check failed. Raises `QuarantinedError`."""
     tell(Progress("publishing"))
+    about(running.paths.run_id, "publishing")
     manifest = _manifest(running, scored, checks)
     output, paths = running.inputs.output, running.paths
     failed = [c for c in checks if not c.passed and c.severity == "fail"]
@@ -291,6 +296,7 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
         place = quarantine(output, paths, manifest, scored.receipts)
         page = _report(running, scored, manifest.model_copy(update={"state": "quarantined"}))
         reasons = "\n".join(f"  - {check}" for check in failed)
+        _log.error("quarantined", extra={"reason": [str(check) for check in failed]})
         raise QuarantinedError(
             f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\n"
             f"it lies at {place}, its report at {page}; publish it after all or remove it:\n"
@@ -298,12 +304,14 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
             f"  moderate runs discard {paths.run_id} --results {output.uri}"
         )
     publish(output, paths, manifest, scored.receipts)
+    _log.info("published", extra={"listed": manifest.listed, "scored": manifest.scored, "errors": manifest.errored})
     return manifest
 
 
 def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
     """Write the HTML report. A run stays published if that fails."""
     tell(Progress("writing the report"))
+    about(running.paths.run_id, "reporting")
     return Outcome(manifest, running.inputs.output.uri, _report(running, scored, manifest), str(running.plan))
 
 

@@ -155,6 +155,8 @@ class Staging:
         self._lost.append(holder)
 
     def _receive(self, receipt: Receipt) -> None:
+        facts = {"shard": receipt.shard, "objects": receipt.objects, "errors": receipt.counts.errors}
+        _log.info("shard staged", extra={**facts, "seconds": receipt.seconds})
         self.counts = self.counts + receipt.counts
         self.aggregates = self.aggregates + receipt.aggregates
         self.decided_anew += receipt.decided_anew

@@ -18,6 +18,7 @@ from moderation.errors import ErrorCode, ModerationError, RunError
 from moderation.records import Batch, BatchSummary
 from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import PULSE_S, check_ray, is_done, ray_died, wait
+from moderation.scoring.metrics import metrics
 from moderation.scoring.rows import Failure, failed_batch
 from moderation.scoring.scorer import ModelDescription, ScorerFactory
 from moderation.scoring.session import PoolPlan
@@ -90,6 +91,7 @@ class _Scoring:
     def __init__(self, slots: list[Slot], timeout: float, batches: Iterator[Batch], context: RowContext) -> None:
         check_ray()
         self._slots, self._timeout, self._batches, self._context = slots, timeout, batches, context
+        self._policy = context.compiled.policy.policy
         self._shared = ray.put(context)
         self._suspects = Suspects(len(slots))
         self._ended = False
@@ -97,6 +99,7 @@ class _Scoring:
     def results(self) -> Iterator[ScoredRef]:
         while True:
             self._hand_out()
+            metrics().queued(self._policy, sum(slot.load for slot in self._slots), len(self._suspects))
             if not self._more and not any(slot.load for slot in self._slots):
                 return
             owners = {reference: slot for slot in self._slots for reference in slot.pending}
@@ -169,6 +172,7 @@ class _Scoring:
         sick = attempt is None or attempt.work.probe or not (slot.proven or self._suspects.probe)
         slot.proven = False
         if dead or sick:
+            metrics().restarted(self._policy)
             for work in slot.restart():
                 self._suspects.failed(work, killed=True)
         if attempt is not None and self._suspects.failed(attempt.work, killed=dead and error is not None):
@@ -177,6 +181,7 @@ class _Scoring:
             if code is ErrorCode.WORKER_KILLED:
                 detail += ", twice, while it had this image and nothing else"
             rows = failed_batch(self._context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
+            metrics().scored(self._policy, rows.summary)
             yield ScoredRef(batch, rows.summary, ray.put(rows))
 
 

@@ -11,6 +11,7 @@ from moderation.model.encoder import Device, Encoder, Precision
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
+from moderation.scoring.metrics import metrics
 from moderation.scoring.scorer import ModelDescription, Scorer
 
 
@@ -50,7 +51,9 @@ class _Worker:
         return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, self._device, text_head(encoder, texts))
 
     def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
-        return self._scorer_for(context).score(batch.objects)
+        scored = self._scorer_for(context).score(batch.objects)
+        metrics().scored(context.compiled.policy.policy, scored.summary)
+        return scored
 
     def _scorer_for(self, context: RowContext) -> ImageScorer:
         with self._making:
