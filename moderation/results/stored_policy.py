@@ -1,0 +1,64 @@
+"""The policy of a run, put together again from the texts in its manifest."""
+
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from moderation.errors import PolicyError, SettingsError
+from moderation.policy.loading import load_policy, parse_policy
+from moderation.policy.schema import Policy
+from moderation.results.archive import Archive
+from moderation.results.manifest import Manifest, find_manifest
+
+
+def stored_policy(manifest: Manifest) -> Policy:
+    """The policy that a run used, with what it included.
+
+    Raises:
+        PolicyError: the texts are no policy of today's language, or not the one whose hash the manifest names.
+    """
+    try:
+        policy = _parsed(manifest)
+    except PolicyError as error:
+        raise PolicyError(f"the policy stored with run {manifest.run_id} cannot be read any more: {error}") from None
+    if policy.hash != manifest.policy_hash:
+        raise PolicyError(
+            f"the policy stored with run {manifest.run_id} has the hash {policy.hash}, but the run used "
+            f"{manifest.policy_hash}: was the manifest edited?"
+        )
+    return policy
+
+
+def _parsed(manifest: Manifest) -> Policy:
+    if not manifest.policy_includes:
+        return parse_policy(manifest.policy_text)
+    # Included files go by the path they had when the run began, and by their place beside the policy.
+    main = PurePosixPath(str(manifest.settings.get("policy", "policy.yaml")))
+    with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+        for name, text in {str(main): manifest.policy_text, **manifest.policy_includes}.items():
+            _write(Path(folder), PurePosixPath(name), main.parent, text)
+        return load_policy(Path(folder) / main.name)
+
+
+def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) -> None:
+    try:
+        path = (folder / name.relative_to(beside)).resolve()
+    except ValueError:
+        raise PolicyError(f"the included file {str(name)!r} does not lie beside the policy") from None
+    if not path.is_relative_to(folder.resolve()):
+        raise PolicyError(f"the included file {str(name)!r} leads out of the policy's folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def newest_policy(archive: Archive) -> Policy:
+    """The policy of the newest run of an archive.
+
+    Raises:
+        SettingsError: no run there has rows.
+        PolicyError: as `stored_policy`.
+    """
+    run_id = archive.shards[0].run_id if archive.shards else None
+    manifest = find_manifest(archive.output, run_id) if run_id else None
+    if manifest is None:
+        raise SettingsError(f"the runs under {archive.output.uri} took up no image")
+    return stored_policy(manifest)
