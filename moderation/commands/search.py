@@ -1,0 +1,135 @@
+"""`moderate search`: the stored embeddings searched by text or by image."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moderation.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from moderation.results.archive import Archive
+    from moderation.search.nearest import SearchResult
+
+
+def search(
+    results: Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)],
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What the images should show.", show_default=False)
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", "-i", help="Search by this image instead: a path or a URI.", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option("--top", "-t", help="How many images.")] = 50,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="Only images whose newest decision is so: SQL over `decisions`.", show_default=False),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only images of runs since: 30d, 12w, 2026-11-21.", show_default=False)
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with the images, blurred.", show_default=False)
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per image.")] = False,
+) -> None:
+    """Find the images that are nearest to TEXT, or to an image, in what runs stored.
+
+    No image is fetched, but for the page and for `--image`. The text is taken as it is: a caption such as "a photo of a red
+    car" often finds more than a word. Images that look the same count as one.
+
+    Example: `moderate search --results results "a red car" --top 20 --html cars.html`
+    """
+    from moderation.commands.search_console import print_csv, print_json, show_found
+    from moderation.commands.stored import opened
+
+    if (text is None) == (image is None):
+        raise SettingsError(
+            "give either a text or an --image" if text is not None else "say what to search for: a text, or an --image"
+        )
+    if as_csv and as_json:
+        raise SettingsError("give one of --csv and --json")
+    if text is not None and not text.strip():
+        raise SettingsError("the text to search for is empty: say what the image should show, such as: a red car")
+    archive = opened(results, since, fingerprint)
+    found = _search(archive, text, image, top, where)
+    if html is not None:
+        _write(html, _page(archive, found, text, image, where))
+    if as_csv:
+        print_csv(found)
+    elif as_json:
+        print_json(found)
+    else:
+        show_found(found)
+
+
+def _search(archive: "Archive", text: str | None, image: str | None, top: int, where: str | None) -> "SearchResult":
+    from moderation.backtest.condition import Condition
+    from moderation.results.stored_policy import newest_policy
+    from moderation.search.nearest import MOST, Chosen, nearest
+    from moderation.search.queries import image_query, text_query
+
+    if not 1 <= top <= MOST:
+        raise SettingsError(f"--top {top}: give 1 to {MOST:,}")
+    with contextlib.ExitStack() as stack:
+        chosen = None
+        if where is not None:
+            condition = stack.enter_context(Condition(where))
+            chosen = Chosen(condition.columns, condition.holds)
+        model = newest_policy(archive).model
+        queries = text_query(archive, model, text) if text is not None else image_query(archive, model, str(image))
+        return nearest(archive, queries, top, chosen)
+
+
+def _page(archive: "Archive", found: "SearchResult", text: str | None, image: str | None, where: str | None) -> str:
+    from moderation.images.sources import ObjectReader
+    from moderation.report.previews import previews
+    from moderation.report.search_page import Hit, SearchPage, render
+    from moderation.storage import scheme_of
+
+    page = SearchPage(
+        query=text if text is not None else str(image),
+        by_image=image is not None,
+        results=archive.output.uri,
+        model=archive.used.model,
+        fingerprint=archive.fingerprint,
+        images=found.images,
+        hits=[Hit(one.uri, one.frame, one.score, one.action, one.flags, one.alike) for one in found.found],
+        where=where,
+    )
+    # Whoever may write to a bucket of results may not have files of this machine shown.
+    reader = ObjectReader(manifests=True, local_files=scheme_of(archive.output.uri) == "file")
+    pictures = previews(reader, [(one.uri, one.etag, one.frame) for one in found.found])
+    return render(page, pictures, _preview(image) if image is not None else None)
+
+
+def _preview(image: str) -> str | None:
+    """The image that was looked for, as a thumbnail."""
+    from moderation.errors import StorageError
+    from moderation.images.sources import ObjectReader
+    from moderation.report.previews import previews
+    from moderation.storage import Store
+
+    uri = image if "://" in image else f"file://{Path(image).expanduser().resolve()}"
+    try:
+        store, key = Store.locate(uri)
+        found = store.head(key)
+    except StorageError:  # it is gone since it was searched for
+        return None
+    reader = ObjectReader(manifests=True, local_files=True)
+    return previews(reader, [(found.uri, found.etag, 0)]).get((found.uri, 0))
+
+
+def _write(path: Path, content: str) -> None:
+    from moderation.commands.search_console import show_written
+
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    show_written(path)

@@ -1,0 +1,1 @@
+"""Searching the embeddings that runs stored, by a text or by an image."""
