@@ -13,8 +13,12 @@ from pydantic import ValidationError
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
 from moderation.commands.runs import runs_app
+from moderation.commands.sample import sample
+from moderation.commands.search import search
+from moderation.commands.tune import tune
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
+from moderation.logs import LogFormat
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -31,6 +35,9 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(runs_app, name="runs")
 app.add_typer(results_app, name="results")
 app.command()(query)
+app.command()(search)
+policy_app.command()(sample)
+policy_app.command()(tune)
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()
@@ -80,6 +87,14 @@ def run(
     max_frames: Annotated[int, _limit("max_frames")] = _LIMITS.max_frames,
     max_seconds: Annotated[float, _limit("max_seconds")] = _LIMITS.max_seconds,
     ray_address: Annotated[str | None, _option("ray_address")] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            help="json: a line of JSON for every step on standard error, and no progress bar. Also by MODERATION_LOG_FORMAT.",
+            show_default=False,
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
 ) -> None:
     """Moderate the images that SOURCE names and publish the results under the output.
@@ -116,7 +131,7 @@ def run(
         ray_address=ray_address,
         limits={"max_bytes": max_bytes, "max_pixels": max_pixels, "max_frames": max_frames, "max_seconds": max_seconds},
     )
-    _moderate(settings, verbose)
+    _moderate(settings, verbose, log_format)
 
 
 @app.command()
@@ -171,8 +186,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _moderate(settings: RunSettings, verbose: bool) -> Any:
+def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = None) -> Any:
     from moderation.inputs import check_inputs
+    from moderation.logs import json_lines, log_format
 
     inputs = check_inputs(settings)  # before anything is started, since that takes a while
     if not verbose:
@@ -183,7 +199,7 @@ def _moderate(settings: RunSettings, verbose: bool) -> Any:
     from moderation.commands.console import progress_bar, show_run
 
     try:
-        with progress_bar():
+        with json_lines() if log_format(asked) == "json" else progress_bar():
             from flows.moderate import moderate
 
             outcome = moderate(settings)

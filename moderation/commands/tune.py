@@ -1,0 +1,163 @@
+"""`moderate policy tune`: thresholds from labelled images."""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from moderation.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from moderation.policy.schema import Policy
+    from moderation.tuning.tune import Target, Tuning
+
+
+def tune(
+    file: Annotated[Path, typer.Argument(help="The policy file.", show_default=False)],
+    results: Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels", "-l", help="CSV: uri, rule (or any), label (true, false), perhaps weight.", show_default=False
+        ),
+    ],
+    rule: Annotated[str | None, typer.Option("--rule", help="Only this rule.", show_default=False)] = None,
+    precision: Annotated[
+        float | None, typer.Option("--precision", help="The lowest threshold with this precision.", show_default=False)
+    ] = None,
+    recall: Annotated[
+        float | None, typer.Option("--recall", help="The highest threshold with this recall.", show_default=False)
+    ] = None,
+    reviews_per_day: Annotated[
+        float | None,
+        typer.Option("--reviews-per-day", help="The lowest threshold with so many images to review.", show_default=False),
+    ] = None,
+    key: Annotated[Literal["review", "block"], typer.Option("--for", help="Which threshold is tuned.")] = "review",
+    confident: Annotated[
+        bool, typer.Option("--confident", help="The lower end of the 95 % interval must meet the target, not the estimate.")
+    ] = False,
+    prevalence: Annotated[
+        float | None,
+        typer.Option("--prevalence", help="Share of positives in production; not beside weights.", show_default=False),
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the thresholds into FILE, each with its evidence.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder for plots (PNG, SVG) and a page.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Find the thresholds of FILE that meet a target, from images that people labelled.
+
+    Shows precision, recall and average precision with their intervals, which also hold for a threshold chosen from the same
+    labels. Scores come from stored embeddings; no image is fetched. Labels with weights, as `moderate policy sample` draws
+    them, say how common positives are; for others give --prevalence. Exit code 1 if the target cannot be reached or labels
+    cannot be used; nothing is written then.
+
+    Example: `moderate policy tune shop.yaml --results results --labels firearms.csv --precision 0.95 --write`
+    """
+    from moderation.commands.stored import opened
+    from moderation.commands.tune_console import print_json, show_tuning, show_written
+    from moderation.policy.loading import load_policy
+    from moderation.prompt_embeddings import compiled_for
+    from moderation.tuning.labels import read_labels
+    from moderation.tuning.tune import tune as tuned
+
+    target = _target(precision, recall, reviews_per_day, key, confident=confident)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise SettingsError(f"--prevalence {prevalence:g}: give a share between 0 and 1, such as 0.001 for 0.1 %")
+    if write and target is None:
+        raise SettingsError("--write needs a target: --precision, --recall or --reviews-per-day")
+    policy = load_policy(file)
+    _check_rule(policy, rule)
+    read = read_labels(labels)
+    archive = opened(results, None, fingerprint, policy.model.label)
+    found = tuned(archive, compiled_for(policy, archive), read, only=rule, key=key, target=target, prevalence=prevalence)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    if as_json:
+        print_json(found)
+    else:
+        show_tuning(found)
+    if output is not None:
+        show_written(_plots(found, output, day))
+    if not found.ok:
+        if write:
+            typer.echo("nothing was written into the policy", err=True)
+        raise typer.Exit(1)
+    if write:
+        _write(found, file, day)
+        show_written([file])
+
+
+def _target(
+    precision: float | None, recall: float | None, reviews_per_day: float | None, key: str, *, confident: bool
+) -> "Target | None":
+    from moderation.tuning.tune import Target
+
+    shares = (("precision", precision), ("recall", recall))
+    given = sum(value is not None for value in (precision, recall, reviews_per_day))
+    if given > 1:
+        raise SettingsError("give one of --precision, --recall and --reviews-per-day")
+    for name, value in shares:
+        if value is not None and not 0 < value <= 1:
+            raise SettingsError(f"--{name} {value:g}: give a share above 0 and up to 1, such as 0.95")
+    if confident and precision is None and recall is None:
+        raise SettingsError("--confident says how sure --precision or --recall must be: give one of them")
+    if precision is not None:
+        return Target("precision", precision, confident)
+    if recall is not None:
+        return Target("recall", recall, confident)
+    if reviews_per_day is None:
+        return None
+    if key == "block":
+        raise SettingsError("--reviews-per-day is about the review threshold: leave out --for block")
+    if not (reviews_per_day > 0 and math.isfinite(reviews_per_day)):
+        raise SettingsError(f"--reviews-per-day {reviews_per_day:g}: give a number above 0, such as 500")
+    return Target("reviews_per_day", reviews_per_day)
+
+
+def _check_rule(policy: "Policy", rule: str | None) -> None:
+    from moderation.errors import PolicyError
+    from moderation.policy.consistency import known
+
+    if rule is None or rule in {one.id for one in policy.active_rules}:
+        return
+    if rule in {one.id for one in policy.rules}:
+        raise PolicyError(f"the rule {rule!r} is off, so that nothing is scored by it: set `mode: shadow` to try it")
+    hint = known("rules", rule, [one.id for one in policy.active_rules])
+    raise PolicyError(f"the policy {policy.policy} has no rule {rule!r}: {hint}")
+
+
+def _plots(found: "Tuning", folder: Path, day: str) -> list[Path]:
+    from moderation.tuning.page import tuning_page
+    from moderation.tuning.plots import drawing
+
+    files = {folder / "tune.html": tuning_page(found, day).encode()}
+    for one in found.rules:
+        files[folder / f"tune-{one.rule.id}.png"] = drawing(one, found.target, "png")
+        files[folder / f"tune-{one.rule.id}.svg"] = drawing(one, found.target, "svg")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            path.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"cannot write into {str(folder)!r}: {(error.strerror or str(error)).lower()}") from None
+    return list(files)
+
+
+def _write(found: "Tuning", file: Path, day: str) -> None:
+    from moderation.tuning.policy_file import NewThreshold, write_thresholds
+    from moderation.tuning.words import evidence
+
+    write_thresholds(
+        file,
+        [
+            NewThreshold(one.rule.id, one.key, one.chosen.threshold, evidence(one, day))
+            for one in found.rules
+            if one.chosen is not None
+        ],
+    )
