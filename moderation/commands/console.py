@@ -16,10 +16,10 @@ from moderation.differences import differences
 from moderation.errors import PolicyError
 from moderation.pipeline import Outcome
 from moderation.policy.comparison import compare, identity
-from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
 from moderation.results.manifest import Manifest
 from moderation.results.reading import read_decisions
+from moderation.results.stored_policy import stored_policy
 from moderation.settings import RunSettings
 from moderation.storage import Store
 from moderation.summary import count_rows, rule_rows
@@ -111,8 +111,8 @@ def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
     if earlier is None or earlier.policy_hash == manifest.policy_hash:
         return
     _OUT.print(f"[bold]Since run {escape(earlier.run_id)}[/]")
-    with contextlib.suppress(PolicyError):  # written by an earlier version of the language, or with files it included
-        old, new = parse_policy(earlier.policy_text), parse_policy(manifest.policy_text)
+    with contextlib.suppress(PolicyError):  # written by an earlier version of the language
+        old, new = stored_policy(earlier), stored_policy(manifest)
         changes = compare(old, new)
         show_changes(old, new, changes, identity(old, new, changes))
     store = Store(outcome.output)

@@ -8,7 +8,9 @@ import typer
 
 from moderation.errors import SettingsError
 
-runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="List, release, discard and clean up runs.")
+runs_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="List, replay, release, discard and clean up runs."
+)
 
 Results = Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run.")]
