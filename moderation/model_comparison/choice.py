@@ -1,0 +1,39 @@
+"""Which model is meant, and whether it fits a policy; said before anything is scored."""
+
+from moderation.errors import ModelError, PolicyError
+from moderation.policy.schema import ModelChoice, Policy, ScoreKind
+
+
+def model_choice(text: str) -> ModelChoice:
+    """From `name` or `name/pretrained`: demo, ViT-B-32/openai, ViT-B-32/folder/weights.safetensors, hf-hub:org/repo.
+
+    Raises:
+        ModelError: the text names nothing.
+    """
+    name, _, pretrained = text.partition("/")
+    if ":" in name:  # hf-hub:org/repo and local-dir:folder bring their weights, and slashes of their own
+        name, pretrained = text, ""
+    if not name.strip() or (text.endswith("/") and ":" not in name):
+        raise ModelError(
+            f"{text!r} names no model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
+        )
+    return ModelChoice(name=name, pretrained=pretrained or None)
+
+
+def check_choice(choice: ModelChoice, policy: Policy) -> None:
+    """Whether there is such a model, and whether it can score the policy's rules. Loads no weights, but imports torch.
+
+    Raises:
+        ModelError: there is no such model.
+        PolicyError: a rule asks for a score that the model does not have.
+    """
+    from moderation.model.catalog import facts_of  # noqa: PLC0415 - open_clip takes seconds to import
+
+    facts = facts_of(choice.name, choice.pretrained)
+    sigmoid = [rule.id for rule in policy.active_rules if rule.score is ScoreKind.SIGMOID]
+    if sigmoid and not facts.has_bias:
+        rules = f"rule {sigmoid[0]!r}" if len(sigmoid) == 1 else f"rules {', '.join(map(repr, sigmoid))}"
+        raise PolicyError(
+            f"{rules}: `sigmoid` needs a SigLIP-family model; {choice.label} has no bias, so it has no such scores: "
+            "compare with a model of that family, or use `score: contrast`"
+        )
