@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from moderation.commands.backtest import backtest
+from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
+from moderation.commands.replay import replay
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
@@ -36,8 +39,11 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
+policy_app.command()(backtest)
 policy_app.command()(sample)
 policy_app.command()(tune)
+runs_app.command()(replay)
+app.add_typer(model_app, name="model")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from moderation.results.archive import ModelRuns
 
@@ -101,6 +102,14 @@ class Backtest:
     last_day: str | None = None
     seconds: float = 0.0
     total: BeforeAfter = field(default_factory=BeforeAfter)
+    where: str | None = None
+    """the condition that chose the images, in SQL"""
+    not_chosen: int = 0
+    """images that it leaves out"""
+    runs_left_out: int = 0
+    """runs of the same model that began too early"""
+    images_left_out: int = 0
+    """images that these scored; one that several runs scored counts several times, whether or not a later run did too"""
 
     @property
     def images(self) -> int:
@@ -111,3 +120,15 @@ class Backtest:
     def new_blocks(self) -> int:
         """Images that are blocked and were not."""
         return sum(count for (before, after), count in self.transitions.items() if after == "block" and before != "block")
+
+    @property
+    def new_reviews(self) -> int:
+        """Images that a person has to look at and had not."""
+        return sum(count for (before, after), count in self.transitions.items() if after == "review" and before != "review")
+
+    @property
+    def days_covered(self) -> int:
+        """Days from the first to the last one on which an image was last modified, these included."""
+        if self.first_day is None or self.last_day is None:
+            return 0
+        return (date.fromisoformat(self.last_day) - date.fromisoformat(self.first_day)).days + 1

@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from moderation.errors import SettingsError, StorageError
 from moderation.hashes import HashSet, hashes
@@ -33,6 +35,19 @@ class ModelRuns:
         return f"{self.model} {self.fingerprint}: {self.scored:,} images in {self.runs} run{'s' if self.runs != 1 else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class ArchivedRun:
+    """A published run, and the policy that it decided by."""
+
+    run_id: str
+    started_at: datetime
+    policy: str
+    version: str
+    hash: str
+    scored: int
+    """images with embeddings"""
+
+
 @dataclass(frozen=True)
 class Archive:
     """Published runs of one model."""
@@ -43,13 +58,17 @@ class Archive:
     """what cannot be used, since other models made it"""
     shards: tuple[StoredShard, ...]
     """newest run first"""
+    runs: tuple[ArchivedRun, ...] = ()
+    """newest first"""
+    left_out: tuple[ArchivedRun, ...] = ()
+    """runs of this model that were not asked for: they began too early, or are not among those named"""
 
     @property
     def fingerprint(self) -> str:
         """Of the model whose embeddings these are."""
         return self.used.fingerprint
 
-    def each(self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None) -> Iterator[T]:
+    def each(self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None) -> Generator[T]:
         """What `work` makes of the images of each shard, in the order of `shards`. Every image comes once, as decided last.
 
         `work` is called in threads. Few shards are in memory at a time; where there are several runs, 16 bytes per image are
@@ -65,7 +84,8 @@ class Archive:
         reading: deque[Future[StoredImages]] = deque()
         working: deque[Future[T]] = deque()
         shards = iter(self.shards)
-        with ThreadPoolExecutor(threads, "archive") as pool:
+        # A matrix product that spreads over all processors in each of several threads takes many times as long.
+        with threadpool_limits(1), ThreadPoolExecutor(threads, "archive") as pool:
 
             def read_on() -> None:
                 shard = next(shards, None)
@@ -110,14 +130,16 @@ def open_archive(
         OutputError: a manifest cannot be read.
     """
     chosen = None if run_ids is None else frozenset(run_ids)
-    shards: dict[str, list[tuple[datetime, list[StoredShard]]]] = {}
+    shards: dict[str, list[tuple[datetime, ArchivedRun, list[StoredShard]]]] = {}
+    left_out: dict[str, list[ArchivedRun]] = {}
     sums: dict[str, Counter[str]] = {}
     names: dict[str, tuple[str, str]] = {}
     for manifest in _manifests(output):
-        if (since is not None and manifest.started_at < since) or (chosen is not None and manifest.run_id not in chosen):
+        key, run = manifest.model_fingerprint, _run(manifest)
+        if (since is not None and run.started_at < since) or (chosen is not None and run.run_id not in chosen):
+            left_out.setdefault(key, []).append(run)
             continue
-        key = manifest.model_fingerprint
-        shards.setdefault(key, []).append((manifest.published_at, list(stored_shards(manifest))))
+        shards.setdefault(key, []).append((manifest.published_at, run, list(stored_shards(manifest))))
         sums.setdefault(key, Counter()).update(runs=1, scored=manifest.scored)
         names[key] = manifest.model, _precision(manifest)
     found = [ModelRuns(names[key][0], key, total["runs"], total["scored"], names[key][1]) for key, total in sums.items()]
@@ -127,7 +149,20 @@ def open_archive(
         output=output,
         used=used,
         others=tuple(sorted((one for one in found if one != used), key=lambda one: -one.scored)),
-        shards=tuple(shard for _, run in newest_first for shard in run),
+        shards=tuple(shard for _, _, those in newest_first for shard in those),
+        runs=tuple(run for _, run, _ in newest_first),
+        left_out=tuple(left_out.get(used.fingerprint, ())),
+    )
+
+
+def _run(manifest: Manifest) -> ArchivedRun:
+    return ArchivedRun(
+        run_id=manifest.run_id,
+        started_at=manifest.started_at,
+        policy=manifest.policy,
+        version=manifest.policy_version,
+        hash=manifest.policy_hash,
+        scored=manifest.scored,
     )
 
 

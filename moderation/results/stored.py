@@ -1,6 +1,6 @@
 """Reading back what a published run knows of its images: their decisions and, aligned with these, their embeddings."""
 
-import io
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,6 +20,8 @@ from moderation.storage import Store
 
 _ALWAYS = ("uri", "etag", "status")
 """Columns that are read whatever is asked for."""
+_DECODED = 1024
+"""Embeddings decoded at a time: so many stay in the processor's cache meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,11 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
     wanted = list(dict.fromkeys([*_ALWAYS, *columns]))
     decisions = _with_columns(_read(output, shard.decisions, wanted), wanted)
     is_scored = pc.equal(decisions["status"], "scored")
-    scored = decisions.filter(is_scored)
-    rows = _read(output, shard.embeddings, ["uri", "frame", "embedding"])
-    starts = _starts(rows["uri"])
+    all_scored = pc.all(is_scored, min_count=0).as_py()
+    scored = decisions if all_scored else decisions.filter(is_scored)
+    with _opened(output, shard.embeddings) as file:
+        rows = _columns(file, ["uri", "frame"])
+        vectors, starts = _vectors(file), _starts(rows["uri"])
     if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
         raise OutputError(
             f"{output.uri_of(shard.embeddings.path)} does not hold the embeddings of the images in "
@@ -98,22 +102,32 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
         )
     return StoredImages(
         scored=scored,
-        vectors=_matrix(rows["embedding"]),
+        vectors=vectors,
         starts=starts,
         frames=rows["frame"].to_numpy(),
-        errors=decisions.filter(pc.invert(is_scored)),
+        errors=decisions.slice(0, 0) if all_scored else decisions.filter(pc.invert(is_scored)),
     )
 
 
 def _read(output: Store, entry: FileEntry, columns: Sequence[str]) -> pa.Table:
+    with _opened(output, entry) as file:
+        return _columns(file, columns)
+
+
+def _columns(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
+    known = [name for name in columns if name in file.schema_arrow.names]
+    return file.read(columns=known, use_threads=False)
+
+
+@contextlib.contextmanager
+def _opened(output: Store, entry: FileEntry) -> Iterator[pq.ParquetFile]:
+    """A file that a manifest names. Raises `OutputError`, also for what is found wrong with it while it is read."""
     place = output.uri_of(entry.path)
     try:
-        file = pq.ParquetFile(io.BytesIO(output.get(entry.path)))
-        known = [name for name in columns if name in file.schema_arrow.names]
-        return file.read(columns=known, use_threads=False)
+        yield pq.ParquetFile(pa.BufferReader(output.get(entry.path)), pre_buffer=False)
     except StorageError as error:
         raise OutputError(f"cannot read {place}, which a manifest names: {error.detail}") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise OutputError(f"{place} is damaged: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -135,9 +149,12 @@ def _starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(differs) + 1, [count]]).astype(np.int64)
 
 
-def _matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
-    vectors = column.combine_chunks()
-    if isinstance(vectors, pa.ChunkedArray):  # no rows, or more than fit into one
-        vectors = pa.concat_arrays(vectors.chunks) if vectors.num_chunks else pa.array([], column.type)
-    flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, column.type.list_size)
+def _vectors(file: pq.ParquetFile) -> NDArray[np.float16]:
+    """Embeddings [F, D]. A few rows at a time: decoding them takes several times the memory of what they hold."""
+    count, start = file.metadata.num_rows, 0
+    vectors = np.empty((count, file.schema_arrow.field("embedding").type.list_size), np.float16)
+    for batch in file.iter_batches(_DECODED, columns=["embedding"], use_threads=False):
+        flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+        vectors[start : start + len(batch)] = flat.reshape(len(batch), vectors.shape[1])
+        start += len(batch)
+    return vectors

@@ -1,0 +1,106 @@
+"""The page of a backtest: what would change, in tables, by day, and as blurred sheets of images that are decided otherwise."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Template
+
+from moderation.backtest import page_views
+from moderation.backtest.day_bars import day_bars, spans
+from moderation.backtest.records import Backtest
+from moderation.errors import OutputError
+from moderation.images.limits import ImageLimits
+from moderation.images.sources import ObjectReader
+from moderation.policy.schema import Policy
+from moderation.report import text
+from moderation.report.previews import previews
+from moderation.report.templates import template
+from moderation.report.thumbnails import Wanted
+from moderation.storage import scheme_of
+
+NAME = "backtest.html"
+
+
+def write_page(
+    found: Backtest,
+    folder: Path,
+    *,
+    policy: Policy,
+    results: str,
+    over_budget: str | None = None,
+    thumbnails: bool = True,
+    limits: ImageLimits | None = None,
+) -> Path:
+    """Write `backtest.html` into a folder.
+
+    Args:
+        found: what the backtest found.
+        folder: where to; made if it does not exist.
+        policy: the new policy: the order, thresholds and severities of its rules.
+        results: the URI of the results. Local files are read for thumbnails only if the results are local too: whoever may
+            write a bucket need not be one who may read this machine.
+        over_budget: why the change is too much, in one line, if it is.
+        thumbnails: whether the images shown are fetched, in a process of its own, to be shown blurred.
+        limits: what is too much of an image.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    wanted = page_views.wanted(found) if thumbnails else []
+    reader = ObjectReader(manifests=True, local_files=scheme_of(results) == "file")
+    page = render(found, policy, results, previews(reader, wanted, limits), over_budget, wanted)
+    path = folder / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    return path
+
+
+def render(
+    found: Backtest,
+    policy: Policy,
+    results: str,
+    made: Mapping[tuple[str, int], str],
+    over_budget: str | None = None,
+    tried: Sequence[Wanted] = (),
+) -> str:
+    """One self-contained page. Everything from keys and policies is escaped, and what would hide is shown. Pure.
+
+    The page loads nothing and runs nothing: its Content-Security-Policy allows inline styles and data URIs only.
+
+    Args:
+        found: what the backtest found.
+        policy: the new policy.
+        results: the URI of the results.
+        made: thumbnails as data URIs, by URI and frame.
+        over_budget: as in `write_page`.
+        tried: the images of which it was tried to make thumbnails.
+    """
+    shown, sheets = spans(found.days), page_views.Sheets(found, policy, made, tried)
+    rules = page_views.rule_rows(found, policy)
+    return _template().render(
+        found=found,
+        policy=policy,
+        results=results,
+        over_budget=over_budget,
+        fetched=bool(tried),
+        tiles=page_views.tiles(found),
+        matrix=page_views.matrix(found),
+        total=found.total,
+        rules=rules,
+        spans=shown,
+        charts=[(name, day_bars(shown, action, name)) for action, name in (("block", "Blocked"), ("review", "To review"))],
+        sheets=sheets,
+        nearest=[(row, sheets.nearest(row.id)) for row in rules if row.found.nearest],
+    )
+
+
+@cache
+def _template() -> Template:
+    return template(
+        "backtest.html.j2",
+        {"duration": text.duration, "number": text.number, "percent": text.percent, "threshold": text.threshold},
+    )

@@ -1,0 +1,144 @@
+"""`moderate policy backtest`: what another policy would have done to everything that is stored."""
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moderation.errors import SettingsError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from moderation.backtest.condition import Condition
+    from moderation.policy.schema import Policy
+
+OVER_BUDGET = 3
+"""Exit code if more images become blocked, or go to review, than a `--max-new-...` allows."""
+_PUBLISHED = "published"
+
+
+def backtest(
+    new: Annotated[Path, typer.Argument(help="The policy file to try.", show_default=False)],
+    results: Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)],
+    against: Annotated[
+        str, typer.Option("--against", help="What to compare with: the decisions as published, or another policy file.")
+    ] = _PUBLISHED,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="Only runs that began since: 30d, 12h, 12w or 2026-11-01 (UTC).", show_default=False),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="SQL",
+            help='Only images whose newest decision meets this condition over the columns of `decisions`, e.g. "width > 500".',
+            show_default=False,
+        ),
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+    ] = None,
+    max_new_blocks: Annotated[
+        str | None,
+        typer.Option(
+            "--max-new-blocks",
+            metavar="LIMIT",
+            help="Exit with code 3 if more images become blocked than this: a share of all images such as 0.1%, or a number.",
+            show_default=False,
+        ),
+    ] = None,
+    max_new_reviews: Annotated[
+        str | None,
+        typer.Option("--max-new-reviews", metavar="LIMIT", help="The same for images that go to review.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the page and the list of changed images, by default backtest-POLICY-HASH. These two files are "
+            "replaced if they are there from an earlier backtest.",
+            show_default=False,
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        bool, typer.Option(help="Fetch the images that the page shows, blurred. Nothing else needs an image.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say what the policy NEW would have decided about every image that runs have published.
+
+    Computed from stored embeddings: no image is scored again, and no GPU is needed. Every image counts once, at its newest
+    decision. Images that could not be scored are decided by the policies' `unreadable`.
+
+    Prints what changes by action, rule, folder and day. Writes `backtest.html`, with some of the changed images, blurred, and
+    `changed.parquet` with a row for every changed image.
+
+    Exit codes: 0; 1 and 2 for errors; 3 if a limit (`--max-new-blocks`, `--max-new-reviews`) is exceeded.
+
+    Example: `moderate policy backtest policy.yaml --results results --since 90d --max-new-blocks 0.1%`
+    """
+    from moderation.backtest.backtesting import backtest as decide_anew
+    from moderation.backtest.budget import Budget
+    from moderation.backtest.changed_images import NAME
+    from moderation.backtest.page import write_page
+    from moderation.commands import backtest_console
+    from moderation.commands.stored import opened
+    from moderation.policy.loading import load_policy
+    from moderation.prompt_embeddings import compiled_for
+
+    policy = load_policy(new)
+    old = None if against == _PUBLISHED else load_policy(against)
+    _check_models(policy, old)
+    budgets = [Budget.parse("blocks", max_new_blocks)] if max_new_blocks is not None else []
+    budgets += [Budget.parse("reviews", max_new_reviews)] if max_new_reviews is not None else []
+    folder = output or Path(f"backtest-{policy.policy}-{policy.hash[:8]}")
+    with backtest_console.interruptible(), _condition(where) as condition:
+        archive = opened(results, _hours(since), fingerprint, policy.model.label)
+        compiled = compiled_for(policy, archive)
+        compiled_old = compiled_for(old, archive) if old is not None else None
+        replaced = (folder / NAME).exists()
+        with backtest_console.progress_shown():
+            found = decide_anew(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
+        over = [told for budget in budgets if (told := budget.exceeded(found))]
+        page = write_page(
+            found, folder, policy=policy, results=archive.output.uri, over_budget="; ".join(over) or None, thumbnails=thumbnails
+        )
+    if as_json:
+        backtest_console.print_json(found, policy, folder / NAME, page, over)
+    else:
+        backtest_console.show(found, since)
+    backtest_console.show_written((page, folder / NAME), replaced=replaced)
+    if over:
+        for line in over:
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(OVER_BUDGET)
+
+
+def _check_models(new: "Policy", old: "Policy | None") -> None:
+    if old is not None and old.model != new.model:
+        raise SettingsError(
+            f"the policies name different models, {old.model.label} and {new.model.label}: embeddings of one model say nothing "
+            "about another; see what moving to other weights changes by `moderate model compare`"
+        )
+
+
+def _condition(where: str | None) -> "AbstractContextManager[Condition | None]":
+    if where is None:
+        from contextlib import nullcontext
+
+        return nullcontext()
+    from moderation.backtest.condition import Condition
+
+    return Condition(where)
+
+
+def _hours(since: str | None) -> str | None:
+    """Hours as the moment that they mean; everything else as it is."""
+    found = re.fullmatch(r"\s*(\d{1,6})h\s*", since or "", re.IGNORECASE)
+    return (datetime.now(UTC) - timedelta(hours=int(found[1]))).isoformat() if found else since
