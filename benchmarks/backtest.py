@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moderation.backtest.backtesting import backtest
 from moderation.policy.decision import ACTIONS, decide
@@ -32,7 +31,7 @@ from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
 from moderation.results.prompts import keep_prompts
 from moderation.results.schemas import Table
-from moderation.results.shard_files import ROW_GROUP_ROWS, FileEntry
+from moderation.results.shard_files import FileEntry, write_rows
 from moderation.storage import Store
 
 SMALL, LARGE, SHARD, DIM, RULES, PROMPTS, PROCESSES = 200_000, 1_000_000, 20_000, 512, 20, 50, 2
@@ -133,8 +132,7 @@ def write_shard(folder: Path, number: int) -> list[FileEntry]:
 def _write(folder: Path, table: Table, rows: pa.Table, name: str) -> FileEntry:
     path = folder / PATHS.published(table, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    dictionary = [f.name for f in rows.schema if f.name not in ("uri", "etag", "sha256", "embedding")]
-    pq.write_table(rows, path, compression="zstd", use_dictionary=dictionary, row_group_size=ROW_GROUP_ROWS[table])
+    write_rows(table, rows, path)
     return FileEntry(table=table, path=PATHS.published(table, name), rows=len(rows), bytes=path.stat().st_size)
 
 

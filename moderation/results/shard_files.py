@@ -91,7 +91,7 @@ def write_shard(
     with _scratch() as folder:
         for table, rows in tables.items():
             local = folder / f"{table}.parquet"
-            _write(table, rows, local)
+            write_rows(table, rows, local)
             _verify(rows, local)
             entry = FileEntry(
                 table=table, path=paths.published(table, shard.name), rows=rows.num_rows, bytes=local.stat().st_size
@@ -150,13 +150,16 @@ def _account_for(shard: Shard, tables: Mapping[Table, pa.Table]) -> None:
         raise AccountingError(f"shard {shard.name}: {len(planned)} objects planned, but the rows are not exactly theirs")
 
 
-def _write(table: Table, rows: pa.Table, path: Path) -> None:
+def write_rows(table: Table, rows: pa.Table, path: Path) -> None:
+    """One table's rows as a Parquet file, the way readers find them."""
     # float16 and random text do not repeat; everything else is a dictionary.
     dictionary = [f.name for f in rows.schema if f.name not in ("uri", "etag", "sha256", "embedding", "score", "similarity")]
+    # Embeddings shrink by a tenth at most, and reading them is most of what deciding anew costs: twice as much compressed.
+    vectors = "embedding" in rows.column_names
     pq.write_table(
         rows,
         path,
-        compression="zstd",
+        compression={name: "zstd" for name in rows.column_names if name != "embedding"} if vectors else "zstd",
         use_dictionary=dictionary,
         row_group_size=ROW_GROUP_ROWS[table],
         write_page_index=True,
