@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check-layers unit test-slow golden schema format lock clean
+.PHONY: help install demo test lint types check-layers unit test-slow test-e2e docker-check golden schema format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,7 +49,13 @@ unit: install
 	@$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: install ## The tests that take minutes
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m "slow and not e2e"
+
+test-e2e: install ## The whole product as processes: PostgreSQL, Prefect server and worker, two Ray nodes, S3; then their failures
+	@$(BIN)/pytest -m e2e
+
+docker-check: install ## Lint, build and run the image without a container engine (root, buildah and debootstrap; half an hour)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docker/check.sh
 
 golden: install ## Refresh the golden files of messages; read the difference before you commit it
 	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py tests/test_schemas.py -k golden
