@@ -78,7 +78,10 @@ def test_make_targets_in_the_readme_exist() -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/running.md", "docs/analysts.md", "docs/quality.md"])
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("running", "analysts", "quality", "labels", "operations"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_and_options_in_the_docs_exist(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
@@ -87,7 +90,7 @@ def test_commands_and_options_in_the_docs_exist(page: str, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "200")
     named: dict[str, set[str]] = {}
     for line in (ROOT / page).read_text().splitlines():
-        for command in re.findall(r"moderate ((?:runs|policy|results) [a-z]+|[a-z]+)", line):
+        for command in re.findall(r"moderate ((?:runs|policy|results|model) [a-z]+|[a-z]+)", line):
             named.setdefault(command, set()).update(re.findall(r"(?<![\w-])--[a-z-]+", line.split("moderate ", 1)[1]))
     assert named
     for command, options in named.items():
