@@ -61,8 +61,13 @@ def publish_summary(outcome: Outcome, policy: Policy) -> None:
         description=f"Policy {policy.policy} {policy.version}",
     )
     _try(create_table_artifact, table=rule_rows(manifest, policy), key="moderation-rules", description="Flagged by rule")
-    if outcome.report:
-        _try(create_link_artifact, link=outcome.report, link_text="Report", key="moderation-report")
+    publish_report(outcome.report)
+
+
+def publish_report(report: str | None) -> None:
+    """A link to the report of a run, quarantined ones too."""
+    if report:
+        _try(create_link_artifact, link=report, link_text="Report", key="moderation-report")
 
 
 def _try(create: Callable[..., Any], **arguments: Any) -> Any:

@@ -3,14 +3,20 @@
 Without a Prefect server (PREFECT_API_URL) it runs on a temporary one of its own, on loopback.
 """
 
+import os
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Cancelled
 
-from flows.artifacts import ProgressArtifact, publish_summary
+from flows.announcing import announce_failed, announce_published, announce_quarantined
+from flows.artifacts import ProgressArtifact, publish_report, publish_summary
+from flows.telling import failed
+from flows.turns import FLOW, Fence, WhenBusy, places, wait_for_turn
 from moderation import pipeline
+from moderation.errors import ModerationError, QuarantinedError
 from moderation.inputs import Inputs, check_inputs
 from moderation.progress import StageLines, listening
 from moderation.results.checks import CheckResult
@@ -19,6 +25,8 @@ from moderation.settings import RunSettings
 
 LOG_EVERY_S = 60.0
 """Seconds between two lines of progress in a flow run's logs."""
+TIME_LIMIT_S = float(os.environ.get("MODERATION_TIME_LIMIT_S") or 0) or None
+"""Seconds that an attempt may take, waiting for its turn included; no limit without it. Deployments set it (prefect.yaml)."""
 
 
 def _named() -> str:
@@ -30,23 +38,42 @@ def _named() -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
-@flow(name="moderate", flow_run_name=_named, validate_parameters=True, persist_result=False)
-def moderate(settings: RunSettings) -> pipeline.Outcome:
+@flow(name=FLOW, flow_run_name=_named, validate_parameters=True, persist_result=False, timeout_seconds=TIME_LIMIT_S)
+def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Outcome:
     """Moderate the images under a folder or bucket and publish the results.
 
-    A retry of a flow run goes on with the run that it began.
+    A retry of a flow run goes on with the run that it began, and so does one that was scheduled anew after a crash. Of the
+    flow runs of deployments only one moderates a source at a time: another one waits for its turn, or is cancelled.
+
+    Args:
+        settings: Settings of the run.
+        when_busy: What to do while another flow run moderates the same source: wait for its end, or cancel this one.
     """
-    with ExitStack() as stack:
-        stack.enter_context(listening(ProgressArtifact()))
-        stack.enter_context(listening(StageLines(get_run_logger().info, LOG_EVERY_S)))
-        inputs = check(settings.model_copy(update={"run_id": settings.run_id or _run_id()}))
-        if settings.run_id is None and (done := pipeline.published(inputs)):
-            return done  # an earlier attempt of this flow run got that far
-        session = start(inputs, stack)
-        scored = score(session)
-        checks = check_quality(session, scored)
-        manifest = publish(session, scored, checks)
-        return report(session, scored, manifest)
+    log = get_run_logger().info
+    busy = wait_for_turn(settings, when_busy, log)
+    if busy:
+        return cast("pipeline.Outcome", Cancelled(message=busy))
+    run_id = settings.run_id or _run_id()
+    inputs: Inputs | None = None
+    try:
+        with ExitStack() as stack:
+            for listener in (Fence(), ProgressArtifact(), StageLines(log, LOG_EVERY_S)):
+                stack.enter_context(listening(listener))
+            inputs = check(settings.model_copy(update={"run_id": run_id}))
+            if settings.run_id is None and (done := pipeline.published(inputs)):
+                return done  # an earlier attempt of this flow run got that far
+            session = start(inputs, stack)
+            scored = score(session)
+            checks = check_quality(session, scored)
+            manifest = publish(session, scored, checks)
+            return report(session, scored, manifest)
+    except ModerationError as error:
+        outcome = failed(error, run_id, inputs is not None)
+        if isinstance(error, QuarantinedError) and inputs is not None:
+            publish_report(announce_quarantined(inputs))
+        else:
+            announce_failed(run_id, places(settings), error)
+        return cast("pipeline.Outcome", outcome)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="check inputs")
@@ -84,10 +111,11 @@ def report(session: pipeline.Session, scored: pipeline.Scored, manifest: Manifes
     """Write the report and the flow run's artifacts."""
     outcome = pipeline.report(session, scored, manifest)
     publish_summary(outcome, session.inputs.policy)
+    announce_published(manifest, outcome.report)
     return outcome
 
 
 def _run_id() -> str:
-    """The same for every attempt of a flow run."""
+    """The same for every attempt of a flow run. Of the flow run's id its end, since ids made at one moment begin alike."""
     scheduled = runtime.flow_run.scheduled_start_time
-    return f"{scheduled:%Y%m%dT%H%M%SZ}-{str(runtime.flow_run.id)[:8]}"
+    return f"{scheduled:%Y%m%dT%H%M%SZ}-{str(runtime.flow_run.id)[-8:]}"

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from moderation.commands.backtest import backtest
+from moderation.commands.deploy import deploy
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
@@ -22,6 +23,7 @@ from moderation.commands.tune import tune
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
 from moderation.logs import LogFormat
+from moderation.redacting import redacted
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -39,6 +41,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
+app.command()(deploy)
 policy_app.command()(backtest)
 policy_app.command()(sample)
 policy_app.command()(tune)
@@ -223,7 +226,7 @@ def _settings(**values: Any) -> RunSettings:
     try:
         return RunSettings(**values)
     except ValidationError as error:
-        mistakes = [f"{_flag(e['loc'])}: {e['msg'].lower()}, got {e['input']!r}" for e in error.errors()]
+        mistakes = [f"{_flag(e['loc'])}: {e['msg'].lower()}, got {redacted(repr(e['input']))}" for e in error.errors()]
         raise SettingsError("; ".join(mistakes)) from None
 
 

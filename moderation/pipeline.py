@@ -296,7 +296,7 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
         place = quarantine(output, paths, manifest, scored.receipts)
         page = _report(running, scored, manifest.model_copy(update={"state": "quarantined"}))
         reasons = "\n".join(f"  - {check}" for check in failed)
-        _log.error("quarantined", extra={"reason": [str(check) for check in failed]})
+        _log.info("quarantined", extra={"reason": [str(check) for check in failed]})
         raise QuarantinedError(
             f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\n"
             f"it lies at {place}, its report at {page}; publish it after all or remove it:\n"

@@ -3,15 +3,31 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
+from moderation.redacting import SCHEMA_PATTERN, without_secret
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-Location = Annotated[str, StringConstraints(min_length=1)]
+Location = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(without_secret),
+    Field(json_schema_extra={"pattern": SCHEMA_PATTERN}),  # Prefect refuses it before it is stored
+]
+"""A place in storage. Holds no secret, since settings stand in manifests and in Prefect's database."""
 
 
 def _one_or_more(value: object) -> object:
@@ -21,7 +37,7 @@ def _one_or_more(value: object) -> object:
 class RunSettings(BaseModel):
     """Settings of one run. Credentials are never among them: they come from the environment, as AWS tools take them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @field_validator("from_embeddings")
     @classmethod
@@ -38,7 +54,7 @@ class RunSettings(BaseModel):
         "files (.csv, .jsonl, .parquet) with a column `uri`, or the manifest.json of an S3 Inventory",
     )
     policy: str = Field(min_length=1, description="path of the policy file")
-    output: str = Field(min_length=1, description="where results go: a folder, or s3://bucket/prefix")
+    output: Location = Field(description="where results go: a folder, or s3://bucket/prefix")
 
     run_id: RunId | None = Field(default=None, description="name of the run; give the one of a broken-off run to go on with it")
     from_embeddings: bool = Field(

@@ -1,0 +1,75 @@
+"""Taking deployments to Prefect's server, and what has to be there for them."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from pydantic import BaseModel, ValidationError
+
+from flows.automations import block_id
+from flows.backtest import BacktestSettings
+from flows.telling import UNREACHABLE
+from moderation.errors import RunError, SettingsError
+from moderation.settings import RunSettings
+
+MODELS: Mapping[str, type[BaseModel]] = {
+    "flows/moderate.py:moderate": RunSettings,
+    "flows/backtest.py:backtest": BacktestSettings,
+}
+"""The settings of each flow, by its entrypoint in prefect.yaml."""
+POOL_TYPE = "process"
+
+
+def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str]:
+    """What is not there on Prefect's server: the server itself, work pools, notification blocks. Nothing is changed."""
+    address = get_current_settings().api.url
+    if not address:
+        yield "Prefect: no server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api, or `prefect config set` it"
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.hello()
+            for pool in dict.fromkeys(pools):
+                try:
+                    client.read_work_pool(pool)
+                except ObjectNotFound:
+                    yield f"Prefect: there is no work pool {pool!r}: prefect work-pool create {pool} --type {POOL_TYPE}"
+            for name in notify:
+                try:
+                    block_id(client, name)
+                except SettingsError as error:
+                    yield str(error)
+    except UNREACHABLE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        yield f"Prefect: its server at {address} does not answer as it should: {reason}"
+
+
+def schedule_problem(schedule: Any) -> str | None:
+    """What is wrong with a schedule of prefect.yaml, in words."""
+    if not isinstance(schedule, dict) or not {"cron", "interval", "rrule"} & set(schedule):
+        return "a schedule needs `cron`, `interval` or `rrule`"
+    if "cron" in schedule:
+        try:
+            CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
+        except (ValidationError, ValueError) as error:
+            told = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else str(error)
+            return f"`cron: {schedule['cron']}`, time zone {schedule.get('timezone')}: {told}"
+    interval = schedule.get("interval")
+    if isinstance(interval, int | float) and interval <= 0:
+        return f"`interval` is {interval:g} seconds: give more than 0"
+    return None
+
+
+def take_to_server(file: Path) -> None:
+    """What `prefect deploy --all` does, with no questions asked. Raises `RunError` with what it said."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
+    done = subprocess.run(command, cwd=file.absolute().parent, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        told = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+        raise RunError(f"`prefect deploy --all` failed:\n{told[-2000:]}")

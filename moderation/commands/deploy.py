@@ -1,0 +1,54 @@
+"""`moderate deploy`: try what the deployments name, take them to Prefect's server, and set up its automations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moderation.errors import SettingsError
+
+
+def deploy(
+    check: Annotated[bool, typer.Option("--check", help="Only try everything; schedule and change nothing.")] = False,
+    file: Annotated[Path, typer.Option("--file", "-f", help="The file of deployments.")] = Path("prefect.yaml"),
+    offline: Annotated[bool, typer.Option("--offline", help="With --check: leave Prefect's server out.")] = False,
+) -> None:
+    """Take the deployments of prefect.yaml to Prefect's server, after trying everything that they name.
+
+    Settings, policies, sources (can be listed), outputs (can be written, with conditional writes), the Ray cluster (token,
+    versions, GPUs), work pools and notification blocks: everything that is wrong is told at once, with exit code 2. Run it
+    where the worker will run, since it is the worker's folders, keys and network that count.
+
+    Then: `prefect worker start --pool moderation`
+    """
+    from moderation.deployment_file import read_deployments
+
+    if offline and not check:
+        raise SettingsError("--offline goes with --check: to deploy, Prefect's server is needed")
+    found = read_deployments(file)
+
+    from flows.deploying import MODELS, schedule_problem, server_problems, take_to_server
+    from moderation.commands.deploy_console import show_checks, show_deployed
+    from moderation.deploying import check_deployments
+
+    checks = check_deployments(found, MODELS)
+    for deployment in found.deployments:
+        for number, schedule in enumerate(deployment.schedules):
+            problem = schedule_problem(schedule)
+            if problem:
+                place = (*deployment.location, "schedules", number)
+                checks.findings.append(found.source.finding(place, f"{deployment.name}: {problem}"))
+    pools = [deployment.pool for deployment in found.deployments if deployment.pool]
+    problems = [] if offline else list(server_problems(pools, found.notify))
+    show_checks(checks, problems)
+    if checks.findings or problems:
+        count = len(checks.findings) + len(problems)
+        raise SettingsError(f"{count} finding{'' if count == 1 else 's'} in {file}: nothing was scheduled")
+    if check:
+        typer.echo(f"{file} is ready: moderate deploy")
+        return
+
+    from flows.automations import set_up
+
+    take_to_server(file)
+    show_deployed([deployment.name for deployment in found.deployments], set_up(found.notify), pools)
