@@ -1,0 +1,161 @@
+"""Joining a Ray cluster: is somebody there, does it let us in, and this program's code for its nodes."""
+
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import _raylet
+from ray._private import services
+from ray.exceptions import AuthenticationError, RayError
+
+from moderation.errors import SettingsError
+
+CLIENT = "ray://"
+ANSWER_S = 10.0
+"""Seconds for the cluster's first answer."""
+PACKAGE = Path(__file__).parents[1]
+LEFT_HERE = [f"/{PACKAGE.name}/demo/images", f"/{PACKAGE.name}/demo/training", "__pycache__"]
+"""What nodes do not need of it."""
+
+_log = logging.getLogger(__name__)
+_core: Any = _raylet  # Ray ships stubs for it that leave out most
+
+
+def join(address: str, with_code: bool = True) -> None:
+    """Make this process a driver of the cluster at `address`, and hand the cluster this package.
+
+    A cluster that asks for no token is joined with a warning.
+
+    Raises:
+        SettingsError: nobody is there, the token is missing or wrong, or Ray or Python are of another version.
+    """
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
+        raise SettingsError(
+            "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token of "
+            f"the Ray cluster at {address}"
+        )
+    if address.startswith(CLIENT):
+        _knock_as_client(address)
+    else:
+        _knock(address)
+    try:
+        with _quiet(), _code() as code:
+            runtime_env = code if with_code else {}
+            ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level="error")
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        raise _cannot_join(address, error) from None
+    if _core.get_authentication_mode() != _core.AuthenticationMode.TOKEN:
+        _log.warning(
+            "the Ray cluster at %s asks nobody for a token: whoever reaches its ports can run code on its nodes; "
+            "start them with RAY_AUTH_MODE=token",
+            address,
+        )
+
+
+@contextlib.contextmanager
+def _code() -> Iterator[dict[str, Any]]:
+    """The runtime environment of a job that has this package and nothing else of this machine.
+
+    It is a working directory, since without one Ray has nodes look for code at the driver's paths first. There are no
+    variables in it: whoever may read a job's description sees them.
+    """
+    with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
+        Path(folder, PACKAGE.name).symlink_to(PACKAGE)
+        yield {"working_dir": folder, "excludes": LEFT_HERE}
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for 20 s and more, and fills the screen meanwhile."""
+    try:
+        found = services.canonicalize_bootstrap_address_or_die(address)
+    except (OSError, ValueError) as error:
+        raise _cannot_join(address, error) from None
+    _reach(address, found)
+    try:
+        with _quiet():
+            _core.GcsClient(address=found)
+    except AuthenticationError:
+        raise _refused(address) from None
+    except RayError as error:
+        raise _cannot_join(address, error) from None
+
+
+def _knock_as_client(address: str) -> None:
+    try:
+        import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - only here
+        from ray._private.grpc_utils import init_grpc_channel  # noqa: PLC0415
+        from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc  # noqa: PLC0415
+    except ImportError:
+        raise SettingsError(
+            f"cannot join the Ray cluster at {address}: addresses with {CLIENT} need grpcio: install it"
+        ) from None
+    found = address.removeprefix(CLIENT)
+    _reach(address, found)
+    ping: Any = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+    with contextlib.closing(init_grpc_channel(found)) as channel:
+        try:
+            ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                raise _refused(address) from None
+            raise SettingsError(
+                f"cannot join the Ray cluster at {address}: what listens there gave no answer as Ray's client server does "
+                f"({error.code().name.lower()}): its port is 10001 unless the head was told another"
+            ) from None
+
+
+def _reach(address: str, found: str) -> None:
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"no Ray cluster answers at {address}: {error}: is it up, and is the address right?") from None
+
+
+def _refused(address: str) -> SettingsError:
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return SettingsError(
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to the token of the cluster"
+        )
+    names = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    place = next((name for name in names if os.environ.get(name)), "~/.ray/auth_token")
+    return SettingsError(f"the Ray cluster at {address} refuses the token of {place}: give it the one that its nodes have")
+
+
+def _has_token() -> bool:
+    return bool(_core.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+
+
+def _cannot_join(address: str, error: Exception) -> SettingsError:
+    reason = " ".join(str(error).split())
+    if "Version mismatch" in reason:
+        ours = reason.partition(" This process")[0].removeprefix("Version mismatch: ").rstrip(".")
+        mine = reason.partition("was started with:")[2].partition("was started with:")[2].strip()
+        return SettingsError(f"{ours} at {address}, this process with {mine}: install the cluster's versions of both here")
+    if "none of these match this node" in reason:
+        reason = f"this machine is no node of it: use {CLIENT}host:10001"
+    if "Traceback" in reason:  # of the other side
+        reason = reason.rpartition("Error: ")[2]
+    return SettingsError(f"cannot join the Ray cluster at {address}: {reason[:300]}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray's core writes to the terminal past Python what is then raised as well."""
+    with tempfile.TemporaryFile() as elsewhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        terminal = os.dup(2)
+        os.dup2(elsewhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,102 @@
+"""How many actors a run has, and what each gets of the machines that Ray knows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ray
+
+from moderation.errors import SettingsError
+from moderation.settings import RunSettings
+
+CPUS_PER_ACTOR = 8
+"""CPU-only actors get at most this many cores each: one model and its decode threads use them well."""
+WELL_USED = 0.75
+"""Share of the cores that CPU-only actors must use; where it can be had with fewer and larger ones, these are taken."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """How many actors, and what each gets."""
+
+    actors: int
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of an actor, at least one."""
+        return max(1, int(self.cpus))
+
+    def __str__(self) -> str:
+        if self.actors == 0:
+            return "no actor: nothing but stored embeddings"
+        device = f"{self.gpus:g} GPU" if self.gpus else "no GPU"
+        return f"{self.actors} actor{'s' if self.actors > 1 else ''} with {self.cpus:g} CPU cores and {device} each"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a node of the cluster has for everybody together."""
+
+    cpus: float
+    gpus: float
+
+
+def plan_pool(settings: RunSettings) -> PoolPlan:
+    """Divide the cluster: an actor per share of a GPU where there are GPUs, else an actor per 8 cores.
+
+    Raises:
+        SettingsError: what the settings ask for does not fit.
+    """
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    machines = [Machine(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources]
+    return divide(machines, settings)
+
+
+def divide(machines: Sequence[Machine], settings: RunSettings) -> PoolPlan:
+    """A plan that fits, machine by machine: what an actor gets must all be on one, and its share of a GPU on one GPU.
+
+    Raises:
+        SettingsError: what the settings ask for does not fit.
+    """
+    gpus = sum(machine.gpus for machine in machines)
+    if settings.device == "cuda" and gpus == 0:
+        raise SettingsError("device `cuda` was asked for, but the Ray cluster has no GPU: use `--device cpu`, or add GPU nodes")
+    if gpus and settings.device != "cpu":
+        return _on_gpus([machine for machine in machines if machine.gpus >= 1], gpus, settings)
+    return _on_cpus([machine.cpus for machine in machines if machine.cpus > 0] or [1.0], settings.actors)
+
+
+def _on_gpus(machines: Sequence[Machine], gpus: float, settings: RunSettings) -> PoolPlan:
+    share = settings.gpus_per_actor
+    on_each = int(1 / share + _ROUNDING)
+    places = [int(machine.gpus) * on_each for machine in machines]
+    actors = settings.actors or sum(places)
+    if actors > sum(places):
+        raise SettingsError(
+            f"{actors} actors with {share:g} GPU each do not fit on {gpus:g} GPUs, {on_each} on each: "
+            f"use at most {sum(places)}, or a smaller `gpus_per_actor`"
+        )
+    # Ray may put as many on one machine as its GPUs take.
+    cpus = min(machine.cpus / min(there, actors) for machine, there in zip(machines, places, strict=True))
+    return PoolPlan(actors, _whole(cpus), share)
+
+
+def _on_cpus(cores: Sequence[float], actors: int | None) -> PoolPlan:
+    def fitting(size: float) -> int:
+        return sum(int(there / size + _ROUNDING) for there in cores)
+
+    if actors is not None:
+        sizes = [_whole(there / number) for there in cores for number in range(1, actors + 1)]
+        return PoolPlan(actors, max(size for size in sizes if fitting(size) >= actors), 0.0)
+    sizes = [_whole(there / max(1, there // CPUS_PER_ACTOR)) for there in cores]
+    used = {size: size * fitting(size) for size in sizes}
+    enough = [size for size in sizes if used[size] >= WELL_USED * sum(cores)]
+    size = max(enough) if enough else max(sizes, key=used.__getitem__)
+    return PoolPlan(fitting(size), size, 0.0)
+
+
+def _whole(cpus: float) -> float:
+    """Ray takes whole cores from one on, and four digits below."""
+    return float(int(cpus)) if cpus >= 1 else int(cpus * 10_000) / 10_000

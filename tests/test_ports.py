@@ -1,0 +1,249 @@
+"""Nothing that a run starts can be reached from another machine, and what can be reached from this one wants a token."""
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from raylets import NodeSpec, free_port, ray_cluster_of
+from support import descendants
+
+from moderation.demo import POLICY_FILE
+
+GRPC = {"content-type": "application/grpc", "te": "trailers"}
+UNAUTHENTICATED, UNIMPLEMENTED = "16", "12"
+CALLS = (
+    "NodeInfoGcsService/GetClusterId",
+    "NodeManagerService/RequestWorkerLease",
+    "ObjectManagerService/Pull",
+    "CoreWorkerService/PushTask",
+    "ReporterService/GetTraceback",
+)
+"""One of each service of Ray's: a port knows its own and calls the others unimplemented."""
+OWN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""A token of the user's, for some cluster."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port on which a process waits for others."""
+
+    host: str
+    port: int
+    process: str
+
+    @property
+    def on_loopback(self) -> bool:
+        address = ipaddress.ip_address(self.host)
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def listeners(pid: int) -> set[Listener]:
+    """The TCP ports on which a process and those below it listen."""
+    names = {pid: "the run", **descendants(pid)}
+    owners: dict[str, str] = {}
+    for process, name in names.items():
+        try:
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                owners[str(descriptor.readlink())] = name
+        except OSError:
+            continue  # it has ended
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            local, state, inode = line.split()[1], line.split()[3], line.split()[9]
+            if state == "0A" and f"socket:[{inode}]" in owners:
+                host, _, port = local.partition(":")
+                words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
+                address = str(ipaddress.ip_address(b"".join(words)))
+                found.add(Listener(address, int(port, 16), owners[f"socket:[{inode}]"]))
+    return found
+
+
+def answer(listener: Listener) -> str:
+    """What a stranger on this machine is told: `refused` where a token is missing, else what it got."""
+    host = "127.0.0.1" if listener.on_loopback or listener.host in ("0.0.0.0", "::") else listener.host  # noqa: S104
+    url = f"http://[{host}]:{listener.port}" if ":" in host else f"http://{host}:{listener.port}"
+    said: set[str] = set()
+    try:
+        with httpx.Client(http1=False, http2=True, timeout=5, trust_env=False) as client:
+            for call in CALLS:
+                headers = client.post(f"{url}/ray.rpc.{call}", headers=GRPC, content=bytes(5)).headers
+                said.add(headers.get("grpc-status", "an answer"))
+        return "refused" if said <= {UNAUTHENTICATED, UNIMPLEMENTED} and UNAUTHENTICATED in said else f"gRPC {sorted(said)}"
+    except httpx.HTTPError:
+        pass
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        try:
+            page = client.get(f"{url}/metrics")
+        except httpx.HTTPError as error:
+            return f"nothing: {error}"
+        if page.status_code in (401, 403):
+            return "refused"
+        return "metrics" if page.text.startswith("# HELP") else f"HTTP {page.status_code}"
+
+
+@dataclass
+class Observed:
+    """What was seen of a run while it lasted."""
+
+    answers: dict[Listener, str] = field(default_factory=dict)
+    """of all listeners"""
+    strangers: tuple[str, ...] = ()
+    output: str = ""
+    code: int = -1
+    files: tuple[str, ...] = ()
+    """in the home folder"""
+
+
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""With it Ray takes 127.0.0.1 for what it is."""
+STRANGER = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='error'); print('let in')"
+
+
+def stranger(gcs: str, **environment: str) -> str:
+    """What somebody on this machine gets who joins a Ray with what is in their environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    once = {"RAY_gcs_server_port_wait_time_s": "0", **environment}
+    done = subprocess.run([sys.executable, "-c", STRANGER, gcs], env=clean | once, capture_output=True, text=True, check=False)
+    return "refused" if "InvalidAuthToken" in done.stderr and done.returncode else done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(demo_images: Path, prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """A default run of the command on a few images, observed from beside it."""
+    folder = tmp_path_factory.mktemp("ports")
+    (folder / "in").mkdir()
+    for path in sorted(path for path in demo_images.rglob("*.png"))[:20]:
+        shutil.copy(path, folder / "in")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PREFECT_"))}
+    environment |= {"PREFECT_HOME": str(prefect_home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "HOME": str(folder), **OWN}
+    command = [sys.executable, "-m", "moderation.cli", "run", "in", "-p", str(POLICY_FILE), "-o", "out"]
+    observed = Observed()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 240
+            while process.poll() is None:
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                known = {listener for listener, said in observed.answers.items() if not said.startswith("nothing")}
+                for listener in listeners(process.pid) - known:  # one that has just come up may not answer yet
+                    observed.answers[listener] = answer(listener)
+                    if "/gcs_server " in listener.process and not observed.strangers:
+                        gcs = f"127.0.0.1:{listener.port}"
+                        observed.strangers = (stranger(gcs, **ON_LOOPBACK), stranger(gcs, **ON_LOOPBACK, **OWN))
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+    observed.output, observed.code = (folder / "log").read_text(), process.returncode
+    observed.files = tuple(str(path) for path in folder.glob(".ray/*"))
+    return observed
+
+
+def test_nothing_can_be_reached_from_another_machine(run: Observed) -> None:
+    assert run.code == 0, run.output
+    seen = " ".join(listener.process for listener in run.answers)
+    assert all(name in seen for name in ("the run", "/gcs_server ", "/raylet ", "uvicorn"))
+    assert [listener for listener in run.answers if not listener.on_loopback] == []
+
+
+def test_ray_lets_nobody_in_without_its_own_fresh_token(run: Observed) -> None:
+    assert run.strangers == ("refused", "refused")
+    assert run.files == ()
+    assert OWN["RAY_AUTH_TOKEN"] not in run.output
+
+
+def test_nothing_but_metrics_answers_without_a_token(run: Observed) -> None:
+    ray = {(listener.process, said) for listener, said in run.answers.items() if "uvicorn" not in listener.process}
+    assert {said for process, said in ray if "/raylet " in process or "/gcs_server " in process} == {"refused"}
+    assert {one for one in ray if one[1] not in ("refused", "metrics")} == set()
+
+
+def test_the_search_finds_a_port_that_is_open() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server, socket.create_server(("::1", 0), family=socket.AF_INET6) as other:  # noqa: S104
+        found = {(listener.host, listener.port): listener.on_loopback for listener in listeners(os.getpid())}
+        assert found[("0.0.0.0", server.getsockname()[1])] is False  # noqa: S104
+        assert found[("::1", other.getsockname()[1])] is True
+
+
+def test_the_search_tells_who_is_let_in_from_who_is_not() -> None:
+    with ray_cluster_of(NodeSpec(1), environment={}) as cluster:
+        assert stranger(cluster.address) == "refused"
+        assert stranger(cluster.address, **cluster.environment) == "let in\n"
+        found = {listener.process: answer(listener) for listener in listeners(cluster.head.process.pid)}
+        assert {said for process, said in found.items() if "/gcs_server " in process or "/raylet " in process} == {"refused"}
+
+
+PASSWORD = "operator:" + secrets.token_hex(8)
+
+
+@pytest.fixture
+def prefect_server(prefect_home: Path) -> Iterator[str]:
+    """A Prefect server that asks for a password."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(prefect_home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment |= {"PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    try:
+        deadline = time.monotonic() + 120
+        url = f"http://127.0.0.1:{port}/api"
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                httpx.get(f"{url}/health", trust_env=False)
+                break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        below = descendants(process.pid)
+        process.terminate()
+        process.wait(20)
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_prefect_refuses_whoever_has_no_password(
+    prefect_server: str, demo_images: Path, prefect_home: Path, tmp_path: Path
+) -> None:
+    name, _, password = PASSWORD.partition(":")
+    for login, status in ((None, 401), ((name, "wrong"), 401), ((name, password), 200)):
+        said = httpx.post(f"{prefect_server}/flows/count", json={}, auth=login, trust_env=False)
+        assert said.status_code == status
+    command = [
+        sys.executable,
+        "-m",
+        "moderation.cli",
+        "run",
+        demo_images,
+        "--limit",
+        "5",
+        "-p",
+        POLICY_FILE,
+        "-o",
+        tmp_path / "out",
+    ]
+    for login, code in (({"PREFECT_API_AUTH_STRING": PASSWORD}, 0), ({}, 1)):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment |= {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_server, **login}
+        done = subprocess.run(
+            list(map(str, command)), env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert password not in done.stdout + done.stderr
