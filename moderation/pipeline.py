@@ -41,6 +41,7 @@ from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
+from moderation.scoring.cluster import check_folders
 from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScoredRef, ScorerPool
 from moderation.scoring.scorer import ModelDescription
@@ -145,7 +146,8 @@ def session(inputs: Inputs) -> Iterator[Session]:
     """Start workers, load the model in them and embed the prompts."""
     settings, policy = inputs.settings, inputs.policy
     tell(Progress("starting Ray"))
-    with ray_session(settings.ray_address):
+    with ray_session(settings.ray_address, settings.run_id):
+        check_folders(inputs.source_uris, inputs.output.uri)
         if settings.from_embeddings:
             yield _without_pool(inputs)
             return

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray import exceptions
+from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.errors import RunError, SettingsError
@@ -150,6 +151,8 @@ def check_folders(sources: Sequence[str], output: str) -> None:
     Raises:
         SettingsError: some node does not see one.
     """
+    if not client.is_connected() and [node["NodeID"] for node in _alive()] == [ray.get_runtime_context().get_node_id()]:
+        return  # this machine is all of it
     local = [source for source in sources if scheme_of(source) == "file"]
     marks = {source: _marks(Path(source.removeprefix("file://"))) for source in local}
     store = Store(output) if scheme_of(output) == "file" else None
