@@ -71,37 +71,37 @@ def change(work: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_only_what_is_not_embedded_is_scored(work: Path) -> None:
-    first = stub_run(settings(work, "old.yaml"))
+    first = stub_run(settings(work, "old.yaml"), checked=False)
     assert (first.scored, first.decided_anew) == (60, 0)
     change(work)
     second = stub_run(settings(work, "new.yaml"))
     assert (second.listed, second.unchanged, second.scored, second.decided_anew) == (67, 0, 67, 57)
-    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")))
+    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")), checked=False)
     assert full.decided_anew == 0
     assert decided(work / "out", second).equals(decided(work / "full", full))
     assert scores(work / "out", second).equals(scores(work / "full", full))
     assert second.counts == full.counts
     assert not decided(work / "out", second)["flags"].equals(decided(work / "out", first)["flags"])
-    third = stub_run(settings(work, "new.yaml"))
+    third = stub_run(settings(work, "new.yaml"), checked=False)
     assert (third.listed, third.unchanged, third.scored) == (67, 67, 0)
-    back = stub_run(settings(work, "old.yaml"))
+    back = stub_run(settings(work, "old.yaml"), checked=False)
     assert (back.listed, back.unchanged, back.decided_anew) == (67, 57, 10)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_pruned_run_serves_as_long_as_its_embeddings_are_kept(work: Path, keep: bool) -> None:
-    first = stub_run(settings(work, "old.yaml"))
+    first = stub_run(settings(work, "old.yaml"), checked=False)
     output = Store(str(work / "out"))
     prune(output, find_run(output, first.run_id), keep_embeddings=keep)
-    second = stub_run(settings(work, "new.yaml"))
+    second = stub_run(settings(work, "new.yaml"), checked=False)
     assert (second.scored, second.decided_anew) == (60, 60 if keep else 0)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("damage", ["cut", "gone", "of another file"])
 def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    stub_run(settings(work, "old.yaml"))
+    stub_run(settings(work, "old.yaml"), checked=False)
     files = sorted((work / "out/embeddings").rglob("*.parquet"))
     if damage == "cut":
         files[0].write_bytes(files[0].read_bytes()[:-100])
@@ -109,7 +109,7 @@ def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str
         files[0].unlink()
     else:
         shutil.copy(files[1], files[0])
-    second = stub_run(settings(work, "new.yaml"))
+    second = stub_run(settings(work, "new.yaml"), checked=False)
     assert (second.listed, second.scored, second.decided_anew) == (60, 60, 50)
     assert "10 images are scored and not decided from stored embeddings" in caplog.text
 
@@ -129,7 +129,7 @@ def planning(work: Path, tally: Tally):
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path) -> None:
-    stub_run(settings(work, "old.yaml"))
+    stub_run(settings(work, "old.yaml"), checked=False)
     change(work)
     for pages in range(12):
         stopped(work, pages)
@@ -146,7 +146,7 @@ def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path)
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_was_to_be_decided_anew_is_scored_if_its_run_was_pruned_meanwhile(work: Path) -> None:
-    first = stub_run(settings(work, "old.yaml"))
+    first = stub_run(settings(work, "old.yaml"), checked=False)
     stopped(work, 4)  # the listing has ended
     output = Store(str(work / "out"))
     prune(output, find_run(output, first.run_id), keep_embeddings=False)
@@ -158,11 +158,11 @@ def test_what_was_to_be_decided_anew_is_scored_if_its_run_was_pruned_meanwhile(w
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_whole_history_is_decided_anew_without_sources(work: Path) -> None:
-    stub_run(settings(work, "old.yaml", include=["0*"]))
-    stub_run(settings(work, "old.yaml"))
+    stub_run(settings(work, "old.yaml", include=["0*"]), checked=False)
+    stub_run(settings(work, "old.yaml"), checked=False)
     change(work)
-    stub_run(settings(work, "old.yaml"))
-    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")))
+    stub_run(settings(work, "old.yaml"), checked=False)
+    full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")), checked=False)
     shutil.rmtree(work / "images")
     some = pipeline.run(
         settings(work, "new.yaml", sources=(), from_embeddings=True, limit=20, include=["*/[0-2]?.jpg"])
@@ -178,7 +178,7 @@ def test_a_whole_history_is_decided_anew_without_sources(work: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
-    stub_run(settings(work, "old.yaml"))
+    stub_run(settings(work, "old.yaml"), checked=False)
     path = sorted((work / "out/embeddings").rglob("*.parquet"))[2]
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
