@@ -90,8 +90,10 @@ def test_commands_and_options_in_the_docs_exist(page: str, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "200")
     named: dict[str, set[str]] = {}
     for line in (ROOT / page).read_text().splitlines():
-        for command in re.findall(r"moderate ((?:runs|policy|results|model) [a-z]+|[a-z]+)", line):
-            named.setdefault(command, set()).update(re.findall(r"(?<![\w-])--[a-z-]+", line.split("moderate ", 1)[1]))
+        for said in line.split("moderate ")[1:]:
+            command = re.match(r"(?:runs|policy|results|model) [a-z]+|[a-z]+", said)
+            if command is not None:
+                named.setdefault(command[0], set()).update(re.findall(r"(?<![\w-])--[a-z-]+", said))
     assert named
     for command, options in named.items():
         found = CliRunner().invoke(app, [*command.split(), "--help"])
