@@ -131,7 +131,7 @@ def test_prune_says_what_would_go_and_then_removes_runs_whole(results: Store, mo
     assert "20200101T000000Z-old" not in readable(results)
     assert set(readable(results)) == {FIRST, SECOND, THIRD}
     old = {key for key in files(results, "") if "20200101T000000Z-old" in key}
-    assert {key.partition("/")[0] for key in old} == ({"embeddings", "_pruned"} if keep else set())
+    assert {key.partition("/")[0] for key in old} == ({"embeddings", "decisions", "_pruned"} if keep else set())
     assert leftovers(results).keys == ()
 
 
