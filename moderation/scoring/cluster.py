@@ -16,7 +16,7 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.errors import RunError, SettingsError
-from moderation.scoring.joining import join
+from moderation.scoring.joining import join, knock
 from moderation.storage import Store, scheme_of
 
 DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "torch", "torchvision")
@@ -91,6 +91,7 @@ def describe_cluster(address: str) -> ClusterFacts:
         SettingsError: the cluster cannot be joined, or a node does not answer.
     """
     if ray.is_initialized():
+        knock(address)
         return facts_of(address)
     join(address, with_code=False)
     try:

@@ -41,10 +41,7 @@ def join(address: str, with_code: bool = True) -> None:
             "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token of "
             f"the Ray cluster at {address}"
         )
-    if address.startswith(CLIENT):
-        _knock_as_client(address)
-    else:
-        _knock(address)
+    knock(address)
     try:
         with _quiet(), _code() as code:
             runtime_env = code if with_code else {}
@@ -71,8 +68,19 @@ def _code() -> Iterator[dict[str, Any]]:
         yield {"working_dir": folder, "excludes": LEFT_HERE}
 
 
+def knock(address: str) -> None:
+    """Ask whether a cluster answers at `address`: Ray itself tries for 20 s and more, and fills the screen meanwhile.
+
+    Raises:
+        SettingsError: nobody answers, or whoever does lets this process not in.
+    """
+    if address.startswith(CLIENT):
+        _knock_as_client(address)
+    else:
+        _knock(address)
+
+
 def _knock(address: str) -> None:
-    """Ray itself tries for 20 s and more, and fills the screen meanwhile."""
     try:
         found = services.canonicalize_bootstrap_address_or_die(address)
     except (OSError, ValueError) as error:
