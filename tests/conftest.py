@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Libraries that would phone home, or leave files in the home folder of whoever runs the tests, are told not to.
@@ -13,6 +14,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Ray's workers must find what tests send them.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no mistake
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -133,6 +133,7 @@ with ray_session(sys.argv[1]):
 
 
 @both
+@pytest.mark.slow
 def test_code_travels_and_actors_land_where_the_gpus_are(cluster: RayCluster, address: str) -> None:
     driver = drive(WHERE, address, **cluster.environment)
     assert driver.returncode == 0, driver.stderr
@@ -165,6 +166,7 @@ def moderate(
 
 @pytest.mark.slow
 @both
+@pytest.mark.slow
 def test_a_run_on_a_cluster(
     cluster: RayCluster, address: str, demo_images: Path, prefect_home: Path, s3_endpoint: str, tmp_path: Path
 ) -> None:
@@ -234,6 +236,7 @@ except ModerationError as error:
 
 
 @both
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -256,6 +259,7 @@ def test_who_has_no_token_is_refused_in_one_line(address: str, environment: dict
     assert driver.stdout == f"error: {message}\n".replace("ADDRESS", address)
 
 
+@pytest.mark.slow
 def test_the_command_says_so_too(cluster: RayCluster, demo_images: Path, prefect_home: Path, tmp_path: Path) -> None:
     policy = tmp_path / "p.yaml"
     policy.write_text(POLICY)
@@ -286,11 +290,13 @@ print({name for node in facts.nodes for name, version in node.versions.items() i
 
 
 @both
+@pytest.mark.slow
 def test_a_cluster_is_described_without_sending_anything(cluster: RayCluster, address: str) -> None:
     driver = drive(DESCRIBE, address, **cluster.environment)
     assert driver.stdout.splitlines() == ["2 3.0 2.0 {True} False", "set()"], driver.stderr
 
 
+@pytest.mark.slow
 def test_libraries_that_differ_are_found_before_anything_is_scored(python: str, tmp_path: Path) -> None:
     for name, version in (("torch", "2.1.0"), ("pillow", "12.9+x"), ("pyarrow", "1.0")):
         info = tmp_path / f"{name}-{version}.dist-info"
@@ -342,6 +348,7 @@ with ray_session(address):
 """
 
 
+@pytest.mark.slow
 def test_a_folder_that_only_this_machine_has_is_found_out(cluster: RayCluster, tmp_path: Path) -> None:
     source, output = tmp_path / "in" / "deep", tmp_path / "out"
     source.mkdir(parents=True)

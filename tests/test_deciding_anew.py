@@ -208,6 +208,7 @@ def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, obje
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_with_the_real_model_a_decided_image_is_as_a_scored_one_and_is_not_read(tmp_path: Path, demo_images: Path) -> None:
     from moderation.demo import POLICY_FILE
 

@@ -13,6 +13,8 @@ from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
 from moderation.storage import Store
 
+pytestmark = pytest.mark.slow
+
 AUTOMATIONS = """
 from flows.automations import set_up
 import sys
@@ -130,7 +132,6 @@ def under_way(prefect: Prefect, settings: dict[str, Any]) -> str:
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_second_run_of_a_source_is_cancelled_or_waits_and_says_so(prefect: Prefect, settings: dict[str, Any]) -> None:
     first = under_way(prefect, settings)
@@ -154,7 +155,6 @@ def test_a_second_run_of_a_source_is_cancelled_or_waits_and_says_so(prefect: Pre
     assert waiting.endswith(manifest.run_id.rpartition("-")[2])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_quarantined_run_ends_failed_and_somebody_is_told(prefect: Prefect, settings: dict[str, Any], tmp_path: Path) -> None:
     source = Path(settings["sources"][0])
@@ -184,7 +184,6 @@ def test_a_quarantined_run_ends_failed_and_somebody_is_told(prefect: Prefect, se
     assert "Traceback" not in prefect.logs(run)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_run_that_cannot_be_is_tried_once_and_somebody_is_told(prefect: Prefect, settings: dict[str, Any]) -> None:
     with webhook() as (url, received):
@@ -200,7 +199,6 @@ def test_a_run_that_cannot_be_is_tried_once_and_somebody_is_told(prefect: Prefec
     assert "Traceback" not in prefect.logs(run)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_an_attempt_that_takes_too_long_is_stopped(prefect: Prefect, settings: dict[str, Any]) -> None:
     first = under_way(prefect, settings)
@@ -213,7 +211,6 @@ def test_an_attempt_that_takes_too_long_is_stopped(prefect: Prefect, settings: d
     prefect.post(f"/flow_runs/{first}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_block_in_the_work_pool_reaches_the_flow_run_and_nobody_else(prefect: Prefect, tmp_path: Path) -> None:
     secret = "a-secret-that-must-not-leak"

@@ -68,6 +68,7 @@ def compare(few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return call
 
 
+@pytest.mark.slow
 def test_the_same_model_twice_agrees_in_everything(compare: Compare) -> None:
     told, _ = compare("demo", "demo", "--sample", "30")
     assert "A and B are the same model" in told
@@ -85,6 +86,7 @@ def test_the_same_model_twice_agrees_in_everything(compare: Compare) -> None:
         assert all(one["fitted"] in (one["now"], None) for one in rule["thresholds"])
 
 
+@pytest.mark.slow
 def test_other_weights_are_compared_and_thresholds_hold_the_flag_rate(compare: Compare, other: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     out, err = compare("demo", other, "--json", "--html", str(page))

@@ -21,6 +21,8 @@ from support import descendants
 
 from moderation.demo import POLICY_FILE
 
+pytestmark = pytest.mark.slow
+
 GRPC = {"content-type": "application/grpc", "te": "trailers"}
 UNAUTHENTICATED, UNIMPLEMENTED = "16", "12"
 CALLS = (
