@@ -166,7 +166,6 @@ def moderate(
 
 @pytest.mark.slow
 @both
-@pytest.mark.slow
 def test_a_run_on_a_cluster(
     cluster: RayCluster, address: str, demo_images: Path, prefect_home: Path, s3_endpoint: str, tmp_path: Path
 ) -> None:
