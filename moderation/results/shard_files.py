@@ -162,6 +162,7 @@ def write_rows(table: Table, rows: pa.Table, path: Path) -> None:
         compression={name: "zstd" for name in rows.column_names if name != "embedding"} if vectors else "zstd",
         use_dictionary=dictionary,
         row_group_size=ROW_GROUP_ROWS[table],
+        write_statistics=[name for name in rows.column_names if name != "embedding"],  # nobody seeks a vector by its range
         write_page_index=True,
     )
 
