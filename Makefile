@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check-layers unit test-slow test-e2e docker-check golden schema format lock clean
+.PHONY: help install demo test lint types check-layers unit test-slow test-e2e bench docker-check golden schema format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test-slow: install ## The tests that take minutes
 
 test-e2e: install ## The whole product as processes: PostgreSQL, Prefect server and worker, two Ray nodes, S3; then their failures
 	@$(BIN)/pytest -m e2e
+
+bench: install ## Measure speed beside Ray Data, boto3, Pillow and a plain loop; 15 minutes; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks
 
 docker-check: install ## Lint, build and run the image without a container engine (root, buildah and debootstrap; half an hour)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docker/check.sh

@@ -5,7 +5,6 @@ run them, the checks of the run against ten earlier ones, and the Data Docs.
 """
 
 import argparse
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import Figure, emit
 from moderation.errors import ErrorCode
 from moderation.images.sharding import shard_name
 from moderation.planning import Tally
@@ -35,7 +35,7 @@ from moderation.scoring.judging import RowContext
 from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
-OBJECTS, RULES, DIM, PROCESSES = 20_000, 5, 8, 2
+SHARDS, OBJECTS, RULES, DIM, PROCESSES = 50, 20_000, 5, 8, 2
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 RULE = "{{id: rule-{0}, mode: {1}, prompts: [a thing {0}], review: 0.8, block: 0.97}}"
 POLICY = parse_policy(
@@ -110,7 +110,7 @@ def receipts(output: Store, shards: int) -> Iterator[Receipt]:
         yield stage(output, number, context)
 
 
-def measure(shards: int, folder: Path) -> dict[str, object]:
+def measure(shards: int, folder: Path) -> list[Figure]:
     """Seconds and megabytes for so many shards."""
     output = Store(str(folder))
     staged, counts, aggregates = [], Counts(), Aggregates()
@@ -138,27 +138,27 @@ def measure(shards: int, folder: Path) -> dict[str, object]:
         docs = pool.submit(show, verdicts, folder / "data-docs").result()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     failed = [str(v.result) for v in verdicts if not v.result.passed]
-    return {
-        "decision rows": rows["decisions"],
-        "score rows": rows["scores"],
-        "checks": len(verdicts),
-        "failed": failed,
-        "row checks, s": round(by_row, 1),
-        "run checks, s": round(by_run, 1),
-        "data docs, s": round(docs, 1),
-        "CPU of all, s": round(usage.ru_utime + usage.ru_stime, 1),
-        "largest process, MB": round(max(memory, held)),
-        "all processes at most, MB": round(PROCESSES * max(memory, held)),
-    }
+    if failed:
+        raise SystemExit(f"checks of good rows failed: {'; '.join(failed)}")
+    objects = f"{rows['decisions']:,} objects, {rows['scores']:,} scores, {len(verdicts)} checks, {PROCESSES} processes"
+    minute = 60 if shards == SHARDS else None
+    return [
+        Figure.of("quality_rows_s", [by_row], "s", minute, lower_is_better=True, note=objects),
+        Figure.of("quality_run_and_docs_s", [by_run + docs], "s", lower_is_better=True),
+        Figure.of("quality_cpu_s", [usage.ru_utime + usage.ru_stime], "s", lower_is_better=True),
+        Figure.of(
+            "quality_memory_mb", [PROCESSES * max(memory, held)], "MB", 1000, lower_is_better=True, note="of both processes"
+        ),
+    ]
 
 
 def main() -> None:
-    """Print one JSON object."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=int, default=50, help="of 20,000 objects and 100,000 scores each")
+    parser.add_argument("--shards", type=int, default=SHARDS, help="of 20,000 objects and 100,000 scores each (%(default)s)")
     shards = parser.parse_args().shards
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(shards, Path(folder)), indent=1))
+        emit(measure(shards, Path(folder)))
 
 
 if __name__ == "__main__":
