@@ -33,9 +33,19 @@ create_work_pool() {
         prefect --no-prompt work-pool create "$pool" --type process
 }
 
-# Takes prefect.yaml's deployments to the server.
+# Takes prefect.yaml's deployments to the server, and sets up its automations: `moderate deploy` without its checks, which are
+# for the machine that starts runs. This one may have neither the keys of the buckets nor a way to Ray.
 deploy() {
-    (cd "$here" && prefect --no-prompt deploy --all)
+    cd "$here"
+    prefect --no-prompt deploy --all
+    python - <<'PYTHON'
+from pathlib import Path
+
+from flows.automations import set_up
+from moderation.deployment_file import read_deployments
+
+print("automations:", *set_up(read_deployments(Path("prefect.yaml")).notify), sep="\n  ")
+PYTHON
 }
 
 # Makes the buckets of the demo, unless there are any, and puts the bundled images into the first.
