@@ -3,12 +3,12 @@
 They are a comfort: when Prefect's API is away for a while, scoring goes on without them.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -16,15 +16,20 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.exceptions import PrefectException
 
-from moderation.pipeline import Outcome
+from flows.telling import UNREACHABLE
 from moderation.policy.schema import Policy
 from moderation.progress import Pace, Progress
 from moderation.summary import count_rows, rule_rows
 
+if TYPE_CHECKING:  # a backtest shows something too, and needs no Ray
+    from moderation.pipeline import Outcome
+
 INTERVAL_S = 2.0
 """Seconds between two updates of the progress bar."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ProgressArtifact:
@@ -50,13 +55,12 @@ class ProgressArtifact:
             _try(update_progress_artifact, artifact_id=self._artifact, progress=percent, description=text)
 
 
-def publish_summary(outcome: Outcome, policy: Policy) -> None:
+def publish_summary(outcome: "Outcome", policy: Policy) -> None:
     """The sums, the rules and the report of a published run."""
     manifest = outcome.manifest
     lines = "\n".join(f"| {name} | {value} |" for name, value in count_rows(manifest))
-    _try(
-        create_markdown_artifact,
-        markdown=f"## Run {manifest.run_id}\n\n| | |\n|---|---|\n{lines}\n",
+    publish_text(
+        f"## Run {manifest.run_id}\n\n| | |\n|---|---|\n{lines}\n",
         key="moderation-summary",
         description=f"Policy {policy.policy} {policy.version}",
     )
@@ -64,14 +68,18 @@ def publish_summary(outcome: Outcome, policy: Policy) -> None:
     publish_report(outcome.report)
 
 
-def publish_report(report: str | None) -> None:
+def publish_report(report: str | None, key: str = "moderation-report") -> None:
     """A link to the report of a run, quarantined ones too."""
     if report:
-        _try(create_link_artifact, link=report, link_text="Report", key="moderation-report")
+        _try(create_link_artifact, link=report, link_text="Report", key=key)
 
 
-def _try(create: Callable[..., Any], **arguments: Any) -> Any:
-    try:
-        return create(**arguments)
-    except (PrefectException, httpx.HTTPError, OSError):
-        return None
+def publish_text(markdown: str, key: str, description: str) -> None:
+    """Some text in Markdown."""
+    _try(create_markdown_artifact, markdown=markdown, key=key, description=description)
+
+
+def _try(create: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | None:
+    with contextlib.suppress(*UNREACHABLE):
+        return create(*arguments, **named)
+    return None

@@ -4,21 +4,19 @@ One Prefect task per stage. Report and list of changed images go to `backtests/<
 where people can see them, whichever machine the flow runs on.
 """
 
-import contextlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from prefect import State, flow, get_run_logger, runtime, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.telling import UNREACHABLE, told
+from flows.artifacts import publish_report, publish_text
+from flows.telling import told
 from moderation.backtest.backtesting import PUBLISHED
 from moderation.backtest.backtesting import backtest as decide_anew
 from moderation.backtest.budget import Budget, Kind
@@ -105,7 +103,8 @@ def backtest(settings: BacktestSettings) -> str:
             found = _result(decide(inputs, new, old, Path(made), return_state=True))
             over = "; ".join(line for budget in inputs.budgets if (line := budget.exceeded(found)))
             report = _result(write_report(inputs, found, over, Path(made), return_state=True))
-            show(found, over, report)
+            publish_text(markdown(found, over), key="backtest-summary", description=found.new)
+            publish_report(report, key="backtest-report")
     except ModerationError as error:
         return cast("str", Failed(message=str(error), data=error))
     if over:
@@ -168,18 +167,7 @@ def write_report(inputs: Inputs, found: Backtest, over: str, folder: Path) -> st
     return output.uri_of(f"{target}/{page.name}")
 
 
-def show(found: Backtest, over: str, report: str) -> None:
-    """The flow run's artifacts. They are a comfort: when Prefect's API is away, the backtest goes on without them."""
-    _try(create_markdown_artifact, markdown=markdown(found, over), key="backtest-summary", description=found.new)
-    _try(create_link_artifact, link=report, link_text="Report", key="backtest-report")
-
-
-def _try(create: Callable[..., object], **arguments: str) -> None:
-    with contextlib.suppress(*UNREACHABLE):
-        create(**arguments)
-
-
 def _run_name() -> str:
     """The same for every attempt of a flow run."""
     scheduled = runtime.flow_run.scheduled_start_time
-    return f"{scheduled:%Y%m%dT%H%M%SZ}-{str(runtime.flow_run.id)[:8]}"
+    return f"{scheduled:%Y%m%dT%H%M%SZ}-{str(runtime.flow_run.id)[-8:]}"

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from pydantic import BaseModel, ValidationError
 
@@ -46,6 +47,9 @@ def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str
                 except SettingsError as error:
                     yield str(error)
     except UNREACHABLE as error:
+        if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == httpx.codes.UNAUTHORIZED:
+            yield f"Prefect: its server at {address} asks for a password: set PREFECT_API_AUTH_STRING, such as admin:PASSWORD"
+            return
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         yield f"Prefect: its server at {address} does not answer as it should: {reason}"
 

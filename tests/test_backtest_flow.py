@@ -98,7 +98,7 @@ def test_what_would_change_is_shown_and_kept_beside_the_results(server: dict[str
 
     (page,) = [key for key in keys(results, "backtests/") if key.endswith("/backtest.html")]
     folder = page.rpartition("/")[0]
-    assert folder.endswith(f"-{flow_run['id'][:8]}")
+    assert folder.endswith(f"-{flow_run['id'][-8:]}")
     assert f"{RESULTS}/{page}" in artifacts["backtest-report"]
     html = results.get(page).decode()
     assert "cannot be read any more" in html  # the bucket of the images is not there
