@@ -1,5 +1,6 @@
 """What scoring needs of a model. Anything with these members can score images."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -47,6 +48,17 @@ class Encoder(Protocol):
     @property
     def logit_bias(self) -> float | None:
         """What is added to logits; None for models trained with softmax."""
+        ...
+
+    def start(self, pixels: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+        """Begin to encode 1 to `batch_size` pictures, uint8 RGB [S, S, 3] each; they may be changed once this returns.
+
+        Returns:
+            A function that waits for the unit embeddings, float32 [N, D] in the same order. Call it once, from any thread.
+
+        On a GPU it returns before they are there, and the caller prepares the next batch meanwhile; two batches may be under
+        way, and a third call waits for the first. On the CPU it may return when all is done. Thread-safe.
+        """
         ...
 
     def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

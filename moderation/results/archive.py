@@ -174,6 +174,8 @@ def _manifests(output: Store) -> Iterator[Manifest]:
 
 
 def _precision(manifest: Manifest) -> str:
+    if manifest.engine is not None:
+        return manifest.engine.precision
     asked: Mapping[str, object] = manifest.settings
     if asked.get("precision", "auto") != "auto":
         return str(asked["precision"])

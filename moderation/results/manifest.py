@@ -31,6 +31,23 @@ class Timings(BaseModel):
     """the stage that was busiest for the threads it had"""
 
 
+class EngineFacts(BaseModel):
+    """How the model ran, on all actors alike."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """eager, compiled or graphs"""
+    precision: str
+    """fp32 or bf16"""
+    batch_size: int
+    """images of a forward pass"""
+    torch_threads: int
+    """of each actor"""
+    decode_threads: int
+    """of each actor"""
+
+
 class Release(BaseModel):
     """Why a run is published although its checks failed."""
 
@@ -68,6 +85,8 @@ class Manifest(BaseModel):
     prompts: str | None = None
     """prompt embeddings that the scores were computed with, relative to the output"""
     device: str
+    engine: EngineFacts | None = None
+    """None where no model ran, and in manifests of earlier versions"""
     settings: Mapping[str, Any]
     listed: int
     """objects that count, each once: unchanged + scored + errored"""

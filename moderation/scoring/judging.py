@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moderation.model.engines import Engine
 from moderation.policy.decision import ACTIONS, Decisions, decide
 from moderation.policy.schema import Rule
 from moderation.policy.scoring import CompiledPolicy
@@ -26,6 +27,8 @@ class RowContext:
     compiled: CompiledPolicy
     model: str
     fingerprint: str
+    engine: Engine | None = None
+    """how the model runs, as the first actor chose; None: as each has it"""
 
 
 @dataclass(frozen=True, slots=True)

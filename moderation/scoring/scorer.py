@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from moderation.model.engines import Engine
 from moderation.policy.scoring import TextHead
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.judging import RowContext
@@ -18,6 +19,8 @@ class ModelDescription:
     dim: int
     device: str
     head: TextHead
+    engine: Engine | None = None
+    """how it runs, for all actors alike; None where no model runs"""
 
 
 class Scorer(Protocol):

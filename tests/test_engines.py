@@ -1,0 +1,256 @@
+"""Engines: eager, compiled, bf16. How one is chosen, that they agree, and batches that are under way side by side."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import save_tiny_clip
+
+from moderation import ImageScorer, ModelError, OpenClipEncoder, load_policy
+from moderation.demo import IMAGES_DIR, POLICY_FILE
+from moderation.model.compiling import equal_blocks, has_compiler
+from moderation.model.engines import Abilities, Engine, Trial, choose, default_engine, fitting_batch
+from moderation.model.lanes import Lanes
+
+EAGER, COMPILED, BF16 = Engine("eager", "fp32", 16), Engine("compiled", "fp32", 16), Engine("eager", "bf16", 16)
+CPU = Abilities(cuda=False, fast_bf16=False, compiler=True, regional=True)
+GPU = Abilities(cuda=True, fast_bf16=False, compiler=True, regional=True)
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory):
+    return save_tiny_clip(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def encoder(name):
+    return OpenClipEncoder(name, device="cpu")
+
+
+def pictures(count, seed=0, size=64):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+# --- the choice ------------------------------------------------------------------------------------------------------------
+
+
+def chosen(trials, machine=CPU, engine="auto", precision="auto"):
+    """The choice where engines run as told, and the engines that were tried."""
+    tried = []
+
+    def run(one):
+        tried.append(one)
+        return trials.get((one.kind, one.precision))
+
+    return choose(engine, precision, machine, 16, run), tried
+
+
+SLOW = {("eager", "fp32"): Trial(0.1, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [
+        (Trial(0.1 / 1.11, 1.0), COMPILED),
+        (Trial(0.1 / 1.09, 1.0), EAGER),
+        (Trial(0.01, 0.9998), EAGER),
+        (Trial(0.01, float("nan")), EAGER),
+        (None, EAGER),
+    ],
+    ids=["faster", "hardly faster", "other embeddings", "no embeddings", "fails"],
+)
+def test_compiled_must_be_clearly_faster_and_the_same(trial, expected):
+    assert chosen({**SLOW, ("compiled", "fp32"): trial}) == (expected, [EAGER, COMPILED])
+
+
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [(Trial(0.08, 0.9995), BF16), (Trial(0.09, 1.0), EAGER), (Trial(0.01, 0.998), EAGER), (None, EAGER)],
+    ids=["faster", "hardly faster", "other embeddings", "fails"],
+)
+def test_bf16_is_tried_where_the_cpu_multiplies_in_it(trial, expected):
+    machine = replace(CPU, fast_bf16=True, compiler=False)
+    assert chosen({**SLOW, ("eager", "bf16"): trial}, machine) == (expected, [EAGER, BF16])
+
+
+def test_compiling_is_tried_with_the_precision_that_won():
+    trials = {**SLOW, ("eager", "bf16"): Trial(0.07, 0.9995), ("compiled", "bf16"): Trial(0.05, 0.9995)}
+    machine = replace(CPU, fast_bf16=True)
+    assert chosen(trials, machine) == (Engine("compiled", "bf16", 16), [EAGER, BF16, Engine("compiled", "bf16", 16)])
+
+
+@pytest.mark.parametrize(
+    ("trials", "machine", "asked"),
+    [
+        ({("eager", "fp32"): Trial(0.005, 1.0)}, CPU, {}),
+        (SLOW, replace(CPU, regional=False), {}),
+        (SLOW, replace(CPU, compiler=False), {}),
+        (SLOW, CPU, {"engine": "eager"}),
+        (SLOW, CPU, {"precision": "bf16", "engine": "eager"}),
+        (SLOW, replace(CPU, fast_bf16=True), {"precision": "fp32", "engine": "eager"}),
+        (SLOW, GPU, {}),
+        (SLOW, GPU, {"engine": "graphs"}),
+    ],
+    ids=["small model", "no equal blocks", "no compiler", "eager", "bf16", "fp32", "cuda", "graphs"],
+)
+def test_what_is_not_worth_trying_is_not_tried(trials, machine, asked):
+    found, tried = chosen(trials, machine, **asked)
+    assert not [one for one in tried if one != EAGER]
+    assert found.kind == asked.get("engine", "eager")
+    assert found.precision == asked.get("precision", "bf16" if machine.cuda else "fp32")
+
+
+def test_what_cannot_run_is_refused(encoder, monkeypatch, tmp_path, name):
+    with pytest.raises(ModelError, match="needs a CUDA device"):
+        default_engine("graphs", "auto", CPU)
+    with pytest.raises(ModelError, match="needs a CUDA device"):
+        encoder.use(Engine("graphs", "fp32", 16))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ModelError, match=r"needs a C\+\+ compiler"):
+        OpenClipEncoder(name, device="cpu", engine="compiled")
+    assert OpenClipEncoder(name, device="cpu").tune() == EAGER
+
+
+@pytest.mark.parametrize(
+    ("memory", "per_image", "most", "expected"),
+    [
+        (100e9, 50e6, 1024, 1024),
+        (100e9, 50e6, 256, 256),
+        (100e9, 50e6, 300, 256),
+        (6.4e9, 50e6, 1024, 128),
+        (6.39e9, 50e6, 1024, 64),
+        (1e6, 50e6, 1024, 8),
+        (-1e9, 50e6, 1024, 8),
+        (100e9, 50e6, 1, 8),
+        (100e9, 0, 1024, 1024),
+    ],
+)
+def test_a_batch_is_a_power_of_two_that_fits(memory, per_image, most, expected):
+    assert fitting_batch(memory, per_image, most) == expected
+
+
+# --- engines agree ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+def test_compiled_embeddings_are_those_of_eager(encoder):
+    before, fingerprint = encoder.encode_images(pictures(20)), encoder.fingerprint
+    encoder.use(COMPILED)
+    assert [hasattr(block.forward, "_torchdynamo_orig_callable") for block in equal_blocks(encoder._model.visual)] == [True] * 2
+    assert (encoder.encode_images(pictures(20)) * before).sum(axis=1).min() > 0.999999
+    assert encoder.fingerprint == fingerprint
+    encoder.use(EAGER)
+    assert encoder.encode_images(pictures(20)).tobytes() == before.tobytes()
+
+
+def test_one_encoder_goes_from_precision_to_precision(encoder, name):
+    fingerprint = encoder.fingerprint
+    encoder.use(BF16)
+    half = OpenClipEncoder(name, device="cpu", precision="bf16")
+    assert encoder.fingerprint == half.fingerprint != fingerprint
+    assert encoder.encode_images(pictures(3)).tobytes() == half.encode_images(pictures(3)).tobytes()
+
+
+def decisions(engine, step=1):
+    """Of every `step`-th demo image."""
+    encoder = OpenClipEncoder("demo", device="cpu")
+    encoder.use(engine)
+    images = sorted(path for path in IMAGES_DIR.rglob("*") if path.is_file())[::step]
+    with ImageScorer(encoder, load_policy(POLICY_FILE)) as scorer:
+        rows = scorer.score(images).decisions.to_pylist()
+    return {row["uri"]: (row["action"], row["flags"], row["shadow_flags"], row["error_code"]) for row in rows}
+
+
+def test_bf16_decides_on_demo_images_like_fp32():
+    expected = decisions(EAGER, step=5)
+    assert len({actions[0] for actions in expected.values()}) > 2
+    assert decisions(BF16, step=5) == expected
+
+
+@pytest.mark.slow
+def test_every_engine_decides_on_all_demo_images_like_eager():
+    expected = decisions(EAGER)
+    assert len(expected) >= 300
+    for engine in (BF16, COMPILED) if has_compiler() else (BF16,):
+        assert decisions(engine) == expected
+
+
+# --- batches under way -----------------------------------------------------------------------------------------------------
+
+
+def test_start_gives_what_encode_images_gives(encoder):
+    images = pictures(33)
+    expected = encoder.encode_images(images)
+    waits = [encoder.start(list(images[i : i + 16])) for i in range(0, 33, 16)]
+    assert [wait().shape for wait in waits] == [(16, 64), (16, 64), (1, 64)]
+    assert np.concatenate([wait() for wait in waits]).tobytes() == expected.tobytes()
+
+
+def test_threads_get_their_own(encoder):
+    images = pictures(24)
+    expected = encoder.encode_images(images)
+    found = {}
+
+    def encode(number):
+        found[number] = encoder.start([images[number]])()
+
+    threads = [threading.Thread(target=encode, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.concatenate([found[number] for number in range(24)]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], list(pictures(17)), [pictures(1)[0][:, :, :1]], [pictures(1)[0].astype(np.float32)]],
+    ids=["none", "too many", "shape", "type"],
+)
+def test_start_refuses_what_is_no_batch(encoder, wrong):
+    with pytest.raises(ValueError, match="expected, got"):
+        encoder.start(wrong)
+
+
+class Slow:
+    """A lane whose device is told when to finish; it answers with the first value of each picture."""
+
+    def __init__(self):
+        self.pixels = np.zeros((4, 1, 1, 3), np.uint8)
+        self.done = threading.Event()
+        self.launched = threading.Semaphore(0)
+
+    def launch(self):
+        self.done.clear()
+        self.launched.release()
+
+    def result(self):
+        assert self.done.wait(30)
+        return self.pixels[:, 0, 0, :1].astype(np.float32)
+
+
+def pixel(value):
+    return np.full((1, 1, 3), value, np.uint8)
+
+
+def test_a_third_batch_waits_for_the_first_and_loses_nothing():
+    one, two = Slow(), Slow()
+    lanes = Lanes([one, two])
+    first, second = lanes.start([pixel(1), pixel(2)]), lanes.start([pixel(3)])
+    waits = []
+    third = threading.Thread(target=lambda: waits.append(lanes.start([pixel(4)])))
+    assert one.launched.acquire(timeout=30)
+    third.start()
+    third.join(0.1)
+    assert third.is_alive(), "it must not overwrite what is being encoded"
+    one.done.set()
+    assert one.launched.acquire(timeout=30)
+    third.join(30)
+    assert first().tolist() == [[1], [2]]
+    one.done.set()
+    two.done.set()
+    assert second().tolist() == [[3]]
+    assert waits[0]().tolist() == [[4]]
+    assert first().tolist() == [[1], [2]]
