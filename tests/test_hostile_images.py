@@ -452,6 +452,10 @@ class NoModel:
 
     encode_texts = encode_images
 
+    def start(self, pixels):
+        vectors = self.encode_images(pixels)
+        return lambda: vectors
+
 
 def ramp(side, mode="RGB"):
     """A large picture that is quickly made and packs well, [side, side]."""

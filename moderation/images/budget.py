@@ -33,6 +33,14 @@ class MemoryBudget:
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:
         """Hold `amount` bytes of the budget, waiting until they are free."""
+        self.take(amount)
+        try:
+            yield
+        finally:
+            self.free(amount)
+
+    def take(self, amount: int) -> None:
+        """Wait until `amount` bytes are free, and hold them until `free` is called, from any thread."""
         amount = min(amount, self._limit)
         turn = object()
         with self._changed:
@@ -43,14 +51,15 @@ class MemoryBudget:
             finally:
                 self._waiting.remove(turn)
                 self._changed.notify_all()
-        try:
-            yield
-        finally:
-            if self._is_time(amount):
-                self._give_back()
-            with self._changed:
-                self._free += amount
-                self._changed.notify_all()
+
+    def free(self, amount: int) -> None:
+        """Give back what was taken."""
+        amount = min(amount, self._limit)
+        if self._is_time(amount):
+            self._give_back()
+        with self._changed:
+            self._free += amount
+            self._changed.notify_all()
 
     def _is_time(self, amount: int) -> bool:
         if amount < self._limit // 64:

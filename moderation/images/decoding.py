@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pillow_heif
-from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.gif_blocks import survey_gif
@@ -21,6 +21,7 @@ from moderation.images.limits import ImageLimits
 from moderation.images.memory import memory_limit, memory_needed
 from moderation.images.pixels import rgb, upright
 from moderation.images.png_chunks import survey_png
+from moderation.images.reduction import Reduction, reduce
 from moderation.images.survey import Survey
 from moderation.images.tiff_directories import PREFIXES, survey_tiff
 from moderation.images.webp_chunks import survey_webp
@@ -32,9 +33,6 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-MIN_REDUCED = 448
-"""JPEGs are never reduced below this many pixels: models with small inputs would see the difference."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """The image formats that are read; all others are `unsupported_format`."""
@@ -84,6 +82,8 @@ class DecodedImage:
 
     Attributes:
         header: what the file says of itself.
+        orientation: EXIF's, of a JPEG; 1 for all others, where it may stand behind the pixels.
+        reduction: how the pictures of a JPEG that is decoded at reduced scale lie in their pixels; None at full scale.
         memory: bytes that `frames` will take at most, as far as the header tells; never more than `memory_limit`.
     """
 
@@ -97,6 +97,8 @@ class DecodedImage:
             raise ImageError(ErrorCode.EMPTY, "the object has no bytes")
         if len(data) > limits.max_bytes:
             raise ImageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes; the limit is {limits.max_bytes:,}")
+        self.orientation = 1
+        self.reduction: Reduction | None = None
         self._limits = limits
         self._deadline = Deadline(limits.max_seconds)
         try:
@@ -108,9 +110,11 @@ class DecodedImage:
             frames = _frame_count(image, survey)
             if image.format == "HEIF" and frames > 1:
                 survey = replace(survey, pixels=_largest_heif(data))
-            if target_size and image.format in ("JPEG", "MPO"):
-                side = max(2 * target_size, MIN_REDUCED)
-                image.draft(None, (side, side))
+            if isinstance(image, JpegImagePlugin.JpegImageFile):
+                if not survey.buffers:  # one scan, whose time its size bounds, can be decoded by one call
+                    image.decodermaxblock = len(data)
+                self.orientation = _orientation(image)
+                self.reduction = reduce(image, target_size, self.orientation) if target_size else None
         except PARSER_ERRORS as error:
             raise _unreadable(data, error) from None
         self._image: ImageFile.ImageFile | None = image
@@ -159,7 +163,7 @@ class DecodedImage:
         image.load()
         self._deadline.check()
         _check_pixels(*image.size, self._limits)
-        orientation = _orientation(image)
+        orientation = self.orientation if self.header.format == "JPEG" else _orientation(image)
         picture = rgb(image)
         if last:
             self._image = None

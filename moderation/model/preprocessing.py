@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from moderation.images.reduction import Reduction
+
 MAX_ASPECT = 32
 """A picture longer than this many times its width is cut before it is resized."""
 
@@ -30,11 +32,22 @@ class Preprocessing:
     fill: int = 0
     """grey value of the padding that `longest` needs, 0 to 255"""
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An RGB picture of any size as uint8 [S, S, 3]."""
+    def __call__(self, image: Image.Image, reduction: Reduction | None = None) -> NDArray[np.uint8]:
+        """An RGB picture of any size as uint8 [S, S, 3]; `reduction`: that of a picture decoded at reduced scale."""
+        if reduction:
+            return self._from_reduced(image, reduction)
         if self.resize_mode == "shortest":
             image = _within(image, MAX_ASPECT)
         resized = image.resize(self.resized(image.size), RESAMPLING[self.interpolation])
+        return np.asarray(_center(resized, self.size, self.fill))
+
+    def _from_reduced(self, image: Image.Image, reduction: Reduction) -> NDArray[np.uint8]:
+        """What the whole picture would give, as nearly as can be, by one resize straight to the crop."""
+        wide, high = self.resized(reduction.size)
+        left, top, right, bottom = reduction.box
+        (left, right), (top, bottom) = _kept(left, right, wide, self.size), _kept(top, bottom, high, self.size)
+        size = (min(wide, self.size), min(high, self.size))
+        resized = image.resize(size, RESAMPLING[self.interpolation], (left, top, right, bottom))
         return np.asarray(_center(resized, self.size, self.fill))
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -59,6 +72,13 @@ def _within(image: Image.Image, aspect: int) -> Image.Image:
         return image
     left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
     return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def _kept(low: float, high: float, resized: int, size: int) -> tuple[float, float]:
+    """What a crop of `size` pixels from the middle keeps of an axis that reaches from `low` to `high` and becomes `resized`."""
+    start = max(0, round((resized - size) / 2.0))
+    step = (high - low) / resized
+    return low + start * step, min(high, low + (start + min(size, resized)) * step)
 
 
 def _center(image: Image.Image, size: int, fill: int) -> Image.Image:
