@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from moderation.ahead import ahead
 from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.logs import about
+from moderation.model.engines import MAX_BATCH
 from moderation.planning import Tally, plan_shards, plan_stored
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.progress import Progress, tell
@@ -46,7 +47,9 @@ from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScoredRef, ScorerPool
 from moderation.scoring.scorer import ModelDescription
 from moderation.scoring.session import PoolPlan, plan_pool, ray_session
+from moderation.scoring.sizing import decode_threads
 from moderation.scoring.worker import OpenClipScorer
+from moderation.scoring.workforce import Workforce
 from moderation.settings import RunSettings
 from moderation.staging import Staging
 from moderation.storage import Store
@@ -94,6 +97,11 @@ class Session:
     def settings(self) -> RunSettings:
         """The run's settings."""
         return self.inputs.settings
+
+    @property
+    def workforce(self) -> Workforce:
+        """What it works with."""
+        return Workforce(self.settings, self.plan, self.model.engine)
 
 
 @dataclass(frozen=True)
@@ -160,8 +168,12 @@ def session(inputs: Inputs) -> Iterator[Session]:
             precision=settings.precision,
             limits=settings.limits,
             fetch_threads=settings.fetch_threads,
-            decode_threads=settings.decode_threads or plan.threads,
-            torch_threads=plan.threads,
+            decode_threads=decode_threads(settings, plan),
+            torch_threads=plan.torch_threads,
+            engine=settings.engine,
+            jpeg_decoder=settings.jpeg_decoder,
+            max_batch=min(MAX_BATCH, settings.batch_size),
+            gpu_share=plan.gpus or 1.0,
         )
         with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
             tell(Progress("loading the model"))
@@ -195,7 +207,9 @@ def score(running: Session) -> Scored:
         shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
         tally = Tally()
         staging = Staging(inputs.policy, running.model.dim, paths, inputs.output, settings.batch_size)
-        context = RowContext(paths.run_id, running.compiled, running.model.name, running.model.fingerprint)
+        context = RowContext(
+            paths.run_id, running.compiled, running.model.name, running.model.fingerprint, running.model.engine
+        )
         began = time.monotonic()
 
         def to_score(pages: Iterator[Page]) -> Iterator[Batch]:
@@ -314,7 +328,7 @@ def report(running: Session, scored: Scored, manifest: Manifest) -> Outcome:
     """Write the HTML report. A run stays published if that fails."""
     tell(Progress("writing the report"))
     about(running.paths.run_id, "reporting")
-    return Outcome(manifest, running.inputs.output.uri, _report(running, scored, manifest), str(running.plan))
+    return Outcome(manifest, running.inputs.output.uri, _report(running, scored, manifest), str(running.workforce))
 
 
 def _report(running: Session, scored: Scored, manifest: Manifest) -> str | None:
@@ -353,6 +367,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
         device=running.model.device,
+        engine=running.workforce.facts,
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
         listed=scored.listed,
         unchanged=scored.unchanged,
@@ -363,7 +378,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
             wall_seconds=round(scored.wall_seconds, 3),
             images_per_second=round(taken_up / max(scored.wall_seconds, 1e-9), 2),
             busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
-            bottleneck=_bottleneck(running, scored.seconds),
+            bottleneck=running.workforce.bottleneck(scored.seconds),
         ),
         checks=checks,
         statistics=rule_statistics(scored.aggregates, scored.counts),
@@ -380,20 +395,8 @@ def _progress(running: Session, tally: Tally, staging: Staging) -> Progress:
         done=staging.done,
         errors=staging.errors,
         listing=not tally.complete,
-        bottleneck=_bottleneck(running, {"list": tally.seconds, **staging.seconds}),
+        bottleneck=running.workforce.bottleneck({"list": tally.seconds, **staging.seconds}),
     )
-
-
-def _bottleneck(running: Session, seconds: Mapping[str, float]) -> str:
-    """The stage with the most busy seconds per thread that works on it."""
-    actors = running.plan.actors
-    threads = {
-        "fetch": actors * running.settings.fetch_threads,
-        "decode": actors * (running.settings.decode_threads or running.plan.threads),
-        "encode": actors,
-        "score": actors,
-    }
-    return max(seconds, key=lambda stage: seconds[stage] / max(1, threads.get(stage, 1)), default="none")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
 
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
+from moderation.model.engines import EngineChoice
 from moderation.redacting import SCHEMA_PATTERN, without_secret
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -80,12 +81,25 @@ class RunSettings(BaseModel):
     )
 
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
-    precision: Precision = Field(default="auto", description="auto: bf16 on CUDA, fp32 on the CPU")
+    precision: Precision = Field(
+        default="auto", description="auto: bf16 on CUDA; fp32 on the CPU, unless bf16 is much faster there"
+    )
+    engine: EngineChoice = Field(
+        default="auto",
+        description="how the model runs: eager, compiled (torch.compile; needs a C++ compiler) or graphs (CUDA graphs); "
+        "auto: eager on CUDA, and what is measured to be fastest on the CPU",
+    )
+    jpeg_decoder: Literal["cpu", "gpu"] = Field(
+        default="cpu",
+        description="gpu: plain JPEGs are decoded on the GPU, which pays where it has an engine for that (A100, H100, H200)",
+    )
     ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")
     actors: int | None = Field(default=None, gt=0, description="scoring actors; default: one per GPU, or one per 8 CPU cores")
     gpus_per_actor: float = Field(default=1.0, gt=0, le=1, description="share of a GPU for each actor")
     fetch_threads: int = Field(default=16, gt=0, le=512, description="concurrent reads of each actor")
-    decode_threads: int | None = Field(default=None, gt=0, description="decoding threads of each actor; default: its CPU cores")
+    decode_threads: int | None = Field(
+        default=None, gt=0, description="decoding threads of each actor; default: its CPU cores, or 64 if a GPU decodes"
+    )
     shard_size: int | None = Field(
         default=None, gt=0, description="objects in a shard, the unit of commitment; default: 20,000 on GPUs, 1,000 on CPUs"
     )

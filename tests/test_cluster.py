@@ -15,7 +15,7 @@ from raylets import NodeSpec, RayCluster, bare_python, free_port, ray_cluster_of
 
 from moderation import RunSettings
 from moderation.errors import SettingsError
-from moderation.scoring.sizing import Machine, divide
+from moderation.scoring.sizing import Machine, decode_threads, divide
 
 
 def settings(**values: object) -> RunSettings:
@@ -64,11 +64,20 @@ def test_a_plan_fits_machine_by_machine(
             "5 actors with 0.4 GPU each do not fit on 2 GPUs, 2 on each: use at most 4",
         ),
         ([(8, 0)], {"device": "cuda"}, "has no GPU"),
+        ([(8, 0)], {"jpeg_decoder": "gpu"}, "the Ray cluster has no GPU: use `--jpeg-decoder cpu`"),
+        ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have none with device `cpu`"),
     ],
 )
 def test_what_does_not_fit_is_refused(machines: list[tuple[float, float]], values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         plan(*machines, **values)
+
+
+def test_a_gpu_that_decodes_is_given_many_files_at_a_time() -> None:
+    on_gpu = divide([Machine(16, 1)], settings(jpeg_decoder="gpu"))
+    assert decode_threads(settings(jpeg_decoder="gpu"), on_gpu) == 64
+    assert decode_threads(settings(jpeg_decoder="gpu", decode_threads=20), on_gpu) == 20
+    assert decode_threads(settings(), on_gpu) == 16
 
 
 @pytest.fixture(scope="module")

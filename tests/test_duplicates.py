@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,16 @@ def test_equal_bytes_are_embedded_once_and_have_equal_rows(
     encoder: OpenClipEncoder, objects: list[ObjectRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = 0
-    encode = encoder.encode_images
+    start = encoder.start
 
-    def counted(pixels: np.ndarray) -> np.ndarray:
+    def counted(pixels: Sequence[np.ndarray]) -> Callable[[], np.ndarray]:
         nonlocal seen
         seen += len(pixels)
-        return encode(pixels)
+        return start(pixels)
 
     with ImageScorer(encoder, POLICY, decode_threads=3) as scorer:
         apart = [scorer.score([item]) for item in objects]
-        monkeypatch.setattr(encoder, "encode_images", counted)
+        monkeypatch.setattr(encoder, "start", counted)
         together = scorer.score(objects)
     assert seen == 1 + 1 + 3
     assert together.summary.counts.scored == 9

@@ -18,7 +18,7 @@ from moderation.errors import ErrorCode, StorageError
 from moderation.policy.decision import ACTIONS, decide
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.results import schemas
-from moderation.scoring import image_scorer
+from moderation.scoring import preparing
 from moderation.scoring.image_scorer import text_head
 
 # With random weights all cosines are near each other; thresholds are set so that every action happens.
@@ -427,7 +427,7 @@ def test_threads_that_decode_share_a_budget_of_memory(encoder, monkeypatch):
     """Pictures that take all of the budget are decoded one after the other."""
     busy, most = [], []
 
-    class Image(image_scorer.DecodedImage):
+    class Image(preparing.DecodedImage):
         def __init__(self, *args):
             super().__init__(*args)
             self.memory = 600 << 20
@@ -438,7 +438,7 @@ def test_threads_that_decode_share_a_budget_of_memory(encoder, monkeypatch):
             yield from super().frames()
             busy.pop()
 
-    monkeypatch.setattr(image_scorer, "DecodedImage", Image)
+    monkeypatch.setattr(preparing, "DecodedImage", Image)
     refs = [ObjectRef(f"memory://x/{i}", "e", 1000, datetime.now(UTC)) for i in range(40)]
     read = lambda item: encoded(picture(int(item.uri.rpartition("/")[2])))  # noqa: E731
     with ImageScorer(encoder, POLICY, read=read, decode_threads=8) as scorer:
@@ -476,7 +476,7 @@ def test_objects_are_fetched_a_bounded_number_ahead(encoder):
         worker = threading.Thread(target=lambda: scorer.score(refs))
         worker.start()
         threading.Event().wait(0.3)
-        ahead = scorer._fetchers._work_queue.qsize() + len(read)
+        ahead = scorer._preparer._fetchers._work_queue.qsize() + len(read)
         gate.set()
         worker.join()
     assert ahead < 100

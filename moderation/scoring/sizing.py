@@ -12,6 +12,7 @@ CPUS_PER_ACTOR = 8
 """CPU-only actors get at most this many cores each: one model and its decode threads use them well."""
 WELL_USED = 0.75
 """Share of the cores that CPU-only actors must use; where it can be had with fewer and larger ones, these are taken."""
+GPU_DECODE_THREADS = 64
 _ROUNDING = 1e-9
 
 
@@ -28,6 +29,14 @@ class PoolPlan:
         """CPU threads of an actor, at least one."""
         return max(1, int(self.cpus))
 
+    @property
+    def torch_threads(self) -> int:
+        """CPU threads that torch uses in an actor: with a GPU one; else as many as decode, all of its cores.
+
+        Both may want all cores at a time: torch's sleep while they wait (see `worker`), and decoding is never far ahead.
+        """
+        return 1 if self.gpus else self.threads
+
     def __str__(self) -> str:
         if self.actors == 0:
             return "no actor: nothing but stored embeddings"
@@ -41,6 +50,12 @@ class Machine:
 
     cpus: float
     gpus: float
+
+
+def decode_threads(settings: RunSettings, plan: PoolPlan) -> int:
+    """Decoding threads of each actor: its cores; many more if a GPU decodes, which is given what they wait for at a time."""
+    chosen = max(GPU_DECODE_THREADS, plan.threads) if settings.jpeg_decoder == "gpu" else plan.threads
+    return settings.decode_threads or chosen
 
 
 def plan_pool(settings: RunSettings) -> PoolPlan:
@@ -63,6 +78,9 @@ def divide(machines: Sequence[Machine], settings: RunSettings) -> PoolPlan:
     gpus = sum(machine.gpus for machine in machines)
     if settings.device == "cuda" and gpus == 0:
         raise SettingsError("device `cuda` was asked for, but the Ray cluster has no GPU: use `--device cpu`, or add GPU nodes")
+    if settings.jpeg_decoder == "gpu" and (gpus == 0 or settings.device == "cpu"):
+        where = "the Ray cluster has no GPU" if gpus == 0 else "the actors have none with device `cpu`"
+        raise SettingsError(f"JPEG decoder `gpu` was asked for, but {where}: use `--jpeg-decoder cpu`, or GPU nodes")
     if gpus and settings.device != "cpu":
         return _on_gpus([machine for machine in machines if machine.gpus >= 1], gpus, settings)
     return _on_cpus([machine.cpus for machine in machines if machine.cpus > 0] or [1.0], settings.actors)
