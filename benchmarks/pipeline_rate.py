@@ -92,11 +92,12 @@ def bare(images: Sequence[bytes], encoder: Encoder, batches: int = 3) -> Bare:
         began = time.thread_time()
         for data in images:
             hashlib.sha256(data).hexdigest()
-            for _, frame in DecodedImage(data, limits, encoder.preprocessing.size).frames():
+            image = DecodedImage(data, limits, encoder.preprocessing.size)
+            for _, frame in image.frames():
                 before = time.thread_time()
                 pdq(frame)
                 hashing += time.thread_time() - before
-                pictures.append(encoder.preprocessing(frame))
+                pictures.append(encoder.preprocessing(frame, image.reduction))
         decode = time.thread_time() - began
     batch = np.stack([pictures[n % len(pictures)] for n in range(encoder.batch_size * batches)])
     encoder.encode_images(batch[: encoder.batch_size])

@@ -47,7 +47,8 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
     encoder = archive_encoder(archive, model.name, model.pretrained)
     prepare = encoder.preprocessing
     try:
-        pixels = [prepare(frame) for _, frame in DecodedImage(data, limits, prepare.size).frames()]
+        image = DecodedImage(data, limits, prepare.size)
+        pixels = [prepare(frame, image.reduction) for _, frame in image.frames()]
     except ImageError as error:
         raise SettingsError(f"cannot search for the image {visible(location)!r}: {error}") from None
     # In float16, as it would be stored: an image is found at the very place of its own embedding.
