@@ -12,8 +12,9 @@ from moderation import RunSettings, pipeline
 from moderation.errors import RunError
 from moderation.inputs import check_inputs
 
-SHARDS = 8
-"""Shards of a run, so that most of them are written while others are being scored."""
+SHARDS, BATCHES = 8, 16
+"""Of a run, so that most shards are written while others are being scored, and there are enough batches to see a pace. By
+default shards are larger than this, and batches."""
 
 
 def run(work: Work) -> None:
@@ -26,8 +27,8 @@ def run(work: Work) -> None:
         output=str(work.output / "results"),
         device="cpu",
         limit=len(work.files),
-        batch_size=work.batch,
-        shard_size=max(work.batch, len(work.files) // SHARDS),
+        batch_size=max(1, len(work.files) // BATCHES),
+        shard_size=max(1, len(work.files) // SHARDS),
     )
     with pipeline.session(check_inputs(settings)) as running:
         scored = pipeline.score(running)

@@ -58,7 +58,6 @@ def ray_data_sides(cores: int, *, heavy: bool, remote: bool) -> Mapping[str, Sid
         ways = {
             "Ray Data": (ray_data.documented, "halves"),
             "Ray Data, tuned": (ray_data.tuned, "halves"),
-            "Ray Data, tuned, all read": (ray_data.tuned, "readers"),
         }
     known = ray_data.layouts(cores)
     return {name: _with_ray_data(way, known[layout]) for name, (way, layout) in ways.items()}

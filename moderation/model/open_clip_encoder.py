@@ -199,7 +199,9 @@ class OpenClipEncoder:
         def tower(pixels: torch.Tensor) -> torch.Tensor:
             # Each weight is used once in a pass: a cache of casts is of no use, and must not be recorded into a graph.
             with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False):
-                images = pixels.permute(0, 3, 1, 2).to(torch.float32).div(255).sub(self._mean).div(self._std)
+                # Channels first in memory too, while it is bytes: otherwise each step, and the first layer, jumps about.
+                images = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
+                images = images.div_(255).sub_(self._mean).div_(self._std)
                 features = self._model.encode_image(images, normalize=False).float()
                 return torch.nn.functional.normalize(features, dim=-1)
 
