@@ -40,7 +40,7 @@ from moderation.settings import RunSettings
 
 TARGET = 0.85
 ARCHITECTURE = "ViT-B-32"
-VIT, DEMO = (128, 512), (512, 1536)
+VIT, DEMO = (64, 320), (256, 1024)
 """Images of the two runs whose difference counts: with a model that takes two cores all their time, and with a light one."""
 POLICY = "policy: measured\nmodel: {model}\ncontrast: [a wall]\nrules: [{{id: one, prompts: [a dog], review: 0.9}}]\n"
 
