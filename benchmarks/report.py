@@ -158,7 +158,9 @@ def _remarks(entries: Sequence[Entry], reasons: Mapping[str, str]) -> str:
     lines = []
     for entry in entries:
         figure = entry.figure
-        said = [f"not measured: {figure.note or NOT_RUN}" if figure.value is None else figure.note]
+        said = [
+            f"not measured: {figure.note.removeprefix('not measured: ') or NOT_RUN}" if figure.value is None else figure.note
+        ]
         if figure.reached is False:
             said.append(f"falls short: {reasons.get(figure.name, 'no reason is written down in `benchmarks/reasons.toml`')}")
         text = "; ".join(part for part in said if part)
