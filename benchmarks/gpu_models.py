@@ -52,7 +52,8 @@ class BareModel:
         bf16 = self._encoder.engine.precision == "bf16"
         with torch.inference_mode(), torch.autocast(self._encoder.device.type, torch.bfloat16, enabled=bf16):
             for _ in range(0, count, self._encoder.batch_size):
-                pixels = self._pixels.permute(0, 3, 1, 2).to(torch.float32).div(255).sub(self._mean).div(self._std)
+                pixels = self._pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
+                pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
                 found = torch.nn.functional.normalize(self._model.encode_image(pixels, normalize=False).float(), dim=-1)
         found.cpu()
 
