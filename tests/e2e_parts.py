@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 from deployed import FINAL, free_port
+from needs import POSTGRES_FOLDERS
 from raylets import NodeSpec, RayCluster, Raylet
 from support import descendants
 
@@ -173,8 +174,7 @@ class Postgres:
 
 
 def _postgres(program: str) -> str:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
-    found = shutil.which(program, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
+    found = shutil.which(program, path=os.pathsep.join([*map(str, POSTGRES_FOLDERS), os.environ["PATH"]]))
     assert found, f"there is no {program} here: install PostgreSQL's server (apt-get install postgresql)"
     return found
 

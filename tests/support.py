@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
+from needs import DATA, needs_data  # noqa: F401 - for those who import them from here
 
 from moderation.policy import Policy
-
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
-
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the test data in ../shared/data is not here")
 
 
 def make_policy(*rules, **keys):

@@ -1,13 +1,10 @@
 """What an actor takes beside its model is bounded, however many large pictures go through it."""
 
-from pathlib import Path
-
 import pytest
+from needs import needs_linux
 
 from benchmarks.actor_memory import TARGET_GB, in_a_process
 from benchmarks.images import LARGE, SMALL, write_jpegs
-
-on_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +15,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@on_linux
+@needs_linux
 @pytest.mark.slow
 @pytest.mark.parametrize(("decode_threads", "count"), [(2, 10_000), (16, 2_000)])
 def test_large_pictures_by_the_thousand_stay_within_the_bound(folder, decode_threads, count):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from backtest_pages import a_backtest, a_changed, a_policy, some_days
 from markdown_it import MarkdownIt
+from needs import needs_chromium
 from PIL import Image
 from report_pages import HOSTILE, SOURCE, Page, words_of
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail, needs_chromium
+from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.backtest import page_views
 from moderation.backtest.day_bars import MOST, day_bars, spans

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from needs import needs_nginx, require
 from PIL import Image
 from support import save_tiny_clip
 
@@ -43,6 +44,7 @@ def photos(tmp_path, demo_images):
 @pytest.fixture
 def bucket(tmp_path):
     """nginx over a bucket `things` with one object, and its endpoint, where all clients of S3 go meanwhile."""
+    require(needs_nginx)
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "a b.jpg").write_bytes(b"0123456789")
     with nginx.nginx(tmp_path) as endpoint, nginx.s3_from(endpoint):
@@ -71,6 +73,7 @@ def test_nginx_honours_if_match(bucket):
     assert caught.value.code is ErrorCode.NOT_FOUND
 
 
+@needs_nginx
 def test_nginx_is_gone_afterwards_and_so_are_the_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://before")
     with nginx.nginx(tmp_path) as endpoint, nginx.s3_from(endpoint):
@@ -99,6 +102,7 @@ def test_a_folder_that_nginx_could_misread_is_refused(tmp_path):
         pass
 
 
+@needs_nginx
 def test_every_client_fetches_all_bytes(tmp_path):
     refs = get.write_objects(tmp_path, 6, 1000)
     with nginx.nginx(tmp_path) as endpoint, nginx.s3_from(endpoint):

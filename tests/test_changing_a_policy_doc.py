@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from needs import needs_bash
 from scored_demo import objects_under, publish_scored
 from test_workflows import EXAMPLE, unknown_words
 
@@ -41,6 +42,7 @@ def in_shell(script: str, place: Path, **variables: str) -> subprocess.Completed
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
+@needs_bash
 def test_the_example_gives_the_numbers_of_the_page(place: Path) -> None:
     done = in_shell("moderate policy backtest policies/try.yaml --results demo-output --max-new-blocks 0.1%", place)
     assert done.returncode == 3, done.stderr
@@ -78,6 +80,7 @@ def test_the_flow_is_as_it_says() -> None:
     assert "days=7" in done.stdout
 
 
+@needs_bash
 def test_the_steps_of_the_workflow_do_what_they_say(place: Path, tmp_path: Path) -> None:
     jobs = yaml.safe_load(EXAMPLE.read_text())["jobs"]
     steps = {step.get("name"): step.get("run") for job in jobs.values() for step in job["steps"]}

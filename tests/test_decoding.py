@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from needs import DATA, needs_data, needs_writer, require, shared_files
 from PIL import Image
-from support import DATA, needs_data
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images import pixels
@@ -98,8 +98,7 @@ def test_lossless_formats_come_through_exactly(kind, options):
 
 @pytest.mark.parametrize(("kind", "options"), LOSSY.values(), ids=LOSSY)
 def test_lossy_formats_come_through_closely(kind, options):
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow cannot write {kind}")
+    require(needs_writer(kind))
     data = encoded(scene(), kind, **options)
     found = picture(data).astype(int)
     assert np.abs(found - np.asarray(scene(), int)).mean() < 6
@@ -317,8 +316,7 @@ def test_a_turned_picture_is_turned_back(orientation):
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
 def test_a_turned_picture_of_the_heif_family_is_turned_once(kind, orientation):
     """These turn by a property of their container; the EXIF tag beside it must not turn them again."""
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow cannot write {kind}")
+    require(needs_writer(kind))
     found = picture(turned(orientation, kind, quality=95)).astype(int)
     assert found.shape == (32, 48, 3)
     assert np.abs(found - np.asarray(scene(), int)).mean() < 6
@@ -394,8 +392,7 @@ def test_of_an_animation_some_frames_are_taken(kind, options, limit):
 
 
 def test_an_animated_avif_has_frames():
-    if "AVIF" not in Image.SAVE:
-        pytest.skip("this Pillow cannot write AVIF")
+    require(needs_writer("AVIF"))
     images = [plain(32, 32, colour) for colour in COLOURS[:3]]
     data = encoded(images[0], "AVIF", save_all=True, append_images=images[1:], quality=95)
     assert DecodedImage(data, LIMITS).header.frames == 3
@@ -426,8 +423,7 @@ def test_a_later_page_over_the_limit_is_refused():
 
 
 def test_all_images_of_a_heif_are_read_in_their_order():
-    if "HEIF" not in Image.SAVE:
-        pytest.skip("this Pillow cannot write HEIF")
+    require(needs_writer("HEIF"))
     images = [plain(64, 64, colour) for colour in COLOURS[:4]]
     data = encoded(images[0], "HEIF", save_all=True, append_images=images[1:], primary_index=2, quality=95)
     assert DecodedImage(data, LIMITS).header.frames == 4
@@ -533,8 +529,7 @@ def test_what_is_no_image_is_unsupported(data):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.7, 0.95])
 def test_a_truncated_image_is_corrupt(kind, part):
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow cannot write {kind}")
+    require(needs_writer(kind))
     data = encoded(noise(64, 64), kind)
     assert code_of(data[: int(len(data) * part)]) == ErrorCode.CORRUPT
 
@@ -542,8 +537,7 @@ def test_a_truncated_image_is_corrupt(kind, part):
 @pytest.mark.parametrize("length", [8, 12, 16])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_an_image_cut_off_in_its_header_is_corrupt(kind, length):
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow cannot write {kind}")
+    require(needs_writer(kind))
     data = encoded(noise(64, 64), kind)[:length]
     if length == 8 and kind in ("WEBP", "AVIF", "HEIF"):  # RIFF and a length: nothing says yet that this is an image
         assert code_of(data) in {ErrorCode.CORRUPT, ErrorCode.UNSUPPORTED_FORMAT}
@@ -558,7 +552,7 @@ def test_a_broken_later_frame_is_corrupt():
 
 
 @needs_data
-@pytest.mark.parametrize("path", sorted((DATA / "hostile" / "pillow").glob("*")), ids=lambda path: path.name[:40])
+@pytest.mark.parametrize("path", shared_files("data/hostile/pillow"), ids=lambda path: path.name[:40])
 def test_crafted_files_decode_or_are_refused(path):
     try:
         found = frames(path.read_bytes(), LIMITS, 224)

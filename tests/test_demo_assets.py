@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import needs_emoji_font, require
 from PIL import Image, UnidentifiedImageError
 from ruamel.yaml import YAML
 from safetensors import safe_open
@@ -43,10 +44,8 @@ def labels() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def font() -> Path:
-    try:
-        return find_font()
-    except FontMissingError as error:
-        pytest.skip(f"cannot render: {error}")
+    require(needs_emoji_font())
+    return find_font()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 from e2e_parts import Part, Platform, kill, until
+from needs import needs_postgres
 from support import descendants
 
 from moderation.demo import IMAGES_DIR
@@ -24,7 +25,7 @@ from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.reading import read_decisions
 from moderation.storage import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, needs_postgres]
 
 RESULTS = "s3://moderation/results"
 IMAGES = sorted(path for path in IMAGES_DIR.rglob("*") if path.is_file())

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from needs import needs_compiler
 from support import save_tiny_clip
 
 from moderation import ImageScorer, ModelError, OpenClipEncoder, load_policy
@@ -134,7 +135,7 @@ def test_a_batch_is_a_power_of_two_that_fits(memory, per_image, most, expected):
 # --- engines agree ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+@needs_compiler
 def test_compiled_embeddings_are_those_of_eager(encoder):
     before, fingerprint = encoder.encode_images(pictures(20)), encoder.fingerprint
     encoder.use(COMPILED)

@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 import pytest
+from needs import DATA, needs_data
 from PIL import Image
-from support import DATA, needs_data
 
 from moderation import OpenClipEncoder
 from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-import torch
+from needs import needs_no_cuda
 
 from benchmarks import gpu
 from benchmarks.figures import Figure
@@ -24,7 +24,7 @@ def run(monkeypatch, capsys, *arguments):
     return {figure.name: figure for figure in found}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@needs_no_cuda()
 def test_without_a_gpu_the_two_promises_are_not_measured(monkeypatch, capsys):
     found = run(monkeypatch, capsys)
     assert {name: (figure.value, figure.target, figure.note) for name, figure in found.items()} == {

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import DATA, needs_cuda, needs_data, needs_no_cuda
 from PIL import Image
-from support import DATA, needs_data
 
 from moderation import ImageError, ModelError, OpenClipEncoder
 from moderation.demo import IMAGES_DIR, POLICY_FILE
@@ -438,7 +438,7 @@ def test_a_decoder_that_agrees_is_taken(decoder):
     assert decoder.refused is None
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@needs_no_cuda()
 def test_no_gpu_is_an_error_in_one_line():
     with pytest.raises(ModelError) as caught:
         GpuJpegDecoder(CLIP)
@@ -448,6 +448,6 @@ def test_no_gpu_is_an_error_in_one_line():
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args  # noqa: S301 - our own bytes
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_cuda()
 def test_nvjpeg_agrees_with_pillow(encoder):
     assert GpuJpegDecoder(encoder.preprocessing, encoder).refused is None

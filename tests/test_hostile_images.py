@@ -19,8 +19,9 @@ import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import DATA, needs_data, needs_linux
 from PIL import Image
-from support import DATA, make_policy, needs_data
+from support import make_policy
 
 from moderation.demo import IMAGES_DIR
 from moderation.errors import ErrorCode, ImageError
@@ -220,10 +221,7 @@ def resident(what):
     return int(line.split()[1]) / 1024
 
 
-on_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
-
-
-@on_linux
+@needs_linux
 @pytest.mark.parametrize(("make", "expected"), BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_soon_and_without_taking_memory(make, expected):
     data = make()
@@ -334,7 +332,7 @@ def test_what_hangs_on_an_image_changes_nothing(kind, tail):
     assert np.array_equal(found, expected)
 
 
-@on_linux
+@needs_linux
 def test_a_phones_jpeg_that_promises_many_more_pictures_is_read():
     data = bytearray(encoded(plain(64, 64), "MPO", save_all=True, append_images=[plain(64, 64, "blue")]))
     count = data.index(struct.pack("<HHLL", 0xB001, 4, 1, 2)) + 8
@@ -543,7 +541,7 @@ def measure_scoring(folder, threads):
 
 
 @pytest.mark.slow
-@on_linux
+@needs_linux
 def test_the_memory_that_is_foreseen_is_what_is_taken(tmp_path):
     for name in LARGE:
         (tmp_path / name).write_bytes(large(name, 4096))
@@ -558,7 +556,7 @@ def test_the_memory_that_is_foreseen_is_what_is_taken(tmp_path):
 
 
 @needs_data
-@on_linux
+@needs_linux
 def test_every_hostile_file_has_its_row_and_memory_stays_low():
     taken, codes = in_a_process("measure_scoring", DATA / "hostile", 8)
     assert len(codes) == sum(path.is_file() for path in (DATA / "hostile").rglob("*"))
@@ -567,7 +565,7 @@ def test_every_hostile_file_has_its_row_and_memory_stays_low():
 
 
 @pytest.mark.slow
-@on_linux
+@needs_linux
 def test_large_pictures_side_by_side_stay_within_the_budget(tmp_path):
     """89 million pixels in each mode and format, by eight threads: what is fetched and what is decoded, under 1.5 GB."""
     for name in LARGE:
@@ -673,7 +671,7 @@ def run_fuzz(log, count):
 
 
 @needs_data
-@on_linux
+@needs_linux
 @pytest.mark.slow
 def test_thousands_of_broken_files_are_read_or_refused(tmp_path):
     """A process that dies in a codec is counted and reported: the pool isolates the file that did it."""

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_chromium
 from PIL import Image
 from report_pages import Page
 from support import make_policy
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, browser, needs_chromium, recorder
+from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, browser, recorder
 
 from moderation import ModelError
 from moderation.images.sources import open_sources

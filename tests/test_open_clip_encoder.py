@@ -1,6 +1,5 @@
 """open_clip models as encoders: real architectures with random weights, made and saved here."""
 
-import importlib.util
 import json
 import pickle
 import shutil
@@ -10,6 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from needs import needs_no_cuda, needs_no_library
 from safetensors.torch import load_file, save_file
 from support import TEXT, VIT, make_policy, save_model, save_tiny_clip
 
@@ -362,7 +362,7 @@ def test_a_prompt_over_the_limit_is_refused_and_not_cut(encoder):
         encoder.encode_texts(["a dog", f"{fits} cat"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@needs_no_cuda()
 def test_cuda_without_cuda_is_refused():
     assert message("demo", device="cuda") == (
         "device `cuda` was asked for, but torch sees no CUDA device here: use `--device cpu`, or a GPU node"
@@ -375,7 +375,7 @@ def test_loading_says_nothing_on_the_terminal(folders, capfd):
     assert (out, err) == ("", "")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="the extra `siglip` is installed")
+@needs_no_library("transformers", "pip uninstall transformers")
 def test_a_missing_extra_says_what_to_install():
     with pytest.raises(ModelError, match=r"pip install 'clip-moderation\[siglip\]'"):
         facts_of("ViT-B-16-SigLIP", "webli")

@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 from faulty_proxy import Answer, FaultyProxy
+from needs import needs_mount, require
 from stub_run import stub_run, stub_session
 
 from moderation import OutputError, RunSettings, Store, pipeline
@@ -32,9 +33,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for next to nothing."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("only root may mount a file system")
+    require(needs_mount())
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from needs import DATA, needs_data
 from stub_run import stub_run
 from support import descendants
 
@@ -30,7 +31,6 @@ from moderation.query import connect
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.reading import read_decisions, read_scores
 
-SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
@@ -313,7 +313,7 @@ def test_two_runs_of_one_source_at_the_same_time_publish_both(few: Path, tmp_pat
     assert dict(newest) == {uri: time.to_pydatetime() for uri, time in written.items()}
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared test data is not on this machine")
+@needs_data
 def test_hostile_files_each_have_a_row_and_nothing_dies(tmp_path: Path) -> None:
     def peaks() -> dict[int, float]:
         """The most memory that each actor has had, in GB."""
@@ -321,7 +321,7 @@ def test_hostile_files_each_have_a_row_and_nothing_dies(tmp_path: Path) -> None:
         found = {pid: Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1] for pid in actors}
         return {pid: int(text.split()[0]) / 1e6 for pid, text in found.items()}
 
-    inputs = check_inputs(settings(SHARED / "hostile", tmp_path / "out", batch_size=16))
+    inputs = check_inputs(settings(DATA / "hostile", tmp_path / "out", batch_size=16))
     with pipeline.session(inputs) as running:
         loaded = peaks()
         scored = pipeline.score(running)
@@ -329,6 +329,6 @@ def test_hostile_files_each_have_a_row_and_nothing_dies(tmp_path: Path) -> None:
     assert loaded
     assert set(worked) == set(loaded), "an actor died"
     assert all(worked[pid] - loaded[pid] < 1.5 for pid in loaded), (loaded, worked)
-    assert scored.listed == sum(p.is_file() for p in (SHARED / "hostile").rglob("*"))
+    assert scored.listed == sum(p.is_file() for p in (DATA / "hostile").rglob("*"))
     assert scored.listed == scored.counts.scored + scored.counts.errors
     assert not {"worker_killed", "worker_timeout", "internal"} & set(scored.counts.errored)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_linux
 
 from moderation.demo import POLICY_FILE
 from moderation.errors import PolicyError
@@ -302,7 +303,7 @@ def test_bombs_are_refused_quickly(text):
     assert len(error) < 5000
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
+@needs_linux
 def test_bombs_take_little_memory(tmp_path):
     script = """
 import sys

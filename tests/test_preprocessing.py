@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import DATA, needs_data
 from PIL import Image
-from support import DATA, needs_data
 
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits

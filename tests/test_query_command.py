@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from needs import needs_bash
 from published import AT_FIRST, write_results
 
 from moderation import cli
@@ -201,6 +202,7 @@ def test_control_c_stops_a_query_that_computes(folder: Path) -> None:
     assert (running.returncode, out, err) == (130, "", "")
 
 
+@needs_bash
 def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     command = f'"{sys.executable}" -m moderation.cli query -r "{folder}" --csv "SELECT range FROM range(5_000_000)" | head -1'  # noqa: S608
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import threading
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import CHROMIUM, needs_chromium
 from PIL import Image
 from report_pages import HOSTILE, SOURCE, a_page, a_page_full_of, an_earlier_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install `chromium` to run these")
 pytestmark = needs_chromium
 
 PAYLOADS = {

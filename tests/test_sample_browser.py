@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs_chromium
 from report_pages import HOSTILE, a_policy
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail, needs_chromium
+from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.report.label_sheet import LabelledImage, LabelSheet, render
 from moderation.sampling.labels_file import header, unlabelled

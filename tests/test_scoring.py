@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import DATA, make_policy, needs_data
+from needs import DATA, needs_data
+from support import make_policy
 
 from moderation.errors import PolicyError
 from moderation.policy.scoring import CompiledPolicy, TextHead, all_prompts, prompt_texts

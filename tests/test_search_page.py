@@ -5,8 +5,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from needs import needs_chromium
 from report_pages import Page, words_of
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail, needs_chromium
+from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.report.search_page import Hit, SearchPage, render
 

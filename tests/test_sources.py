@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_linux
 
 from moderation.errors import SourceError
 from moderation.images.sources import Source
@@ -737,7 +738,7 @@ print(count, peak() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@needs_linux
 def test_memory_stays_flat(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "m.csv.gz", "wt", compresslevel=1) as file:
         file.write("uri,etag,size,last_modified\n")

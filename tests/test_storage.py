@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from needs import needs_fifos, needs_plain_user
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store, scheme_of
@@ -601,7 +602,7 @@ def test_a_folder_that_links_to_itself_is_walked_once(folder):
     assert keys(Store(str(folder))) == ["a/x.jpg"]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@needs_fifos
 def test_pipes_are_neither_listed_nor_waited_for(folder):
     os.mkfifo(folder / "pipe.jpg")
     (folder / "link-to-pipe.jpg").symlink_to("pipe.jpg")
@@ -665,7 +666,7 @@ def test_deep_folders_are_listed(folder):
         subprocess.run(["rm", "-r", str(folder)], check=True)  # too deep for pytest's own clean-up
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@needs_plain_user
 def test_a_folder_that_may_not_be_opened_stops_the_listing(folder):
     (folder / "closed").mkdir(mode=0o000)
     try:
@@ -786,7 +787,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(folder):
     assert store.get("a") == b"old"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@needs_fifos
 def test_a_writer_killed_in_the_middle_leaves_the_old_content(folder):
     store = Store(str(folder))
     store.put("a", b"old")

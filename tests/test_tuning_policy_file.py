@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_root
 
 from moderation.errors import PolicyError
 from moderation.policy.loading import load_policy
@@ -191,7 +192,7 @@ def test_mode_and_links_stay(tmp_path):
     assert "review: 0.625" in real.read_text()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another's file")
+@needs_root
 def test_a_file_of_another_owner_can_be_written(tmp_path):
     path = tmp_path / "policy.yaml"
     path.write_text(HEAD + "rules:\n  - {id: a, prompts: [p], review: 0.6}\n")

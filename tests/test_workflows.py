@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from needs import needs_bash
 
 from moderation.cli import app
 
@@ -91,6 +92,7 @@ def test_the_audit_finds_what_is_unsafe(tmp_path: Path, right: str, wrong: str, 
     assert found in result.stdout
 
 
+@needs_bash
 @pytest.mark.parametrize(("workflow", "step", "script"), SCRIPTS)
 def test_what_a_step_runs_is_what_there_is(workflow: str, step: str, script: str) -> None:
     assert "${{" not in script, "values come through env, where a shell does not run them"
