@@ -55,7 +55,7 @@ def _forbid(report: Report) -> None:
     if reason is None or any(entry.covers(report.nodeid, reason) for entry in allowed()):
         return
     report.outcome = "failed"
-    report.longrepr = f"skipped, which FORBID_SKIPS=1 forbids: {reason}\n(exceptions: tests/{LIST.name})"
+    report.longrepr = f"{report.nodeid}: skipped, which FORBID_SKIPS=1 forbids: {reason}\n(exceptions: tests/{LIST.name})"
     if hasattr(report, "wasxfail"):
         del report.wasxfail
 
@@ -78,14 +78,29 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+_reasons: list[str] = []
+_files: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember why a test was skipped."""
+    _reasons.extend(filter(None, [reason_of(report)]))
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Remember why a file was skipped: once, though each process of pytest-xdist reports it."""
+    if report.nodeid not in _files:
+        _files.add(report.nodeid)
+        _reasons.extend(filter(None, [reason_of(report)]))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     """Write the last line."""
     yield
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:  # none in the processes of pytest-xdist
-        reports = [*terminal.stats.get("skipped", []), *terminal.stats.get("xfailed", [])]
-        terminal.write_line(last_line([reason for reason in map(reason_of, reports) if reason]))
+        terminal.write_line(last_line(_reasons))
 
 
 def last_line(reasons: list[str]) -> str:
