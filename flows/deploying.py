@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from flows.automations import block_id
-from flows.backtest import BacktestSettings
+from flows.backtest import BacktestSettings, backtest
+from flows.moderate import moderate
+from flows.refusals import as_prefect_reads, refusals
 from flows.telling import UNREACHABLE
+from moderation.deploying import DeploymentChecks, check_deployments
+from moderation.deployment_file import DeploymentFile
 from moderation.errors import RunError, SettingsError
 from moderation.settings import RunSettings
 
@@ -24,6 +28,8 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "flows/backtest.py:backtest": BacktestSettings,
 }
 """The settings of each flow, by its entrypoint in prefect.yaml."""
+FLOWS: Mapping[str, Flow[Any, Any]] = {"flows/moderate.py:moderate": moderate, "flows/backtest.py:backtest": backtest}
+"""The flows, by their entrypoint."""
 POOL_TYPE = "process"
 
 
@@ -54,20 +60,20 @@ def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str
         yield f"Prefect: its server at {address} does not answer as it should: {reason}"
 
 
-def schedule_problem(schedule: Any) -> str | None:
-    """What is wrong with a schedule of prefect.yaml, in words."""
-    if not isinstance(schedule, dict) or not {"cron", "interval", "rrule"} & set(schedule):
-        return "a schedule needs `cron`, `interval` or `rrule`"
-    if "cron" in schedule:
-        try:
-            CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
-        except (ValidationError, ValueError) as error:
-            told = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else str(error)
-            return f"`cron: {schedule['cron']}`, time zone {schedule.get('timezone')}: {told}"
-    interval = schedule.get("interval")
-    if isinstance(interval, int | float) and interval <= 0:
-        return f"`interval` is {interval:g} seconds: give more than 0"
-    return None
+def check_file(file: DeploymentFile) -> DeploymentChecks:
+    """Try everything that the deployments name and that Prefect would refuse, without a server.
+
+    Never raises for a mistake in them: all are reported at once.
+    """
+    file, entries = as_prefect_reads(file)
+    checks = check_deployments(file, MODELS)
+    refused = refusals(file, entries, FLOWS, MODELS)
+    places = {(finding.file, finding.line, finding.column) for finding in checks.findings}
+    more = [finding for finding in refused.findings if (finding.file, finding.line, finding.column) not in places]
+    checks.findings = sorted([*checks.findings, *more])
+    order = [deployment.name for deployment in file.deployments]
+    checks.checked = sorted([*checks.checked, *refused.checked], key=lambda checked: order.index(checked.deployment))
+    return checks
 
 
 def take_to_server(file: Path) -> None:

@@ -1,6 +1,7 @@
 """Reading a file of deployments, prefect.yaml, for its checks: what each asks for, and where that stands."""
 
 import difflib
+import posixpath
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,11 @@ _SECRET_NAME = re.compile(
 _BLOCK = re.compile(r"\{\{\s*prefect\.blocks\.")
 _BLOCK_NAME = re.compile(r"[a-z0-9-]+/[a-zA-Z0-9_-]+")
 _FROM_ENVIRONMENT = "leave it to the worker's environment, to an AWS profile or role, or to a secret block in the work pool"
-_NO_POLICY = {"begin with `policy: <name>`": "begin with `deployments:`", "is this a policy?": "is this a file of deployments?"}
+_NO_POLICY = {
+    "begin with `policy: <name>`": "begin with `deployments:`",
+    "is this a policy?": "is this a file of deployments?",
+    "write the keys out, or take over another file with `include:`": "write the keys out",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Deployment:
 
     name: str
     entrypoint: str
+    """path/to/file.py:function, however it stands there"""
     settings: Any
     location: Location
     pool: str
@@ -66,6 +72,15 @@ class DeploymentFile:
         given = details["input"]
         shown = f", not {redacted(repr(given))[:60]}" if isinstance(given, str | int | float) else ""
         return self.source.finding(location, f"{deployment.name}: {key} {message}{shown}")
+
+
+def flow_key(entrypoint: str) -> str:
+    """One form of an entrypoint for all: `./flows/moderate.py:moderate` and `flows.moderate.moderate` are the same flow."""
+    path, colon, function = entrypoint.rpartition(":")
+    if not colon and "/" not in entrypoint:
+        path, _, function = entrypoint.rpartition(".")
+        path = path.replace(".", "/") + ".py"
+    return f"{posixpath.normpath(path)}:{function}"
 
 
 def read_deployments(path: Path) -> DeploymentFile:
@@ -121,7 +136,7 @@ def _deployment(source: Source, entry: Any, location: Location, findings: list[F
     schedules = entry.get("schedules")
     return Deployment(
         entry["name"],
-        entry["entrypoint"],
+        flow_key(entry["entrypoint"]),
         parameters.get("settings"),
         location,
         pool if isinstance(pool, str) else "",
@@ -140,7 +155,8 @@ def _no_secrets(source: Source, content: Any, location: Location, findings: list
             _no_secrets(source, value, (*location, key), findings)
             if isinstance(value, str) and value and _SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
                 message = f"`{key}` looks like a secret, which Prefect would store in the clear"
-                findings.append(source.finding((*location, key), message, _FROM_ENVIRONMENT, at_key=True))
+                finding = source.finding((*location, key), message, _FROM_ENVIRONMENT, at_key=True)
+                findings.append(replace(finding, source=""))  # the line holds it
     elif isinstance(content, list):
         for number, value in enumerate(content):
             _no_secrets(source, value, (*location, number), findings)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deployed import ROOT
 
-from flows.deploying import MODELS, schedule_problem
+from flows.deploying import MODELS
 from moderation.commands.deploy import deploy
 from moderation.deploying import check_deployments
 from moderation.deployment_file import read_deployments
@@ -39,6 +39,8 @@ def good(tmp_path: Path) -> str:
     (tmp_path / "images" / "1.jpg").write_bytes(b"x")
     policy = "policy: p\nmodel: {name: demo}\nrules: [{id: a, prompts: [a gun], review: 0.5}]\ncontrast: [x]\n"
     (tmp_path / "policy.yaml").write_text(policy)
+    (tmp_path / "flows").symlink_to(ROOT / "flows")
+    (tmp_path / "other.py").write_text("def flow(): ...\n")
     return GOOD.format(source="images", policy="policy.yaml", output="out")
 
 
@@ -58,7 +60,6 @@ def test_the_file_of_the_repository_is_ready_as_it_stands(capsys: pytest.Capture
     file = read_deployments(FILE)
     assert [d.name for d in file.deployments] == ["nightly", "hourly", "policy-backtest"]
     assert {d.entrypoint for d in file.deployments} == set(MODELS)
-    assert [schedule_problem(s) for d in file.deployments for s in d.schedules] == [None, None]
 
 
 def test_what_is_edited_stands_in_one_block_and_nowhere_else() -> None:
@@ -84,7 +85,9 @@ def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str
         "of-somebody-else flow",
     ]
     assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("1.jpg", "policy.yaml", "prefect.yaml")
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name not in ("1.jpg", "policy.yaml", "other.py", "prefect.yaml")
     ]
 
 
@@ -144,15 +147,6 @@ def test_secrets_are_kept_out_of_the_file(tmp_path: Path, good: str, variables: 
     assert bool(wrong) == bool(told)
     assert told in " ".join(wrong)
     assert "abc" not in " ".join(wrong)
-
-
-def test_schedules_are_read_as_prefect_reads_them() -> None:
-    assert schedule_problem({"cron": "0 2 * * *", "timezone": "Europe/Berlin"}) is None
-    assert schedule_problem({"interval": 3600}) is None
-    assert "Invalid cron" in str(schedule_problem({"cron": "61 2 * * *"}))
-    assert "Europe/Berln" in str(schedule_problem({"cron": "0 2 * * *", "timezone": "Europe/Berln"}))
-    assert "more than 0" in str(schedule_problem({"interval": 0}))
-    assert "needs `cron`" in str(schedule_problem({"cronn": "0 2 * * *"}))
 
 
 SIGNED = "https://b.example/k.jpg?X-Amz-Credential=AKIA0&X-Amz-Signature=5ecret"

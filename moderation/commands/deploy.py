@@ -27,17 +27,10 @@ def deploy(
         raise SettingsError("--offline goes with --check: to deploy, Prefect's server is needed")
     found = read_deployments(file)
 
-    from flows.deploying import MODELS, schedule_problem, server_problems, take_to_server
+    from flows.deploying import check_file, server_problems, take_to_server
     from moderation.commands.deploy_console import show_checks, show_deployed
-    from moderation.deploying import check_deployments
 
-    checks = check_deployments(found, MODELS)
-    for deployment in found.deployments:
-        for number, schedule in enumerate(deployment.schedules):
-            problem = schedule_problem(schedule)
-            if problem:
-                place = (*deployment.location, "schedules", number)
-                checks.findings.append(found.source.finding(place, f"{deployment.name}: {problem}"))
+    checks = check_file(found)
     pools = [deployment.pool for deployment in found.deployments if deployment.pool]
     problems = [] if offline else list(server_problems(pools, found.notify))
     show_checks(checks, problems)
