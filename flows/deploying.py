@@ -11,6 +11,7 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
+from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel
 
 from flows.automations import block_id
@@ -19,7 +20,7 @@ from flows.moderate import moderate
 from flows.refusals import as_prefect_reads, refusals
 from flows.telling import UNREACHABLE
 from moderation.deploying import DeploymentChecks, check_deployments
-from moderation.deployment_file import DeploymentFile
+from moderation.deployment_file import Deployment, DeploymentFile
 from moderation.errors import RunError, SettingsError
 from moderation.settings import RunSettings
 
@@ -33,8 +34,8 @@ FLOWS: Mapping[str, Flow[Any, Any]] = {"flows/moderate.py:moderate": moderate, "
 POOL_TYPE = "process"
 
 
-def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str]:
-    """What is not there on Prefect's server: the server itself, work pools, notification blocks. Nothing is changed."""
+def server_problems(deployments: Sequence[Deployment], notify: Sequence[str]) -> Iterator[str]:
+    """What is missing or does not fit on Prefect's server: itself, work pools, notification blocks. Nothing is changed."""
     address = get_current_settings().api.url
     if not address:
         yield "Prefect: no server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api, or `prefect config set` it"
@@ -42,11 +43,14 @@ def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str
     try:
         with get_client(sync_client=True) as client:
             client.hello()
-            for pool in dict.fromkeys(pools):
+            for pool in dict.fromkeys(deployment.pool for deployment in deployments if deployment.pool):
                 try:
-                    client.read_work_pool(pool)
+                    template = client.read_work_pool(pool).base_job_template
                 except ObjectNotFound:
                     yield f"Prefect: there is no work pool {pool!r}: prefect work-pool create {pool} --type {POOL_TYPE}"
+                else:
+                    using = [deployment for deployment in deployments if deployment.pool == pool]
+                    yield from filter(None, (_misfit(deployment, template) for deployment in using))
             for name in notify:
                 try:
                     block_id(client, name)
@@ -58,6 +62,16 @@ def server_problems(pools: Sequence[str], notify: Sequence[str]) -> Iterator[str
             return
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         yield f"Prefect: its server at {address} does not answer as it should: {reason}"
+
+
+def _misfit(deployment: Deployment, template: dict[str, Any]) -> str | None:
+    """Which of a deployment's job variables its work pool refuses. Values are not shown: they may be secrets."""
+    errors = validate(deployment.job_variables, template.get("variables") or {}, ignore_required=True)
+    if not errors:
+        return None
+    place = ".".join(map(str, errors[0].absolute_path)) or "job_variables"
+    rule = f"{errors[0].validator} should be {errors[0].validator_value!r}"[:100]
+    return f"Prefect: work pool {deployment.pool!r} refuses the job variable `{place}` of {deployment.name!r}: its {rule}"
 
 
 def check_file(file: DeploymentFile) -> DeploymentChecks:

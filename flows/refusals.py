@@ -12,9 +12,10 @@ import yaml  # type: ignore[import-untyped]  # which Prefect reads prefect.yaml 
 from prefect import Flow
 from prefect.client.schemas.actions import DeploymentCreate
 from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.events import DeploymentTriggerTypes
 from prefect.server.schemas.actions import DeploymentCreate as StoredDeployment
 from prefect.utilities.schema_tools import validate
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flows.deployment_shape import SHAPES, DeploymentShape, is_template, without_templates
 from flows.schedules import check_schedule
@@ -24,6 +25,7 @@ from moderation.policy.findings import Finding
 from moderation.policy.source import Location, Span
 from moderation.redacting import redacted
 
+_TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 _LIMIT_HINT = "give a whole number from 1, or {limit: 1, collision_strategy: CANCEL_NEW}"
 _FLOW_HINT = "path/to/file.py:function, relative to this file"
 
@@ -167,7 +169,16 @@ class _Entry:
             except ValidationError as error:
                 for details in error.errors():
                     message = details["msg"].removeprefix("Input ").removeprefix("Value error, ").removeprefix("String ")
-                    self._wrong(details["loc"], f"`{details['loc'][-1]}` {message}{_given(details['input'])}")
+                    hint = "leave out / % & < >" if details["type"] == "string_pattern_mismatch" else ""
+                    self._wrong(details["loc"], f"`{details['loc'][-1]}` {message}{_given(details['input'])}", hint)
+
+        for number, trigger in enumerate(self._entry.get("triggers") or []):
+            try:
+                _TRIGGER.validate_python({"name": self._name, **without_templates(trigger)})
+            except ValidationError as error:
+                first = error.errors()[0]  # each kind of trigger has its own
+                key = f"`{first['loc'][-1]}` " if first["loc"] else ""
+                self._wrong(("triggers", number), f"Prefect has no such trigger: {key}{first['msg'].removeprefix('Input ')}")
 
     def _environment(self, variables: object) -> None:
         """Variables of the environment: text, for every type of work pool."""
@@ -202,7 +213,7 @@ class _Entry:
         try:
             model.model_validate(values[SETTINGS[-1]])
         except ValidationError as error:
-            at = Deployment(self._name, "", None, (*self._location, *place), "", ())
+            at = Deployment(self._name, "", None, (*self._location, *place), "", {})
             self._found.findings += [self._file.of_pydantic(at, model, details) for details in error.errors()]
 
     def _schedule(self, schedule: dict[str, Any], place: Location) -> None:

@@ -43,7 +43,7 @@ class Deployment:
     settings: Any
     location: Location
     pool: str
-    schedules: tuple[Any, ...]
+    job_variables: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,13 @@ def _deployment(source: Source, entry: Any, location: Location, findings: list[F
         findings.append(source.finding((*location, "work_pool"), "names no work pool", "add `work_pool: {name: moderation}`"))
     _no_secrets(source, work_pool.get("job_variables"), (*location, "work_pool", "job_variables"), findings)
     _no_secrets(source, parameters, (*location, "parameters"), findings)
-    schedules = entry.get("schedules")
     return Deployment(
         entry["name"],
         flow_key(entry["entrypoint"]),
         parameters.get("settings"),
         location,
         pool if isinstance(pool, str) else "",
-        tuple(schedules) if isinstance(schedules, list) else (),
+        _mapping(work_pool.get("job_variables")),
     )
 
 

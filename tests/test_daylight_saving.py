@@ -1,4 +1,4 @@
-"""What Prefect's schedules do when clocks change, as docs/operations.md says: asked all through the night, as its scheduler asks."""
+"""What Prefect's schedules do when clocks change, as docs/operations.md says. They are asked as Prefect's scheduler asks."""
 
 import asyncio
 import re

@@ -203,6 +203,12 @@ WRONG = {
         "8: .*greater than 0",
     ),
     "name with a slash": ("name: nightly", "name: nightly/second", "2: .*`name` should match pattern"),
+    "trigger": (
+        "paused: false",
+        "triggers: [{type: evnt}]",
+        "7: .*Prefect has no such trigger",
+    ),
+    "triggers as a mapping": ("paused: false", "triggers: {type: event}", "7: .*`triggers` should be a valid list"),
     "enforce": ("enforce_parameter_schema: true", "enforce_parameter_schema: 2", "9: .*valid boolean"),
     "name twice": (
         "deployments:\n",
@@ -274,6 +280,7 @@ RIGHT = {
     "entrypoint with a dot": ("flows/moderate.py", "./flows/moderate.py"),
     "entrypoint of a module": ("flows/moderate.py:moderate", "flows.moderate.moderate"),
     "templates": ("concurrency_limit: 1", 'concurrency_limit: "{{ prefect.variables.limit }}"'),
+    "trigger": ("paused: false", "triggers: [{enabled: true, expect: [external.resource.pinged]}]"),
     "cron from a variable": (CRON, 'cron: "{{ prefect.variables.cron }}"'),
     "version from the environment": ('version: "1"', 'version: "{{ $GIT_SHA }}"'),
 }

@@ -125,6 +125,22 @@ def test_automations_are_made_once_and_brought_up_to_date(prefect: Prefect) -> N
         python(prefect, AUTOMATIONS, "slack-webhook/nobody")
 
 
+def test_the_check_asks_the_server_for_pools_and_the_variables_they_accept(prefect: Prefect, tmp_path: Path) -> None:
+    check = [sys.executable, "-m", "moderation.cli", "deploy", "--check", "--file"]
+    assert "is ready" in command([*check, "prefect.yaml"], prefect.environment)
+
+    text = (ROOT / "prefect.yaml").read_text().replace("moderation/demo", str(ROOT / "moderation" / "demo"))
+    text = text.replace("{env: *environment}", "{env: *environment, stream_output: 5551234}", 1)
+    (tmp_path / "prefect.yaml").write_text(text.replace("name: *work_pool", "name: nowhere").replace("nowhere", POOL, 1))
+    (tmp_path / "flows").symlink_to(ROOT / "flows")
+    with pytest.raises(AssertionError) as refused:
+        command([*check, str(tmp_path / "prefect.yaml")], prefect.environment)
+    told = str(refused.value)
+    assert f"work pool '{POOL}' refuses the job variable `stream_output` of 'nightly': its type should be 'boolean'" in told
+    assert told.count("there is no work pool 'nowhere': prefect work-pool create nowhere --type process") == 1
+    assert "5551234" not in told
+
+
 def under_way(prefect: Prefect, settings: dict[str, Any]) -> str:
     """A flow run of the same source that is at work, as far as Prefect knows."""
     run = prefect.start_run("moderate/nightly", {"settings": settings}, state={"type": "PENDING"})

@@ -32,7 +32,7 @@ def deploy(
 
     checks = check_file(found)
     pools = [deployment.pool for deployment in found.deployments if deployment.pool]
-    problems = [] if offline else list(server_problems(pools, found.notify))
+    problems = [] if offline else list(server_problems(found.deployments, found.notify))
     show_checks(checks, problems)
     if checks.findings or problems:
         count = len(checks.findings) + len(problems)
