@@ -62,12 +62,12 @@ def nginx(folder: Path) -> Iterator[str]:
         SettingsError: nginx is not installed, or cannot serve this folder.
         RunError: it does not start.
     """
-    program = find_nginx()
     root = str(folder.resolve())
     if any(character in root for character in '"\\${}\n'):
         raise SettingsError(
             f"nginx cannot serve {root!r}: choose a folder without quotes, backslashes, $ and braces in its name"
         )
+    program = find_nginx()
     with tempfile.TemporaryDirectory() as own, open(Path(own) / "errors", "wb") as errors:
         port = _free_port()
         config = Path(own) / "nginx.conf"
