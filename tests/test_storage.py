@@ -64,13 +64,16 @@ def s3_client(s3_endpoint):
     return client
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "gs", "az"])
 def root(request, tmp_path):
     """A fresh URI of each kind."""
     if request.param == "file":
         return str(tmp_path / "store")
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/some/prefix"
+    if request.param in ("gs", "az"):
+        request.getfixturevalue({"gs": "gcs", "az": "azurite"}[request.param])
+        return f"{request.param}://behaviour/{uuid.uuid4().hex}"
     request.getfixturevalue("s3_client")
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
@@ -296,11 +299,13 @@ def test_deleting_a_folder_leaves_its_neighbours(store):
 
 
 def test_hostile_names_come_through_byte_for_byte(store):
-    for name in HOSTILE_NAMES:
+    # Azure itself makes a slash of a backslash.
+    names = [name for name in HOSTILE_NAMES if not (store.uri.startswith("az:") and "\\" in name)]
+    for name in names:
         store.put(f"in/{name}", name.encode())
     items = {store.key_of(item.uri): item for page in store.list() for item in page}
-    assert sorted(items) == sorted(f"in/{name}" for name in HOSTILE_NAMES)
-    for name in HOSTILE_NAMES:
+    assert sorted(items) == sorted(f"in/{name}" for name in names)
+    for name in names:
         item = items[f"in/{name}"]
         assert store.read(item) == name.encode()
         assert store.head(f"in/{name}").etag == item.etag

@@ -12,10 +12,13 @@ from obstore.store import MemoryStore
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.records import ObjectRef
+from moderation.storage.azure import AzureBackend
 from moderation.storage.backend import Backend, StoredObject
-from moderation.storage.cloud import ObstoreBackend, open_cloud
+from moderation.storage.cloud import ObstoreBackend
 from moderation.storage.files import BUFFER, ObjectFile, whole
+from moderation.storage.gcs import GcsBackend
 from moderation.storage.local import LocalBackend
+from moderation.storage.own_listing import OwnListingBackend
 from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
 from moderation.storage.s3 import S3Backend
 
@@ -156,7 +159,7 @@ class Store:
 
     def _probe(self) -> None:
         backend = self._backend
-        if isinstance(backend, S3Backend):
+        if isinstance(backend, S3Backend | OwnListingBackend):
             retried(lambda: backend.probe(self._prefix), PROBE_PATIENCE)
 
     def _create(self, path: str, data: bytes | Path) -> None:
@@ -211,7 +214,11 @@ def _local_path(uri: str) -> Path:
 def _bucket(scheme: str, bucket: str, connections: int) -> Backend:
     if scheme == "s3":
         return S3Backend(bucket, connections)
-    return _memory(bucket) if scheme == "memory" else open_cloud(scheme, bucket, connections)
+    if scheme == "gs":
+        return GcsBackend(bucket, connections)
+    if scheme == "az":
+        return AzureBackend(bucket, connections)
+    return _memory(bucket)
 
 
 @cache
