@@ -3,6 +3,6 @@
 `Store` is what the rest of the program uses; the scheme of its URI picks the implementation.
 """
 
-from moderation.storage.store import Store, StoredObject, scheme_of
+from moderation.storage.store import Census, Store, StoredObject, scheme_of
 
-__all__ = ["Store", "StoredObject", "scheme_of"]
+__all__ = ["Census", "Store", "StoredObject", "scheme_of"]

@@ -7,8 +7,9 @@ from urllib.parse import quote, unquote, urlencode
 
 from moderation.storage import azure_client
 from moderation.storage.backend import StoredObject
+from moderation.storage.entity_tags import entity_tag
 from moderation.storage.http_client import Answer
-from moderation.storage.own_listing import ListedPage, OwnListingBackend, entity_tag
+from moderation.storage.own_listing import ListedPage, OwnListingBackend
 
 _VERSION = "2021-12-02"
 """of the service's interface; from 2021-02-12 on, names that XML cannot hold come escaped"""
@@ -50,7 +51,8 @@ class AzureBackend(OwnListingBackend):
         page = self._listing(answer, "EnumerationResults")
         if page.find("NextMarker") is None:
             raise self._no_page()
-        objects = []
+        objects: list[StoredObject] = []
+        folders = 0
         for item in page.iter("Blob"):
             properties, name = item.find("Properties"), item.find("Name")
             if properties is None or name is None or not name.text:
@@ -61,6 +63,8 @@ class AzureBackend(OwnListingBackend):
             folder = properties.findtext("ResourceType") == "directory" or item.findtext("Metadata/hdi_isfolder") == "true"
             size = int(properties.findtext("Content-Length") or "")
             modified = parsedate_to_datetime(properties.findtext("Last-Modified") or "").astimezone(UTC)
-            if not (folder and size == 0):
+            if folder and size == 0:
+                folders += 1
+            else:
                 objects.append(StoredObject(key, entity_tag(properties.findtext("Etag") or ""), size, modified))
-        return ListedPage(objects, page.findtext("NextMarker") or "")
+        return ListedPage(objects, answer.body.count(b"<Blob>") - folders, page.findtext("NextMarker") or "")

@@ -1,6 +1,7 @@
 """What a storage implementation must do. Keys are exact, hostile text: no meaning is read into them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,6 +14,13 @@ class StoredObject(NamedTuple):
     etag: str
     size: int
     last_modified: datetime
+
+
+@dataclass(slots=True)
+class Census:
+    """How many objects a store, or a file that lists them, says that it names: counted apart from the objects themselves."""
+
+    objects: int = 0
 
 
 class Backend(Protocol):

@@ -21,8 +21,8 @@ class Service:
     """advice by the service's own error code"""
     missing: frozenset[str] = field(default_factory=frozenset)
     """codes for a bucket or container that does not exist"""
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-    """codes of objects that cannot be read as they are stored, and what to do"""
+    archived: Mapping[str, str] = field(default_factory=dict)
+    """codes of objects in an archive, and what to do"""
 
 
 _GCS_KEYS = "check GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT"
@@ -66,9 +66,9 @@ AZURE = Service(
         "KeyBasedAuthenticationNotPermitted": "the account allows no account keys: sign in with `az login` or an identity",
     },
     missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"}),
-    unreadable={
-        "BlobArchived": "the blob is in the archive tier: rehydrate it, then run again",
-        "BlobBeingRehydrated": "the blob is still being rehydrated from the archive tier: run again later",
+    archived={
+        "BlobArchived": "the object is archived and cannot be read: rehydrate it, or leave it out with `--exclude`",
+        "BlobBeingRehydrated": "the object is archived and being rehydrated: run again with `--retry-errors` when it is done",
     },
 )
 
@@ -76,8 +76,8 @@ AZURE = Service(
 def answered(service: Service, status: int, code: str, message: str) -> StorageError:
     """The error for an answer with this status (0: there was none), the service's own code and its sentence (or "")."""
     own = one_line(": ".join(filter(None, [code or (f"HTTP {status}" if status else ""), message])))
-    if code in service.unreadable:
-        return StorageError(ErrorCode.ACCESS_DENIED, f"{service.unreadable[code]} ({own})")
+    if code in service.archived:
+        return StorageError(ErrorCode.ARCHIVED, f"{service.archived[code]} ({own})")
     if code in service.refused:
         return StorageError(ErrorCode.ACCESS_DENIED, f"{service.refused[code]} ({own})")
     if code in service.missing:

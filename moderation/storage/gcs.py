@@ -6,18 +6,18 @@ from urllib.parse import quote, unquote, urlencode
 
 from moderation.storage import gcs_client
 from moderation.storage.backend import StoredObject
+from moderation.storage.entity_tags import entity_tag
 from moderation.storage.http_client import Answer
-from moderation.storage.own_listing import ListedPage, OwnListingBackend, entity_tag
+from moderation.storage.own_listing import ListedPage, OwnListingBackend
 
 
 class GcsBackend(OwnListingBackend):
     """One bucket, listed by https://cloud.google.com/storage/docs/xml-api/get-bucket-list ."""
 
-    ordered = True
-
     def __init__(self, bucket: str, connections: int) -> None:
         access = gcs_client.connect(bucket, connections)
         super().__init__(f"gs://{bucket}", access.store, access.http)
+        self.ordered = access.http.endpoint.endswith(".googleapis.com")  # others that speak its language promise nothing
         self._token, self._project = access.token, access.project
         self._bucket_url = f"{access.http.endpoint}/{quote(bucket, safe='')}"
 
@@ -39,7 +39,7 @@ class GcsBackend(OwnListingBackend):
             asked["prefix"] = prefix
         if token:
             asked["continuation-token"] = token
-        elif after:
+        elif after and self.ordered:
             asked["start-after"] = after
         page = self._listing(
             self._send("GET", f"{self._bucket_url}?{urlencode(asked, quote_via=quote)}", {}), "ListBucketResult"
@@ -59,4 +59,4 @@ class GcsBackend(OwnListingBackend):
         more = page.findtext("NextContinuationToken") or ""
         if page.findtext("IsTruncated") == "true" and not more:
             raise self._no_page()
-        return ListedPage(objects, more)
+        return ListedPage(objects, int(page.findtext("KeyCount") or len(objects)), more)

@@ -18,9 +18,10 @@ from obstore.store import AzureStore, GCSStore
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.answers import one_line
-from moderation.storage.backend import StoredObject
+from moderation.storage.backend import Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend, failure
 from moderation.storage.cloud_answers import answered, untrusted
+from moderation.storage.entity_tags import condition, entity_tag, is_same
 from moderation.storage.http_client import Answer, HttpClient
 from moderation.storage.retrying import TransientError, retried
 
@@ -32,13 +33,14 @@ PAGE = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|&#(?:x0*(?P<hex>[0-9A-Fa-f]+)|0*(?P<decimal>\d+));")
-_WEAK = "W/"
 
 
 class ListedPage(NamedTuple):
     """One page of a listing."""
 
     objects: list[StoredObject]
+    named: int
+    """how many objects it says that it names"""
     token: str
     """asks for the next page; empty: this is the last one"""
 
@@ -79,13 +81,13 @@ class OwnListingBackend(ObstoreBackend, ABC):
             )
             raise StorageError(ErrorCode.NOT_FOUND, told) from None
 
-    def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
+    def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
         """Pages of objects, each asked for by its own token until it comes. "Folders" (empty, ending in /) are left out."""
         where, token, last = f"the listing of {self.root}/{prefix}", "", after
         tokens: set[int] = set()
         while True:
             page = retried(lambda: self._whole_page(prefix, after, token))  # noqa: B023 - called at once
-            found = []
+            found: list[StoredObject] = []
             for item in page.objects:
                 if not item.key.startswith(prefix):
                     raise _broken(f"{where} holds the key {item.key!r}, which does not begin so")
@@ -93,10 +95,13 @@ class OwnListingBackend(ObstoreBackend, ABC):
                     continue
                 if self.ordered:
                     if item.key <= last:
-                        raise _broken(f"{where} has the key {item.key!r} behind {last!r}, though keys should come in order")
+                        told = f"{where} has the key {item.key!r} behind {last!r}, though the store lists keys in order"
+                        raise _broken(f"{told}: objects may be missing from it; name them in a manifest instead")
                     last = item.key
                 if item.size or not item.key.endswith("/"):
                     found.append(item)
+            if census is not None:
+                census.objects += page.named - (len(page.objects) - len(found))
             yield from (found[at : at + PAGE] for at in range(0, len(found), PAGE))
             if not page.token:
                 return
@@ -158,16 +163,16 @@ class OwnListingBackend(ObstoreBackend, ABC):
             raise
 
     def _read_version(self, key: str, if_match: str | None, part: tuple[int, int] | None) -> bytes:
-        condition = f'"{if_match}"' if if_match and not if_match.startswith(_WEAK) else None
+        asked = condition(if_match)
         if is_plain(key):
             options: GetOptions = {}
-            if condition:
-                options["if_match"] = condition
+            if asked:
+                options["if_match"] = asked
             if part:
                 options["range"] = part
             data, found = self._obstore_get(key, options)
         else:
-            headers = {"if-match": condition} if condition else {}
+            headers = {"if-match": asked} if asked else {}
             if part:
                 headers["range"] = f"bytes={part[0]}-{part[1] - 1}"
             answer = self._send("GET", self._url(key), headers)
@@ -176,7 +181,7 @@ class OwnListingBackend(ObstoreBackend, ABC):
             data, found = answer.body, entity_tag(answer.headers.get("etag", ""))
             if part and answer.status == 200:
                 data = data[slice(*part)]
-        if if_match and found != entity_tag(if_match):  # not every store heeds the condition
+        if if_match and not is_same(found, if_match):  # not every store heeds the condition
             raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {if_match}, now {found}")
         return data
 
@@ -224,11 +229,6 @@ class OwnListingBackend(ObstoreBackend, ABC):
 def is_plain(key: str) -> bool:
     """Whether obstore can name this key."""
     return not _CONTROL.search(key) and all(part not in ("", ".", "..") for part in key.split("/"))
-
-
-def entity_tag(text: str) -> str:
-    """An ETag without its quotes; of a weak one, what stands in them."""
-    return text.strip().removeprefix(_WEAK).strip('"')
 
 
 def parsed(body: bytes) -> ET.Element:

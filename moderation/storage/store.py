@@ -13,16 +13,18 @@ from obstore.store import MemoryStore
 from moderation.errors import ErrorCode, StorageError
 from moderation.records import ObjectRef
 from moderation.storage.azure import AzureBackend
-from moderation.storage.backend import Backend, StoredObject
+from moderation.storage.backend import Backend, Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend
+from moderation.storage.entity_tags import is_same
 from moderation.storage.files import BUFFER, ObjectFile, whole
 from moderation.storage.gcs import GcsBackend
 from moderation.storage.local import LocalBackend
 from moderation.storage.own_listing import OwnListingBackend
 from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
 from moderation.storage.s3 import S3Backend
+from moderation.storage.s3_addresses import split_bucket
 
-__all__ = ["Store", "StoredObject", "scheme_of"]
+__all__ = ["Census", "Store", "StoredObject", "scheme_of"]
 
 SCHEMES = ("file", "s3", "gs", "az", "memory")
 
@@ -54,7 +56,7 @@ class Store:
         if scheme_of(uri) == "file":
             folder, _, name = uri.rpartition("/")
             return cls(folder or "/", connections), name
-        bucket, _, key = uri.split("://", 1)[1].partition("/")
+        bucket, key = split_bucket(uri.split("://", 1)[1])
         return cls(f"{scheme_of(uri)}://{bucket}", connections), key
 
     def uri_of(self, key: str) -> str:
@@ -67,10 +69,18 @@ class Store:
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} does not lie under {self.uri}")
         return uri[len(self.uri) + 1 :]
 
-    def list(self, prefix: str = "", after: str = "") -> Iterator[list[ObjectRef]]:
-        """Pages of objects in key order, those behind `after` only. Memory holds one page at a time."""
+    @property
+    def ordered(self) -> bool:
+        """Whether listings are in key order for certain: not in S3's directory buckets, nor in stores that only speak S3."""
+        return self._backend.ordered if isinstance(self._backend, S3Backend | OwnListingBackend) else True
+
+    def list(self, prefix: str = "", after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
+        """Pages of objects, in key order where `ordered`, those behind `after` only. Memory holds one page at a time.
+
+        How many objects the store says that it listed is added to `census`.
+        """
         behind = self._prefix + after if after else ""
-        for page in continued(lambda last: self._backend.list(self._prefix + prefix, last), behind):
+        for page in _pages(self._backend, self._prefix + prefix, behind, Census() if census is None else census):
             yield [ObjectRef(f"{self._backend.root}/{o.key}", o.etag, o.size, o.last_modified) for o in page]
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
@@ -84,7 +94,7 @@ class Store:
         """
         path = self._prefix + key
         found = retried(lambda: self._backend.head(path))
-        if etag and found.etag != etag:
+        if etag and not is_same(found.etag, etag):
             raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {etag}, now {found.etag}")
 
         def fetch(start: int, length: int) -> bytes:
@@ -185,6 +195,15 @@ class Store:
             return not theirs.read(1)
 
 
+def _pages(backend: Backend, prefix: str, after: str, census: Census) -> Iterator[list[StoredObject]]:
+    if isinstance(backend, S3Backend | OwnListingBackend):  # asks for its pages again by itself
+        yield from backend.list(prefix, after, census)
+        return
+    for page in continued(lambda last: backend.list(prefix, last), after):
+        census.objects += len(page)
+        yield page
+
+
 def scheme_of(location: str) -> str:
     """The scheme of a URI; `file` for plain paths."""
     scheme, separator, _ = location.partition("://")
@@ -195,7 +214,7 @@ def _open(uri: str, connections: int) -> tuple[Backend, str]:
     scheme = scheme_of(uri)
     if scheme == "file":
         return LocalBackend(_local_path(uri)), ""
-    bucket, _, prefix = uri.split("://", 1)[1].partition("/")
+    bucket, prefix = split_bucket(uri.split("://", 1)[1])
     if scheme not in SCHEMES or not bucket:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise StorageError(ErrorCode.NOT_FOUND, f"cannot read {uri!r}: give a folder, or a URI that starts with {known}")

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from moderation.errors import ErrorCode, SourceError, StorageError
 from moderation.records import ObjectRef
 from moderation.storage import Store, scheme_of
+from moderation.storage.s3_addresses import split_bucket
 
 
 def find_file(location: str) -> ObjectRef:
@@ -36,4 +37,4 @@ def local_path(location: str) -> Path:
 
 def key_in_bucket(uri: str) -> str:
     """The key of a URI in a bucket."""
-    return uri.partition("://")[2].partition("/")[2]
+    return split_bucket(uri.partition("://")[2])[1]
