@@ -1,4 +1,4 @@
-"""Google Cloud Storage's XML API over HTTP, as far as this program and obstore speak it, with faults on request.
+"""Google Cloud Storage's XML API over HTTP, as far as this program and obstore speak it, with weaknesses on request.
 
 Conditions, pages with their own tokens, escaped names, uploads in parts and access tokens behave as Google documents them:
 https://cloud.google.com/storage/docs/xml-api/overview
@@ -8,7 +8,6 @@ import hashlib
 import json
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -42,20 +41,16 @@ class Request(NamedTuple):
         return self.method == "GET" and "list-type" in self.query
 
 
-Fault = Callable[[Request], tuple[int, str] | bytes | None]
-"""what is answered instead: a status with the service's code, or a body; None: nothing is wrong"""
-
-
 class GcsServer:
     """One server. `buckets` may be filled and looked at directly."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, Stored]] = {}
-        self.fault: Fault = lambda _: None
         self.page = 1000
         self.token = ""
         """the access token that requests must bear; empty: none"""
         self.sort: Callable[[list[str]], list[str]] = sorted
+        self.heeds_conditions = True
         self.requests: list[Request] = []
         self.signed_in: Counter[str] = Counter()
         self._uploads: dict[str, dict[int, bytes]] = {}
@@ -71,8 +66,8 @@ class GcsServer:
         threading.Thread(target=self._server.serve_forever, name="gcs", daemon=True).start()
 
     def reset(self) -> None:
-        """Without faults."""
-        self.fault, self.page, self.token, self.sort = (lambda _: None), 1000, "", sorted
+        """As at first, but for the objects."""
+        self.page, self.token, self.sort, self.heeds_conditions = 1000, "", sorted, True
         self.requests.clear()
 
     def close(self) -> None:
@@ -115,11 +110,6 @@ class _Handler(BaseHTTPRequestHandler):
             )
         with own.lock:
             own.requests.append(request)
-        wrong = own.fault(request)
-        if isinstance(wrong, bytes):
-            return self._answer(200, wrong)
-        if wrong is not None:
-            return self._fail(*wrong)
         if own.token and headers.get("authorization") != f"Bearer {own.token}":
             return self._fail(401, "AuthenticationRequired")
         if request.bucket not in own.buckets:
@@ -178,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         if request.method == "DELETE":
             del objects[key]
             return self._answer(204, b"")
-        if "if-match" in headers and headers["if-match"] != f'"{found.etag}"':
+        if self.server_state.heeds_conditions and "if-match" in headers and headers["if-match"] != f'"{found.etag}"':
             return self._fail(412, "PreconditionFailed")
         about = {"ETag": f'"{found.etag}"', "Last-Modified": format_datetime(found.modified, usegmt=True)}
         if "range" in headers:
@@ -202,11 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>".encode())
 
     def _fail(self, status: int, code: str) -> None:
-        if status == 0:  # no answer at all
-            time.sleep(0.01)
-            self.close_connection = True
-            self.connection.close()
-            return
         self._answer(
             status,
             f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>The store's own sentence.</Message></Error>".encode(),

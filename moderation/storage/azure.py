@@ -15,6 +15,10 @@ _VERSION = "2021-12-02"
 """of the service's interface; from 2021-02-12 on, names that XML cannot hold come escaped"""
 
 
+LISTED_AT_ONCE = 5000
+"""objects of one page, as many as the service gives"""
+
+
 class AzureBackend(OwnListingBackend):
     """One container, listed by https://learn.microsoft.com/rest/api/storageservices/list-blobs ."""
 
@@ -42,7 +46,7 @@ class AzureBackend(OwnListingBackend):
         return self._http.send(method, url, signed)
 
     def _page(self, prefix: str, after: str, token: str) -> ListedPage:  # noqa: ARG002 - the service begins at its start
-        asked = {"restype": "container", "comp": "list", "maxresults": "5000", "include": "metadata"}
+        asked = {"restype": "container", "comp": "list", "maxresults": str(LISTED_AT_ONCE), "include": "metadata"}
         if prefix:
             asked["prefix"] = prefix
         if token:

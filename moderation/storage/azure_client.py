@@ -3,6 +3,7 @@
 import base64
 import binascii
 import logging
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -83,12 +84,10 @@ def connect(container: str, connections: int) -> AzureAccess:
     name, url = _endpoint(given, account, emulated)
     if not account:
         raise _unusable("no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING")
-    if not (account.isalnum() and account.isascii() and account.islower()):
-        raise _unusable(
-            f"{account!r} is no name of a storage account: AZURE_STORAGE_ACCOUNT_NAME takes lower-case letters and digits"
-        )
+    if not re.fullmatch("[a-z0-9]+", account):
+        raise _unusable(f"AZURE_STORAGE_ACCOUNT_NAME {account!r} is no name of an account: lower-case letters and digits")
     endpoint = checked_endpoint(name, url, "AZURE_ALLOW_HTTP")
-    http = HttpClient(AZURE, endpoint, connections)
+    http = HttpClient(AZURE, endpoint, connections, name)
     options = client_options(connections)
     options["allow_http"] = endpoint.startswith("http://")
     config: AzureConfig = {"account_name": account, "endpoint": endpoint, "use_emulator": False}

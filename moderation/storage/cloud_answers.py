@@ -15,8 +15,6 @@ class Service:
     name: str
     container: str
     """its word for a bucket"""
-    reach: str
-    """the variable that names its endpoint or account"""
     refused: Mapping[str, str]
     """advice by the service's own error code"""
     missing: frozenset[str] = field(default_factory=frozenset)
@@ -29,7 +27,6 @@ _GCS_KEYS = "check GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT"
 GCS = Service(
     name="Google Cloud Storage",
     container="bucket",
-    reach="GOOGLE_BASE_URL",
     refused={
         "AccessDenied": "no permission: the credentials need Storage Object Viewer, and Storage Object User for results",
         "AuthenticationRequired": f"the store does not accept the credentials: {_GCS_KEYS}",
@@ -49,7 +46,6 @@ _AZURE_NONE = "the container is not public: set AZURE_STORAGE_ACCOUNT_KEY or AZU
 AZURE = Service(
     name="Azure Blob Storage",
     container="container",
-    reach="AZURE_STORAGE_ACCOUNT_NAME",
     refused={
         "AuthenticationFailed": f"the store does not accept the credentials: {_AZURE_KEYS}",
         "InvalidAuthenticationInfo": f"the store does not accept the credentials: {_AZURE_KEYS}",
@@ -67,8 +63,8 @@ AZURE = Service(
     },
     missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"}),
     archived={
-        "BlobArchived": "the object is archived and cannot be read: rehydrate it, or leave it out with `--exclude`",
-        "BlobBeingRehydrated": "the object is archived and being rehydrated: run again with `--retry-errors` when it is done",
+        "BlobArchived": "the object is archived: rehydrate it and run with `--full`, or leave it out with `--exclude`",
+        "BlobBeingRehydrated": "the object is archived and being rehydrated: run with `--full` later",
     },
 )
 
@@ -93,9 +89,9 @@ def answered(service: Service, status: int, code: str, message: str) -> StorageE
     return TransientError(ErrorCode.STORAGE_ERROR, own)
 
 
-def unreachable(service: Service, endpoint: str, reason: str) -> StorageError:
+def unreachable(setting: str, endpoint: str, reason: str) -> StorageError:
     """The error for an endpoint to which no connection can be made."""
-    told = f"cannot reach {endpoint} ({reason}): check {service.reach} and the network"
+    told = f"cannot reach {endpoint} ({reason}): check {setting} and the network"
     return TransientError(ErrorCode.STORAGE_ERROR, told)
 
 

@@ -80,7 +80,7 @@ def connect(bucket: str, connections: int) -> GcsAccess:
     given = {"GOOGLE_BASE_URL": setting("GOOGLE_BASE_URL"), "gcs_base_url": own, "STORAGE_EMULATOR_HOST": emulator}
     name, url = next(((name, url) for name, url in given.items() if url), ("", ENDPOINT))
     endpoint = checked_endpoint(name, url, "GOOGLE_ALLOW_HTTP")
-    http = HttpClient(GCS, endpoint, connections)
+    http = HttpClient(GCS, endpoint, connections, name or "GOOGLE_BASE_URL")
     open_to_all = name == "STORAGE_EMULATOR_HOST" or (info is not None and info.get("disable_oauth") is True)
     token, project = None, setting("GOOGLE_CLOUD_QUOTA_PROJECT")
     if not open_to_all and not is_on("GOOGLE_SKIP_SIGNATURE"):
@@ -172,7 +172,7 @@ def _problem(own_key: bool, error: Exception) -> str:
 def _refused(error: Exception) -> StorageError:
     if isinstance(error, google_errors.TransportError):
         return TransientError(
-            ErrorCode.STORAGE_ERROR, f"no access token: Google's sign-in does not answer ({one_line(str(error))})"
+            ErrorCode.STORAGE_ERROR, f"Google's sign-in gives no access token, it does not answer ({one_line(str(error))})"
         )
     reason = one_line(str(error.args[0]) if error.args else type(error).__name__)
     return StorageError(ErrorCode.ACCESS_DENIED, f"Google gives no access token ({reason}): {_SIGN_IN}")

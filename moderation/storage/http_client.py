@@ -24,10 +24,13 @@ class Answer(NamedTuple):
 
 
 class HttpClient:
-    """Connections to one endpoint, for `connections` threads; certificates from `SSL_CERT_FILE` or the system's."""
+    """Connections to one endpoint, for `connections` threads. `setting` is the variable that names the endpoint.
 
-    def __init__(self, service: Service, endpoint: str, connections: int) -> None:
-        self.service, self.endpoint = service, endpoint
+    Authorities come from `SSL_CERT_FILE`, or are the system's; proxies from `HTTPS_PROXY` and its kin.
+    """
+
+    def __init__(self, service: Service, endpoint: str, connections: int, setting: str) -> None:
+        self.service, self.endpoint, self.setting = service, endpoint, setting
         parts = urlsplit(endpoint)
         proxies = getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -47,12 +50,12 @@ class HttpClient:
             reason = str(error)
             if "CERTIFICATE_VERIFY_FAILED" in reason:
                 cause = reason.rpartition("failed: ")[2].partition(" (_ssl")[0]
-                raise untrusted(self.endpoint, cause) from None
-            raise unreachable(self.service, self.endpoint, one_line(reason)) from None
+                raise untrusted("/".join(self.endpoint.split("/")[:3]), cause) from None
+            raise unreachable(self.setting, self.endpoint, one_line(reason)) from None
         except (failures.NameResolutionError, failures.NewConnectionError, failures.ConnectTimeoutError) as error:
-            raise unreachable(self.service, self.endpoint, _reason(error)) from None
+            raise unreachable(self.setting, self.endpoint, _reason(error)) from None
         except failures.ProxyError as error:
-            raise unreachable(self.service, self.endpoint, f"the proxy: {_reason(error)}") from None
+            raise unreachable(self.setting, self.endpoint, f"the proxy: {_reason(error)}") from None
         except (failures.LocationParseError, failures.LocationValueError) as error:
             raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot use {self.endpoint}: {one_line(str(error))}") from None
         except failures.HTTPError as error:

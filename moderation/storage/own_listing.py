@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 """objects that are handed on at a time"""
 
+_OWN = re.compile(r"credential provider: (TransientError|StorageError): (\w+): (.*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|&#(?:x0*(?P<hex>[0-9A-Fa-f]+)|0*(?P<decimal>\d+));")
 
@@ -76,10 +77,8 @@ class OwnListingBackend(ObstoreBackend, ABC):
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             name = self.root.partition("://")[2]
-            told = (
-                f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and {service.reach}"
-            )
-            raise StorageError(ErrorCode.NOT_FOUND, told) from None
+            told = f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and"
+            raise StorageError(ErrorCode.NOT_FOUND, f"{told} {self._http.setting}") from None
 
     def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
         """Pages of objects, each asked for by its own token until it comes. "Folders" (empty, ending in /) are left out."""
@@ -196,8 +195,9 @@ class OwnListingBackend(ObstoreBackend, ABC):
         service, said = self._http.service, failure(error)
         if said.certificate:
             return untrusted(said.endpoint or self._http.endpoint, said.certificate)
-        if isinstance(error, exceptions.UnauthenticatedError) and "credential provider: " in said.line:
-            return StorageError(ErrorCode.ACCESS_DENIED, said.line.partition("credential provider: ")[2])
+        if own := _OWN.search(said.line):  # our own error, raised where a token was to be given
+            kind = TransientError if own[1] == "TransientError" else StorageError
+            return kind(ErrorCode(own[2]), own[3])
         kinds = {exceptions.NotFoundError: 404, FileNotFoundError: 404, exceptions.PreconditionError: 412}
         kinds |= {exceptions.PermissionDeniedError: 403, PermissionError: 403, exceptions.UnauthenticatedError: 401}
         status = said.status or next((number for kind, number in kinds.items() if isinstance(error, kind)), 0)
