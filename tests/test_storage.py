@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +23,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store, scheme_of
+from moderation.storage.raw_names import escaped, raw_name
 
 BUCKET = "storage-behaviour"
 
@@ -529,23 +533,104 @@ def test_files_with_control_characters_are_objects(folder, name):
     assert Store(str(folder)).read(item) == b"x"
 
 
-def test_names_that_are_not_utf8_are_accounted_for(folder):
-    for name in [b"z.jpg", b"a.jpg", b"\xff\xfe.jpg", b"caf\xe9/x.jpg", b"sub/\x80"]:
+RAW_NAMES = [
+    b"z.jpg",
+    b"a.jpg",
+    b"\xff\xfe.jpg",
+    b"caf\xe9/x.jpg",
+    b"caf\xc3\xa9/x.jpg",
+    b"sub/\x80",
+    b"half\xf0\x9f\x98.jpg",
+    b"surrogate\xed\xb3\xbf.jpg",
+    # what somebody may take for the escape of one of them
+    b"\\xff\\xfe.jpg",
+    b"%ff%fe.jpg",
+    b"caf\\xe9/x.jpg",
+    b"sub/\xef\xbf\xbd80",
+    b"sub/\xef\xbf\xbd8",
+    b"sub/\xef\xbf\xbd",
+    b"sub/\xef\xbf\xbd\x80",
+    b"sub/\xef\xbf\xbdef\xef\xbf\xbdbf\xef\xbf\xbdbd80",
+    b"new\nline\xff.jpg",
+    b"\xe2\x80\xaegpj\xff.exe",
+]
+
+
+def write_raw(folder, names):
+    for name in names:
         path = os.fsencode(folder) + b"/" + name
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - pathlib takes no bytes
         with open(path, "wb") as file:
-            file.write(b"x")
+            file.write(name)
+
+
+def test_names_that_are_not_utf8_have_a_uri_each_and_are_read_by_it(folder):
+    write_raw(folder, RAW_NAMES)
     store = Store(str(folder))
-    found = keys(store)
-    assert len(found) == 5
-    for key in found:
-        key.encode()
-    assert {"a.jpg", "z.jpg", "\\xff\\xfe.jpg", "caf\\xe9/x.jpg", "sub/\\x80"} == set(found)
+    items = {store.key_of(item.uri): item for page in store.list() for item in page}
+    found = list(items)
+    assert len(found) == len(RAW_NAMES)
     assert found == sorted(found)
     for at, key in enumerate(found):
+        key.encode()
         assert keys(store, after=key) == found[at + 1 :]
-    [item] = [item for page in store.list() for item in page if "caf" in item.uri]
-    assert code_of(store.read, item) == ErrorCode.NOT_FOUND
+        assert keys(store, prefix=key)[0] == key
+    assert {store.read(item) for item in items.values()} == set(RAW_NAMES)
+    assert {"a.jpg", "caf\ufffde9/x.jpg", "\ufffdff\ufffdfe.jpg", "caf\xe9/x.jpg", "\\xff\\xfe.jpg"} <= set(found)
+    for key, item in items.items():
+        assert store.read(item) == store.get(key)
+        assert store.head(key) == item
+        other, name = Store.locate(item.uri)
+        assert other.read(item) == store.get(key)
+        assert other.uri_of(name) == item.uri
+        raw = os.fsdecode(os.fsencode(folder) + b"/" + store.get(key))
+        by_path, name = Store.locate(raw)
+        assert by_path.head(name) == item
+    for unused in [
+        "caf\ufffdc3\ufffda9/x.jpg",
+        "\ufffd61.jpg",
+        "sub\ufffd2f\ufffd80",
+        "\ufffd2e\ufffd2e/x",
+        "\ud800",
+        "\udcff\udcfe.jpg",
+    ]:
+        assert code_of(store.get, unused) == ErrorCode.NOT_FOUND
+
+
+def test_a_folder_whose_name_is_not_utf8_is_a_store_like_any_other(folder):
+    raw = os.fsdecode(os.fsencode(folder) + b"/\xff%41 caf\xe9")
+    store = Store(raw)
+    store.put("sub/\ufffde9.jpg", b"x")
+    store.uri.encode()
+    for same in (Store(raw), Store(store.uri), pickle.loads(pickle.dumps(store))):  # noqa: S301 - our own bytes
+        assert same.uri == store.uri
+        [[item]] = same.list()
+        assert same.read(item) == b"x"
+    assert os.listdir(f"{raw}/sub") == ["\udce9.jpg"]  # noqa: PTH208 - raw names
+    percent = "file://" + urllib.parse.quote(os.fsencode(raw))
+    assert keys(Store(percent)) == ["sub/\ufffde9.jpg"]
+
+
+@given(st.binary(max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name))
+def test_every_name_can_be_read_back_from_its_escape(name):
+    raw = os.fsdecode(name)
+    text = escaped(raw)
+    text.encode()
+    assert raw_name(text) == raw
+
+
+@given(st.text("\ufffdab8\x80\xe9ef", max_size=12))
+def test_no_two_texts_stand_for_one_name(text):
+    raw = raw_name(text)
+    assert raw is None or escaped(raw) == text
+
+
+def test_messages_about_names_are_one_line_of_valid_text(folder):
+    write_raw(folder, [b"new\nline\x1b[31m\xff"])
+    for call in (Store(str(folder)).get, Store(str(folder)).head):
+        with pytest.raises(StorageError) as caught:
+            call("new\nline\x1b[31m\ufffdff/below.jpg")
+        assert str(caught.value).encode().decode().isprintable()
 
 
 @pytest.mark.parametrize("key", ["../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "nul\0byte"])

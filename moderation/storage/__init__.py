@@ -3,6 +3,7 @@
 `Store` is what the rest of the program uses; the scheme of its URI picks the implementation.
 """
 
+from moderation.storage.raw_names import file_uri, local_path
 from moderation.storage.store import Census, Store, StoredObject, scheme_of
 
-__all__ = ["Census", "Store", "StoredObject", "scheme_of"]
+__all__ = ["Census", "Store", "StoredObject", "file_uri", "local_path", "scheme_of"]

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import StoredObject
 from moderation.storage.local_listing import etag, storage_error, stored, walk
+from moderation.storage.raw_names import file_uri, raw_name
 
 PAGE = 1000
 
@@ -26,7 +27,7 @@ class LocalBackend:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self.root = "file://" + str(self.folder).rstrip("/")
+        self.root = file_uri(str(self.folder).rstrip("/"))
         self._existed = next(path for path in (self.folder, *self.folder.parents) if path.exists())
 
     def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
@@ -119,9 +120,10 @@ class LocalBackend:
                 parent.rmdir()
 
     def _path(self, key: str) -> Path:
-        if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        raw = raw_name(key)
+        if raw is None or "\0" in raw or any(part in ("", ".", "..") for part in raw.split("/")):
             raise StorageError(ErrorCode.NOT_FOUND, f"no file can have the key {key!r}")
-        path = self.folder / key
+        path = self.folder / raw
         if not Path(os.path.realpath(path)).is_relative_to(self.folder):
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that leads out of {self.folder}")
         return path

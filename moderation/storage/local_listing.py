@@ -11,6 +11,8 @@ from pathlib import Path
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import StoredObject
+from moderation.storage.raw_names import escaped
+from moderation.visible import visible
 
 AT_ONCE = 200_000
 """names of one folder that are held in memory; a folder with more of them is read again for the next ones"""
@@ -79,7 +81,7 @@ def _named(folder: str, scan: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str,
         if name[0] == "." and PARTIAL.fullmatch(name):
             continue
         raw = f"{folder}{name}/" if entry.is_dir(follow_symlinks=False) else folder + name
-        yield raw if raw.isascii() else _printable(raw), raw
+        yield escaped(raw), raw
 
 
 def _wanted(key: str, prefix: str, after: str) -> bool:
@@ -87,15 +89,6 @@ def _wanted(key: str, prefix: str, after: str) -> bool:
     if key.endswith("/"):
         return (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key))
     return key.startswith(prefix) and key > after
-
-
-def _printable(key: str) -> str:
-    # A name that is not UTF-8 cannot go to Parquet; it stays accounted for under its escaped name.
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(key).decode("utf-8", "backslashreplace")
-    return key
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -130,4 +123,6 @@ def storage_error(error: OSError) -> StorageError:
         code = ErrorCode.ACCESS_DENIED
     else:
         code = ErrorCode.STORAGE_ERROR
-    return StorageError(code, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    if error.filename is None:
+        return StorageError(code, visible(str(error)))
+    return StorageError(code, f"{error.strerror or error}: {visible(escaped(os.fsdecode(error.filename)))}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from obstore.store import MemoryStore
 
@@ -20,6 +19,7 @@ from moderation.storage.files import BUFFER, ObjectFile, whole
 from moderation.storage.gcs import GcsBackend
 from moderation.storage.local import LocalBackend
 from moderation.storage.own_listing import OwnListingBackend
+from moderation.storage.raw_names import escaped, local_path
 from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
 from moderation.storage.s3 import S3Backend
 from moderation.storage.s3_addresses import split_bucket
@@ -47,15 +47,15 @@ class Store:
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str, int]]:
         # A path is taken as it is; in a URI, "%41" may be an "A" that someone escaped.
-        local = isinstance(self._backend, LocalBackend)
-        return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri, self._connections))
+        where = str(self._backend.folder) if isinstance(self._backend, LocalBackend) else self.uri
+        return (Store, (where, self._connections))
 
     @classmethod
     def locate(cls, uri: str, connections: int = 16) -> tuple["Store", str]:
-        """The store and the key of one object, wherever it is."""
+        """The store and the key of one object, by its URI or path."""
         if scheme_of(uri) == "file":
             folder, _, name = uri.rpartition("/")
-            return cls(folder or "/", connections), name
+            return cls(folder or "/", connections), name if uri.lower().startswith("file://") else escaped(name)
         bucket, key = split_bucket(uri.split("://", 1)[1])
         return cls(f"{scheme_of(uri)}://{bucket}", connections), key
 
@@ -224,9 +224,7 @@ def _open(uri: str, connections: int) -> tuple[Backend, str]:
 def _local_path(uri: str) -> Path:
     if not uri.lower().startswith("file://"):
         return Path(uri).expanduser()
-    # A URI this program wrote holds the path as it is; others may have escaped it.
-    path = uri.split("://", 1)[1] or "/"
-    return Path(path) if Path(path).exists() else Path(unquote(urlsplit(uri).path))
+    return Path(local_path(uri))
 
 
 @cache

@@ -4,7 +4,7 @@ import os.path
 from collections.abc import Iterator
 
 from moderation.errors import SourceError
-from moderation.images.sources.files import find_file, key_in_bucket, local_path
+from moderation.images.sources.files import find_file, key_in_bucket, path_at
 from moderation.images.sources.inventory import InventorySource
 from moderation.images.sources.rows import names_in, object_refs
 from moderation.images.sources.source import Source
@@ -79,7 +79,7 @@ def is_manifest(location: str) -> bool:
     """Whether a location names a file that lists objects, going by its name."""
     if location.endswith("/") or not (_is_inventory(location) or location.lower().endswith(EXTENSIONS)):
         return False
-    return scheme_of(location) != "file" or not local_path(location).is_dir()
+    return scheme_of(location) != "file" or not path_at(location).is_dir()
 
 
 def _is_inventory(location: str) -> bool:
