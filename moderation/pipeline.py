@@ -51,7 +51,7 @@ from moderation.scoring.sizing import decode_threads
 from moderation.scoring.worker import OpenClipScorer
 from moderation.scoring.workforce import Workforce
 from moderation.settings import RunSettings
-from moderation.staging import Staging
+from moderation.staging import Staging, keeping
 from moderation.storage import Store
 from moderation.versions import versions
 
@@ -110,6 +110,8 @@ class Scored:
 
     receipts: tuple[Receipt, ...]
     listed: int
+    named: int
+    """objects that were to be listed, by the sources' own count"""
     unchanged: int
     repeated: int
     decided_anew: int
@@ -231,13 +233,14 @@ def score(running: Session) -> Scored:
             pages = plan_stored(inputs, paths, ledger, tally)
         else:
             pages = plan_shards(inputs, paths, shard_size, ledger, tally)
-        with contextlib.closing(ahead(pages, SHARDS_AHEAD)) as planned:
+        with keeping(staging, paths.run_id), contextlib.closing(ahead(pages, SHARDS_AHEAD)) as planned:
             score_all(to_score(planned))
         while staging.has_lost:
             if running.pool is None:
                 reason = staging.lost_embeddings or "rows were lost with a machine of the Ray cluster"
                 raise RunError(f"{reason}; nothing was published: once it is mended, go on with --run-id {paths.run_id}")
-            score_all(staging.lost())
+            with keeping(staging, paths.run_id):
+                score_all(staging.lost())
         if tally.listed == 0 and settings.modified_since is None:
             inputs.output.delete_folder(paths.staging)
             names = " and ".join(inputs.source_uris)
@@ -246,6 +249,7 @@ def score(running: Session) -> Scored:
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
         listed=tally.listed,
+        named=tally.named,
         unchanged=tally.unchanged,
         repeated=tally.repeated,
         decided_anew=staging.decided_anew,
@@ -288,6 +292,7 @@ def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     facts = RunFacts(
         expected=expected,
         listed=scored.listed,
+        named=scored.named,
         unchanged=scored.unchanged,
         counts=scored.counts,
         aggregates=scored.aggregates,

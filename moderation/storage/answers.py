@@ -2,6 +2,7 @@
 
 import os
 import re
+from html import unescape
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.redacting import HIDDEN, redacted
@@ -46,7 +47,7 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
 
     `text` is what happened, `sentence` the store's own message, which is always shown.
     """
-    said = one_line(sentence)
+    said = one_line(unescape(sentence))
     if code in _PASSING:
         return TransientError(ErrorCode.STORAGE_ERROR, text)
     if code in _ARCHIVED:

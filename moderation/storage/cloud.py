@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import obstore
 from obstore import exceptions
@@ -13,6 +13,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.answers import failed, no_credentials, one_line, untrusted
 from moderation.storage.backend import StoredObject
+from moderation.storage.entity_tags import condition, entity_tag, is_same
 from moderation.storage.retrying import CONNECT_TIMEOUT, READ_TIMEOUT
 
 if TYPE_CHECKING:
@@ -118,10 +119,18 @@ class ObstoreBackend:
         return translated(error)
 
     def _fetch(self, key: str, options: "obstore.GetOptions") -> bytes:
+        expected = options.get("if_match")
+        weak = expected if expected and condition(expected) is None else None  # If-Match compares strongly
+        if weak:
+            options = cast("obstore.GetOptions", {name: value for name, value in options.items() if name != "if_match"})
         try:
-            return bytes(obstore.get(self._store, key, options=options).bytes())
+            answer = obstore.get(self._store, key, options=options)
+            data = bytes(answer.bytes())
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._explained(error) from None
+        if weak and not is_same(entity_tag(answer.meta["e_tag"]), weak):
+            raise failed(412, "", "")
+        return data
 
 
 class Failure(NamedTuple):
@@ -162,13 +171,13 @@ def failure(error: BaseException) -> Failure:
 
 def translated(error: BaseException) -> StorageError:
     """Obstore's exception as one line with a code."""
-    endpoint, status, code, _, certificate, line = failure(error)
+    endpoint, status, code, message, certificate, line = failure(error)
     if certificate:
         return untrusted(endpoint or "the store", certificate)
     if isinstance(error, exceptions.UnauthenticatedError) and "credential provider: " in line and "RetrievalError" not in line:
         return no_credentials(line.partition("credential provider: ")[2])
     if status or code:
-        return failed(status, code, line)
+        return failed(status, code, line, message)
     if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
         return StorageError(ErrorCode.NOT_FOUND, "no such object")
     if isinstance(error, exceptions.PreconditionError):

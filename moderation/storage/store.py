@@ -2,10 +2,10 @@
 
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from obstore.store import MemoryStore
 
@@ -18,6 +18,7 @@ from moderation.storage.entity_tags import is_same
 from moderation.storage.files import BUFFER, ObjectFile, whole
 from moderation.storage.gcs import GcsBackend
 from moderation.storage.local import LocalBackend
+from moderation.storage.outages import outage_of, read_through
 from moderation.storage.own_listing import OwnListingBackend
 from moderation.storage.raw_names import escaped, local_path
 from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
@@ -25,6 +26,8 @@ from moderation.storage.s3 import S3Backend
 from moderation.storage.s3_addresses import split_bucket
 
 __all__ = ["Census", "Store", "StoredObject", "scheme_of"]
+
+T = TypeVar("T")
 
 SCHEMES = ("file", "s3", "gs", "az", "memory")
 
@@ -102,16 +105,32 @@ class Store:
 
         return io.BufferedReader(ObjectFile(fetch, found.size), BUFFER)
 
-    def read(self, item: ObjectRef) -> bytes:
-        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well."""
-        key = self.key_of(item.uri)
-        if not item.etag:
-            return self.get(key)
-        return retried(lambda: whole(self._backend.get(self._prefix + key, item.etag), item.size))
+    def read(self, item: ObjectRef, patience: float | None = None) -> bytes:
+        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well.
 
-    def head(self, key: str) -> ObjectRef:
+        What fails for a moment is tried again for `patience` seconds; None: as long as everywhere.
+        """
+        path = self._prefix + self.key_of(item.uri)
+        if not item.etag:
+            return retried(lambda: self._backend.get(path), patience)
+        return retried(lambda: whole(self._backend.get(path, item.etag), item.size), patience)
+
+    def watched(self, read: Callable[[float | None], T]) -> T:
+        """What `read` returns, which is given its patience. Raises `StoreDownError` once the store answers nothing any more."""
+        return read_through(outage_of(self._backend.root), read, self._ask)
+
+    def _ask(self) -> None:
+        """Ask for an object that does not exist. Raises `TransientError` if there is no answer, not even a refusal."""
+        try:
+            self._backend.get(f"{self._prefix}probe-{uuid.uuid4().hex}")
+        except TransientError:
+            raise
+        except StorageError:
+            return
+
+    def head(self, key: str, patience: float | None = None) -> ObjectRef:
         """One object, as listing gives it."""
-        found = retried(lambda: self._backend.head(self._prefix + key))
+        found = retried(lambda: self._backend.head(self._prefix + key), patience)
         return ObjectRef(self.uri_of(key), found.etag, found.size, found.last_modified)
 
     def exists(self, key: str) -> bool:
