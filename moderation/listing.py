@@ -126,7 +126,8 @@ class Listing:
                 self._handed_on(found, [])
                 continue
             new = [entry for entry, first in zip(page, fresh, strict=True) if first and entry[0] > done]
-            yield self._handed_on(found, self._chosen_times(self._looked_up(new)))
+            objects = [entry for entry in self._looked_up(new) if not _is_folder_marker(entry[1])]
+            yield self._handed_on(found, self._chosen_times(objects))
 
     def _not_planned(self, page: Entries, planned: HashSet) -> Entries:
         uris = hashes(item.uri for _, item in page)
@@ -186,3 +187,8 @@ class Listing:
             if page is None:
                 return
             yield page
+
+
+def _is_folder_marker(item: ObjectRef) -> bool:
+    """Whether a console made it for a "folder", as listings leave them out: an empty object whose name ends in a slash."""
+    return item.uri.endswith("/") and item.size == 0 and item.etag != ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from moderation.ahead import ahead
 from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
+from moderation.images.sources import skipped_in
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.logs import about
 from moderation.model.engines import MAX_BATCH
@@ -52,7 +53,7 @@ from moderation.scoring.worker import OpenClipScorer
 from moderation.scoring.workforce import Workforce
 from moderation.settings import RunSettings
 from moderation.staging import Staging, keeping
-from moderation.storage import Store
+from moderation.storage import Skipped, Store
 from moderation.versions import versions
 
 _log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Scored:
     """objects that were to be listed, by the sources' own count"""
     unchanged: int
     repeated: int
+    skipped: Skipped
     decided_anew: int
     counts: Counts
     aggregates: Aggregates
@@ -246,12 +248,16 @@ def score(running: Session) -> Scored:
             names = " and ".join(inputs.source_uris)
             raise SourceError(f"there is nothing to moderate: {names} names no object that `include` and `exclude` choose")
         tell(_progress(running, tally, staging))
+    skipped = skipped_in(inputs.sources)
+    if any(skipped):
+        _log.warning("left out: %s; a linked folder is moderated where it is named as a source itself", skipped)
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
         listed=tally.listed,
         named=tally.named,
         unchanged=tally.unchanged,
         repeated=tally.repeated,
+        skipped=skipped,
         decided_anew=staging.decided_anew,
         counts=staging.counts,
         aggregates=staging.aggregates,
@@ -377,6 +383,8 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         listed=scored.listed,
         unchanged=scored.unchanged,
         repeated=scored.repeated,
+        linked_folders=scored.skipped.linked_folders,
+        special_files=scored.skipped.special_files,
         decided_anew=scored.decided_anew,
         counts=scored.counts,
         timings=Timings(

@@ -1,5 +1,6 @@
 """One behaviour suite over every `Store`, and what is particular to files and to S3."""
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -8,6 +9,7 @@ import os
 import pickle
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.errors import ErrorCode, StorageError
-from moderation.storage import Store, scheme_of
+from moderation.storage import Skipped, Store, scheme_of
 from moderation.storage.raw_names import escaped, raw_name
 
 BUCKET = "storage-behaviour"
@@ -753,6 +755,80 @@ def test_deep_folders_are_listed(folder):
         assert keys(Store(str(folder))) == ["d/" * 1200 + "x.jpg"]
     finally:
         subprocess.run(["rm", "-r", str(folder)], check=True)  # too deep for pytest's own clean-up
+
+
+def test_what_lies_deeper_than_a_path_can_name_is_one_row_that_says_so(folder):
+    def down(name, levels):
+        fd = os.open(folder, os.O_RDONLY)
+        for _ in range(levels):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        return fd
+
+    (folder / "a.jpg").write_bytes(b"x")
+    (folder / "z.jpg").write_bytes(b"x")
+    for name, levels, files in (("d" * 200, 25, ["x.jpg"]), ("e" * 100, 39, ["f" * 250, "short.jpg"])):
+        fd = down(name, levels)
+        for file in files:
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.close(fd)
+    try:
+        store = Store(str(folder))
+        items = {store.key_of(item.uri): item for page in store.list() for item in page}
+        readable = [key for key, item in items.items() if len(f"{folder}/{key}") < 4096]
+        assert {"a.jpg", "z.jpg"} <= set(readable)
+        unreadable = items.keys() - set(readable)
+        assert unreadable
+        for key in unreadable:
+            with pytest.raises(StorageError, match=r"^not_found: File name too long: .{100,250} bytes\)$"):
+                store.read(items[key])
+        for at, key in enumerate(items):
+            assert keys(store, after=key) == list(items)[at + 1 :]
+    finally:
+        subprocess.run(["rm", "-r", str(folder)], check=True)  # too deep for pytest's own clean-up
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "d/" * 2500 + "x"], ids=["a long name", "a long path"])
+def test_a_path_that_is_too_long_is_one_short_line(folder, name):
+    for call in (lambda: Store(f"{folder}/{name}").check_readable(), lambda: Store(f"{folder}/{name}").check_writable()):
+        with pytest.raises(StorageError, match=r"^not_found: File name too long: .{100,250} bytes\)$"):
+            call()
+    for call in (lambda: Store(str(folder)).get(name), lambda: Store(str(folder)).put(name, b"x")):
+        with pytest.raises(StorageError, match="File name too long: "):
+            call()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_place_where_no_folder_can_be_made_says_so():
+    with pytest.raises(StorageError, match=r"cannot write /proc/nothing/_staging/.*: no folder can be made there"):
+        Store("/proc/nothing").check_writable()
+
+
+def test_what_is_left_out_of_a_folder_is_counted(folder):
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "x.jpg").write_bytes(b"x")
+    for link, target in {"away": folder.parent / "elsewhere", "a/inside": folder / "a" / "b", "a/b/loop": folder}.items():
+        (folder / link).symlink_to(target, target_is_directory=True)
+    (folder / "link.jpg").symlink_to("a/b/x.jpg")
+    (folder / "dangling").symlink_to(folder / "nothing")
+    (folder / "self").symlink_to(folder / "self")
+    (folder / "null").symlink_to("/dev/null")
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(folder / "socket"))
+    store = Store(str(folder))
+    assert keys(store) == ["a/b/x.jpg", "dangling", "link.jpg", "self"]
+    assert store.skipped() == Skipped(linked_folders=3, special_files=3)
+    assert str(store.skipped()) == "3 linked folders and 3 pipes, sockets and devices"
+    assert Store(f"memory://{uuid.uuid4().hex}").skipped() == Skipped()
+    (folder.parent / "links").mkdir()
+    (folder.parent / "links" / "away").symlink_to(folder, target_is_directory=True)
+    with pytest.raises(StorageError, match=r"no objects under .*/links \(1 linked folder left out: name a linked folder"):
+        Store(str(folder.parent / "links")).check_readable()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -93,6 +93,10 @@ class Manifest(BaseModel):
     unchanged: int
     repeated: int = 0
     """entries of manifests that name an object once more; not counted in `listed`"""
+    linked_folders: int = 0
+    """symbolic links to folders in local sources, which are not followed"""
+    special_files: int = 0
+    """pipes, sockets and devices in local sources, which are no objects"""
     decided_anew: int = 0
     """of the scored objects, those decided from embeddings that an earlier run stored"""
     counts: Counts

@@ -4,6 +4,6 @@
 """
 
 from moderation.storage.raw_names import file_uri, local_path
-from moderation.storage.store import Census, Store, StoredObject, scheme_of
+from moderation.storage.store import Census, Skipped, Store, StoredObject, scheme_of
 
-__all__ = ["Census", "Store", "StoredObject", "file_uri", "local_path", "scheme_of"]
+__all__ = ["Census", "Skipped", "Store", "StoredObject", "file_uri", "local_path", "scheme_of"]

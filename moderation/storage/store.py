@@ -12,7 +12,7 @@ from obstore.store import MemoryStore
 from moderation.errors import ErrorCode, StorageError
 from moderation.records import ObjectRef
 from moderation.storage.azure import AzureBackend
-from moderation.storage.backend import Backend, Census, StoredObject
+from moderation.storage.backend import Backend, Census, Skipped, StoredObject
 from moderation.storage.cloud import ObstoreBackend
 from moderation.storage.entity_tags import is_same
 from moderation.storage.files import BUFFER, ObjectFile, whole
@@ -25,7 +25,7 @@ from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continue
 from moderation.storage.s3 import S3Backend
 from moderation.storage.s3_addresses import split_bucket
 
-__all__ = ["Census", "Store", "StoredObject", "scheme_of"]
+__all__ = ["Census", "Skipped", "Store", "StoredObject", "scheme_of"]
 
 T = TypeVar("T")
 
@@ -170,7 +170,14 @@ class Store:
         """Raise a `StorageError` if there is nothing here to list, saying why and what to do."""
         self._probe()
         if next(self.list(), None) is None:
-            raise StorageError(ErrorCode.NOT_FOUND, f"there are no objects under {self.uri}")
+            told = f"there are no objects under {self.uri}"
+            left_out = self.skipped()
+            hint = f" ({left_out} left out: name a linked folder as a source)" if any(left_out) else ""
+            raise StorageError(ErrorCode.NOT_FOUND, told + hint)
+
+    def skipped(self) -> Skipped:
+        """What lies in a local folder and is not listed."""
+        return self._backend.skipped() if isinstance(self._backend, LocalBackend) else Skipped()
 
     def check_writable(self) -> None:
         """Raise a `StorageError` unless this store can be written and honours create-only writes. Leaves nothing behind."""

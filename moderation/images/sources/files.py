@@ -3,7 +3,7 @@
 import os.path
 from pathlib import Path
 
-from moderation.errors import ErrorCode, SourceError, StorageError
+from moderation.errors import SourceError, StorageError
 from moderation.records import ObjectRef
 from moderation.storage import Store, file_uri, local_path, scheme_of
 from moderation.storage.s3_addresses import split_bucket
@@ -14,7 +14,8 @@ def find_file(location: str) -> ObjectRef:
     try:
         return head(file_uri(str(path_at(location))) if scheme_of(location) == "file" else location)
     except StorageError as error:
-        hint = "; if a folder is meant, end it with a slash" if error.code is ErrorCode.NOT_FOUND else ""
+        missing = error.detail.lower().startswith("no such")
+        hint = "; if a folder is meant, end it with a slash" if missing else ""
         raise SourceError(f"cannot read {location!r}: {error.detail}{hint}") from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from moderation.errors import SourceError, StorageError, StoreDownError
 from moderation.records import ObjectRef
-from moderation.storage import Census, Store
+from moderation.storage import Census, Skipped, Store
 from moderation.storage.retrying import TransientError
 
 
@@ -41,6 +41,10 @@ class FolderSource:
             raise StoreDownError(f"the store of {self.uri} is down, its listing does not go on: {error.detail}") from None
         except StorageError as error:
             raise SourceError(f"listing {self.uri} failed: {error.detail}") from None
+
+    def skipped(self) -> Skipped:
+        """What lies in a local folder and is not listed."""
+        return self.store.skipped()
 
     def key_of(self, uri: str) -> str:
         """The key below the folder."""

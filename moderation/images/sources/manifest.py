@@ -80,7 +80,7 @@ def is_manifest(location: str) -> bool:
     """Whether a location names a file that lists objects, going by its name."""
     if location.endswith("/") or not (_is_inventory(location) or location.lower().endswith(EXTENSIONS)):
         return False
-    return scheme_of(location) != "file" or not path_at(location).is_dir()
+    return scheme_of(location) != "file" or not os.path.isdir(path_at(location))  # noqa: PTH112 - Path's own raises
 
 
 def _is_inventory(location: str) -> bool:
