@@ -27,6 +27,8 @@ class Bucket:
     """the order of a listing, asked for each time that one begins"""
     faults: Callable[[int], str | None] = lambda _: None
     """what to do instead of answering the n-th request for a page, from 0"""
+    reads: Callable[[int], str | None] = lambda _: None
+    """what to do instead of answering the n-th GET or HEAD, from 1; its objects that do not exist are asked for as well"""
     etag: Callable[[str], str | None] = lambda opaque: f'"{opaque}"'
     """the ETag as it is written"""
     change: Callable[[str], str] = lambda xml: xml
@@ -59,6 +61,9 @@ class ListingServer:
         if "list-type" in query:
             return self._page(query)
         self.bucket.asked[method] += 1
+        fault = self.bucket.reads(self.bucket.asked[method])
+        if fault:
+            return s3_error(503, "SlowDown", "no more") if fault == "slow_down" else Answer(fault=fault)
         if key not in self.bucket.objects:
             return s3_error(404, "NoSuchKey")
         content = self.bucket.objects[key]
@@ -67,7 +72,13 @@ class ListingServer:
         if wanted is not None and (tag is None or tag.startswith("W/") or wanted != tag):
             return s3_error(412, "PreconditionFailed")
         found = {"Last-Modified": f"{MODIFIED:%a, %d %b %Y %H:%M:%S} GMT", "Content-Length": str(len(content))}
-        return Answer(200, content, found | ({"ETag": tag} if tag else {}))
+        found |= {"ETag": tag} if tag else {}
+        if "range" in headers and method == "GET":
+            start, end = map(int, headers["range"].removeprefix("bytes=").split("-"))
+            part = content[start : end + 1]
+            where = {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(content)}"}
+            return Answer(206, part, found | where | {"Content-Length": str(len(part))})
+        return Answer(200, content, found)
 
     def _page(self, query: dict[str, str]) -> Answer:
         bucket = self.bucket
