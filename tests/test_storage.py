@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -28,7 +29,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.errors import ErrorCode, StorageError
+from moderation.errors import ErrorCode, SourceError, StorageError
+from moderation.images.sources.manifest import ManifestSource
 from moderation.storage import Skipped, Store, scheme_of
 from moderation.storage.raw_names import escaped, raw_name
 
@@ -800,6 +802,46 @@ def test_a_path_that_is_too_long_is_one_short_line(folder, name):
         with pytest.raises(StorageError, match="File name too long: "):
             call()
     assert list(folder.iterdir()) == []
+
+
+@contextlib.contextmanager
+def somebody_else():
+    """Without root's rights, if the tests have them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_or_written_is_named():
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        (folder / "closed").mkdir()
+        for name in ("closed/a.jpg", "b.jpg", "list.csv"):
+            (folder / name).write_bytes(b"uri\n")
+            (folder / name).chmod(0o000)
+        (folder / "closed").chmod(0o000)
+        folder.chmod(0o555)
+        with somebody_else():
+            told = [
+                (lambda: list(Store(place).list()), f"{folder}/closed"),
+                (Store(f"{folder}/closed").check_readable, f"{folder}/closed"),
+                (lambda: Store(f"{folder}/closed/deeper").check_readable(), f"{folder}/closed/deeper"),
+                (lambda: Store(place).get("b.jpg"), f"{folder}/b.jpg"),
+                (lambda: ManifestSource(f"{folder}/list.csv"), f"{folder}/list.csv"),
+                (Store(place).check_writable, f"{folder}/_staging"),
+                (Store(f"{folder}/new/deep").check_writable, f"{folder}/new"),
+            ]
+            for call, named in told:
+                with pytest.raises((StorageError, SourceError), match=f"Permission denied: {named}$"):
+                    call()
+        folder.chmod(0o755)
+        (folder / "closed").chmod(0o755)
 
 
 def test_a_place_where_no_folder_can_be_made_says_so():

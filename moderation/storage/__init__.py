@@ -1,4 +1,4 @@
-"""Object storage behind one small interface. The only place that knows obstore and boto3.
+"""Object storage behind one small interface. The only place that knows obstore, boto3, and the sign-in of Google and Azure.
 
 `Store` is what the rest of the program uses; the scheme of its URI picks the implementation.
 """
