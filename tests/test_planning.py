@@ -77,6 +77,7 @@ def test_an_attempt_goes_on_behind_the_last_shard_that_was_planned(
     undisturbed, expected = plan(inputs(tmp_path, *sources[kind], exclude=["*/3.jpg"], output=str(other)), size=1)
     assert resumed == undisturbed
     assert (tally.listed, tally.repeated, tally.planned) == (expected.listed, expected.repeated, expected.planned)
+    assert tally.named == tally.listed
     assert tally.repeated == {"manifest": 2, "manifests": 3}.get(kind, 0)
     assert [item.uri for item in given.output.list().__next__()]  # the plan is stored
     again, _ = plan(given, size=1)
