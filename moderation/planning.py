@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.anew import SHARD_OBJECTS, WantedVersions, anew_pages
-from moderation.hashes import HashSet, hashes
+from moderation.hashes import Hashes, HashSet, hashes
 from moderation.images.selection import Selection
 from moderation.images.sharding import shard_name, shards
 from moderation.inputs import Inputs
@@ -34,9 +34,13 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
         StorageError: the plan could not be stored.
     """
     output, wanted = inputs.output, WantedVersions()
+    ordered = all(source.is_ordered for source in inputs.sources)
+    planned = HashSet()
     number = 0
     for page in stored_pages(output, paths):
         wanted.want(page.anew)
+        if not ordered:
+            planned.add(_uris(page))
         if page.listed is not None:
             tally.go_on_from(page.listed)
             tally.planned += len(page.objects) + len(page.anew)
@@ -44,7 +48,7 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
             wanted.place(page.objects)
         number += 1
         yield page
-    again = number > 0 and not all(source.is_ordered for source in inputs.sources)
+    again = planned if number and not ordered else None
     for page in _all_pages(inputs, paths, shard_size, ledger, tally, wanted, again):
         store_page(output, paths, number, page)
         number += 1
@@ -99,9 +103,9 @@ def _all_pages(
     ledger: Ledger | None,
     tally: Tally,
     wanted: WantedVersions,
-    again: bool,
+    again: HashSet | None,
 ) -> Iterator[Page]:
-    """What is not planned yet. `again`: some of it is, and the stores promise no order to resume the listing by."""
+    """What is not planned yet. `again`: what is, where the stores promise no order to resume the listing by."""
     for page in _listed_pages(inputs, paths, shard_size, ledger, tally, again):
         wanted.want(page.anew)
         yield page
@@ -121,20 +125,23 @@ def _all_pages(
 
 
 def _listed_pages(
-    inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, again: bool
+    inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, planned: HashSet | None
 ) -> Iterator[Page]:
     """What the listing gives, `shard_size` objects of a kind at most."""
-    if not again:
+    if planned is None:
         try:
             yield from _cut(_new_objects(inputs, ledger, tally, None), shard_size, tally)
             return
         except NotInOrderError:
-            pass
-    planned = HashSet()
-    for page in stored_pages(inputs.output, paths):
-        planned.add(hashes(item.uri for item in (*page.objects, *page.anew)))
+            planned = HashSet()
+        for page in stored_pages(inputs.output, paths):
+            planned.add(_uris(page))
     tally.begin_again(len(planned))
     yield from _cut(_new_objects(inputs, ledger, tally, planned), shard_size, tally)
+
+
+def _uris(page: Page) -> Hashes:
+    return hashes(item.uri for item in (*page.objects, *page.anew))
 
 
 def _cut(objects: Iterator[tuple[ObjectRef, bool]], shard_size: int, tally: Tally) -> Iterator[Page]:

@@ -28,6 +28,7 @@ GONE = TransientError(ErrorCode.STORAGE_ERROR, "connection refused")
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moderation.storage.retrying.PATIENCE", 0.1)
     monkeypatch.setattr("moderation.storage.outages.PROBE_PATIENCE", 0.1)
+    monkeypatch.setattr("moderation.storage.outages.ASK_PATIENCE", 0.1)
 
 
 class Flaky:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from moderation import RunSettings, SettingsError, SourceError, Store
 from moderation.demo import POLICY_FILE
+from moderation.images.sources import manifest as manifests
 from moderation.images.sources import skipped_in
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
@@ -85,6 +88,7 @@ def test_an_attempt_goes_on_behind_the_last_shard_that_was_planned(
     undisturbed, expected = plan(inputs(tmp_path, *sources[kind], exclude=["*/3.jpg"], output=str(other)), size=1)
     assert resumed == undisturbed
     assert (tally.listed, tally.repeated, tally.planned) == (expected.listed, expected.repeated, expected.planned)
+    assert tally.named == tally.listed
     assert tally.repeated == {"manifest": 2, "manifests": 3}.get(kind, 0)
     assert [item.uri for item in given.output.list().__next__()]  # the plan is stored
     again, _ = plan(given, size=1)
@@ -116,6 +120,26 @@ def test_what_is_decided_is_not_taken_up_again(tmp_path: Path, folder: Path) -> 
         assert not {"a/1.jpg", "b/1.jpg"} & set(names(shards, folder))
         assert "c.jpg" in names(shards, folder)
         assert (tally.unchanged, tally.listed) == (2, tally.planned + 2)
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "parquet"])
+def test_rows_of_a_manifest_that_are_lost_on_the_way_are_missing_from_the_sum(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    uris = [str(folder / name) for name in ("c.jpg", "a/1.jpg", "c.jpg", "a/2.png", "b/1.jpg")]
+    listed = tmp_path / f"list.{extension}"
+    if extension == "parquet":
+        pq.write_table(pa.table({"uri": uris}), listed)
+    else:
+        manifest(listed, *uris)
+    given = inputs(tmp_path, listed, exclude=["*.png"])
+    _, tally = plan(given)
+    assert (tally.listed, tally.named, tally.repeated) == (3, 3, 1)
+
+    whole = manifests.object_refs
+    monkeypatch.setattr(manifests, "object_refs", lambda *arguments: whole(*arguments)[:-1])
+    _, tally = plan(inputs(tmp_path, listed, exclude=["*.png"], output=str(tmp_path)))
+    assert (tally.listed, tally.named) == (2, 3)
 
 
 def test_a_limit_holds_across_sources_and_attempts(tmp_path: Path, folder: Path) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import boto3
 import pytest
-from faulty_proxy import FaultyProxy, s3_error
+from faulty_proxy import Answer, FaultyProxy, s3_error
 from listing_server import MODIFIED, Bucket, ListingServer
+from obstore.store import AzureStore, MemoryStore
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store
 from moderation.storage import store as stores
 from moderation.storage.answers import failed, one_line
+from moderation.storage.cloud import ObstoreBackend
 from moderation.storage.entity_tags import condition, entity_tag, is_same, made_tag
 
 KEY_ID, SECRET, TOKEN = "AKIAEXAMPLEEXAMPLE", "a-secret-that-must-not-leak", "a-token-that-must-not-leak"
@@ -326,3 +328,23 @@ def test_access_points_are_buckets_by_their_arn(proxy: FaultyProxy, monkeypatch:
 def test_other_arns_are_refused_in_one_line(arn: str) -> None:
     assert failure(Store, f"s3://{arn}/x").startswith("not_found: cannot use 'arn:aws:s3")
     assert os.environ["AWS_ACCESS_KEY_ID"] == KEY_ID
+
+
+def test_azures_archive_has_the_same_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"<?xml version='1.0'?><Error><Code>BlobArchived</Code><Message>This operation is not permitted on an archived blob."
+    answer = Answer(409, body + b"\nRequestId:1</Message></Error>", {"x-ms-error-code": "BlobArchived"})
+    with FaultyProxy("http://127.0.0.1:1", seed=1) as proxy:
+        proxy.rule = lambda *_: answer
+        config = {"account_name": "shop", "account_key": "aGVsbG8=", "endpoint": proxy.endpoint}
+        azure = AzureStore("c", config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
+        told = failure(ObstoreBackend("az://c", azure).get, "a.jpg")
+    assert told.startswith("archived: the object is archived and cannot be read: restore it, or leave it out with `--exclude`")
+    assert "This operation is not permitted on an archived blob" in told
+
+
+def test_weak_tags_of_other_stores_are_compared_after_reading() -> None:
+    memory = ObstoreBackend("memory://tags", MemoryStore())
+    memory.put("a", b"x")
+    tag = memory.head("a").etag
+    assert memory.get("a", f'W/"{entity_tag(tag)}"') == memory.get("a", tag) == b"x"
+    assert failure(memory.get, "a", 'W/"another"').startswith("changed: ")

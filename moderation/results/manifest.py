@@ -149,11 +149,10 @@ def pruned_manifests(output: Store) -> Iterator[Manifest]:
 
 
 def _manifests(output: Store, folder: str) -> Iterator[Manifest]:
-    for page in output.list(folder):
-        for item in page:
-            if item.uri.endswith(".json"):
-                try:
-                    yield Manifest.from_json(output.read(item))
-                except ValidationError as error:
-                    first = error.errors()[0]
-                    raise OutputError(f"{item.uri} is not a manifest of this program: {first['loc']}: {first['msg']}") from None
+    for item in sorted(item for page in output.list(folder) for item in page):  # stores exist that list in no order
+        if item.uri.endswith(".json"):
+            try:
+                yield Manifest.from_json(output.read(item))
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise OutputError(f"{item.uri} is not a manifest of this program: {first['loc']}: {first['msg']}") from None

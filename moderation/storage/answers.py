@@ -82,7 +82,7 @@ def no_credentials(reason: str) -> StorageError:
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
     told = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {told}")
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {told}")
 
 
 _SECRET = re.compile(

@@ -145,7 +145,11 @@ def _entra() -> "TokenCredential":
 
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # it warns of each of the ways in that it tries
     try:
-        return DefaultAzureCredential()
+        return DefaultAzureCredential(
+            exclude_visual_studio_code_credential=True,
+            exclude_powershell_credential=True,
+            exclude_developer_cli_credential=True,
+        )
     except ValueError as error:
         raise _no_credentials(one_line(str(error))) from None
 
@@ -161,15 +165,17 @@ class _Static:
 
 
 def _first_reason(text: str) -> str:
-    """Of the page that azure-identity writes about every way that it tried, the first that says more than "not set"."""
-    lines = [line.strip() for line in text.splitlines() if ": " in line]
-    told = [line for line in lines if "unavailable" not in line and "not available" not in line and "not installed" not in line]
-    return one_line((told or lines or [text])[0])
+    """Of the page that azure-identity writes about every way that it tried, the first that is set up; "" if none is."""
+    lines = [line.strip() for line in text.splitlines() if "Credential: " in line]
+    missing = ("unavailable", "not available", "not installed", "not found", "not set up", "requires", "No accounts")
+    return one_line(next((line for line in lines if not any(word in line for word in missing)), ""))
 
 
 def _no_credentials(reason: str) -> StorageError:
     told = "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, sign in with `az login`, or give the machine an identity"
-    return _unusable(f"no Azure credentials: {told}; for a public container, set AZURE_SKIP_SIGNATURE=true ({reason})")
+    return _unusable(
+        f"no Azure credentials: {told}; for a public container, set AZURE_SKIP_SIGNATURE=true{f' ({reason})' if reason else ''}"
+    )
 
 
 def _unusable(told: str) -> StorageError:

@@ -15,6 +15,9 @@ from moderation.storage.retrying import PROBE_PATIENCE, TransientError, retried
 
 Result = TypeVar("Result")
 
+ASK_PATIENCE = 2.0
+"""seconds for which a question is tried again; short, for an image that is alone in a batch must not time out meanwhile"""
+
 FAILURES = 5
 """questions in a row, each tried again for a while, after which a store counts as down"""
 
@@ -82,7 +85,7 @@ def _answers(outage: Outage, ask: Callable[[], object]) -> bool:
     """Whether it answers at once; or else waits until it does, or others say so. Raises `StoreDownError` if it does not."""
     for tries in range(FAILURES):
         try:
-            retried(ask, PROBE_PATIENCE)
+            retried(ask, ASK_PATIENCE)
         except TransientError as error:
             outage.failed(error)
         else:

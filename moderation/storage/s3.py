@@ -15,6 +15,7 @@ from botocore import exceptions as aws
 from obstore import exceptions as obstore_exceptions
 
 from moderation.errors import ErrorCode, StorageError
+from moderation.redacting import redacted
 from moderation.storage.backend import Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend
 from moderation.storage.cloud import translated as obstore_translated
@@ -57,7 +58,7 @@ class S3Backend(ObstoreBackend):
         except StorageError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
-            endpoint = self._client.meta.endpoint_url
+            endpoint = redacted(self._client.meta.endpoint_url)
             told = f"the bucket {self.bucket!r} does not exist at {endpoint}: check its name, AWS_PROFILE and AWS_ENDPOINT_URL"
             raise StorageError(ErrorCode.NOT_FOUND, told) from None
 
@@ -118,7 +119,7 @@ class S3Backend(ObstoreBackend):
             page = self._client.list_objects_v2(**request)
         except AWS_ERRORS as error:
             raise self._translated(error) from None
-        return checked(page, self._client.meta.endpoint_url)
+        return checked(page, redacted(self._client.meta.endpoint_url))
 
     def _of_version(self, key: str, tag: str | None, options: "GetOptions") -> bytes:
         """A GET of one version. `If-Match` compares strongly, so weak tags are compared with what came."""
