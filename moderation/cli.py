@@ -25,6 +25,7 @@ from moderation.images.limits import ImageLimits
 from moderation.logs import LogFormat
 from moderation.redacting import redacted
 from moderation.settings import RunSettings
+from moderation.visible import shortened_words
 
 app = typer.Typer(
     name="moderate",
@@ -195,7 +196,7 @@ def main() -> None:
     try:
         app(prog_name="moderate")
     except ModerationError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {shortened_words(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 

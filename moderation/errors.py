@@ -10,6 +10,7 @@
     ├── RunError             stop: the run cannot be published (exit code 1)
     │   ├── AccountingError      listed != unchanged + scored + errored
     │   ├── QuarantinedError     quality checks failed
+    │   ├── StoreDownError       a store answers no more
     │   └── WorkerStormError     workers die faster than they work
     ├── StorageError         an object cannot be read or written; `code` and `retryable` say why
     └── ImageError           skip the image: it becomes an error row with `code`
@@ -27,6 +28,7 @@ class ErrorCode(StrEnum):
     CHANGED = "changed"
     ACCESS_DENIED = "access_denied"
     STORAGE_ERROR = "storage_error"
+    ARCHIVED = "archived"
     EMPTY = "empty"
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
@@ -96,6 +98,10 @@ class AccountingError(RunError):
 
 class QuarantinedError(RunError):
     """A quality check failed; the run lies under `_quarantine/`."""
+
+
+class StoreDownError(RunError):
+    """A store that holds images answers no more; the run can be resumed once it does."""
 
 
 class WorkerStormError(RunError):

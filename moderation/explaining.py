@@ -15,7 +15,7 @@ from moderation.policy.explanation import Explanation, explain, unreadable
 from moderation.policy.schema import Policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer
-from moderation.storage import Store
+from moderation.storage import Store, file_uri
 
 
 def load_encoder(policy: Policy) -> Encoder:
@@ -62,15 +62,15 @@ def _vectors(rows: pa.Table) -> NDArray[np.float16]:
 def _reference(policy: Policy, location: str, folder: Path) -> ObjectRef | Explanation:
     """The image as storage gives it, or why there is none."""
     try:
-        location.encode()
         if "://" not in location:
-            location = f"file://{(folder / Path(location).expanduser()).resolve()}"
+            location = file_uri(str((folder / Path(location).expanduser()).resolve()))
+        location.encode()
     except UnicodeEncodeError:
-        return unreadable(policy, location, ErrorCode.NOT_FOUND, "the name is not UTF-8: rename the file")
+        return unreadable(policy, ascii(location), ErrorCode.NOT_FOUND, "a URI must be UTF-8: give the path, or escape it")
     except (ValueError, RuntimeError, OSError) as error:  # a null byte, an unknown ~user, links in a circle
         return unreadable(policy, location, ErrorCode.NOT_FOUND, str(error))
-    parent, _, name = location.rpartition("/")
     try:
-        return Store(parent).head(name)
+        store, key = Store.locate(location)
+        return store.head(key)
     except StorageError as error:
         return unreadable(policy, location, error.code, error.detail)

@@ -17,6 +17,7 @@ from typing import Any
 
 from moderation.ahead import ahead
 from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
+from moderation.images.sources import skipped_in
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.logs import about
 from moderation.model.engines import MAX_BATCH
@@ -51,8 +52,8 @@ from moderation.scoring.sizing import decode_threads
 from moderation.scoring.worker import OpenClipScorer
 from moderation.scoring.workforce import Workforce
 from moderation.settings import RunSettings
-from moderation.staging import Staging
-from moderation.storage import Store
+from moderation.staging import Staging, keeping
+from moderation.storage import Skipped, Store
 from moderation.versions import versions
 
 _log = logging.getLogger(__name__)
@@ -110,8 +111,11 @@ class Scored:
 
     receipts: tuple[Receipt, ...]
     listed: int
+    named: int
+    """objects that were to be listed, by the sources' own count"""
     unchanged: int
     repeated: int
+    skipped: Skipped
     decided_anew: int
     counts: Counts
     aggregates: Aggregates
@@ -231,23 +235,29 @@ def score(running: Session) -> Scored:
             pages = plan_stored(inputs, paths, ledger, tally)
         else:
             pages = plan_shards(inputs, paths, shard_size, ledger, tally)
-        with contextlib.closing(ahead(pages, SHARDS_AHEAD)) as planned:
+        with keeping(staging, paths.run_id), contextlib.closing(ahead(pages, SHARDS_AHEAD)) as planned:
             score_all(to_score(planned))
         while staging.has_lost:
             if running.pool is None:
                 reason = staging.lost_embeddings or "rows were lost with a machine of the Ray cluster"
                 raise RunError(f"{reason}; nothing was published: once it is mended, go on with --run-id {paths.run_id}")
-            score_all(staging.lost())
+            with keeping(staging, paths.run_id):
+                score_all(staging.lost())
         if tally.listed == 0 and settings.modified_since is None:
             inputs.output.delete_folder(paths.staging)
             names = " and ".join(inputs.source_uris)
             raise SourceError(f"there is nothing to moderate: {names} names no object that `include` and `exclude` choose")
         tell(_progress(running, tally, staging))
+    skipped = skipped_in(inputs.sources)
+    if any(skipped):
+        _log.warning("left out: %s; a linked folder is moderated where it is named as a source itself", skipped)
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
         listed=tally.listed,
+        named=tally.named,
         unchanged=tally.unchanged,
         repeated=tally.repeated,
+        skipped=skipped,
         decided_anew=staging.decided_anew,
         counts=staging.counts,
         aggregates=staging.aggregates,
@@ -288,6 +298,7 @@ def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     facts = RunFacts(
         expected=expected,
         listed=scored.listed,
+        named=scored.named,
         unchanged=scored.unchanged,
         counts=scored.counts,
         aggregates=scored.aggregates,
@@ -372,6 +383,8 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         listed=scored.listed,
         unchanged=scored.unchanged,
         repeated=scored.repeated,
+        linked_folders=scored.skipped.linked_folders,
+        special_files=scored.skipped.special_files,
         decided_anew=scored.decided_anew,
         counts=scored.counts,
         timings=Timings(

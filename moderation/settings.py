@@ -1,5 +1,6 @@
 """Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
 
+import os
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -18,12 +19,21 @@ from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import EngineChoice
 from moderation.redacting import SCHEMA_PATTERN, without_secret
+from moderation.storage import file_uri
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+def _as_text(value: object) -> object:
+    """A path that is not UTF-8 as a URI, for JSON and Parquet hold no other text."""
+    if isinstance(value, str) and any("\udc80" <= character <= "\udcff" for character in value) and "://" not in value:
+        return file_uri(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 - Path's own raises for unknown users
+    return value
+
+
 Location = Annotated[
     str,
+    BeforeValidator(_as_text),
     StringConstraints(min_length=1),
     AfterValidator(without_secret),
     Field(json_schema_extra={"pattern": SCHEMA_PATTERN}),  # Prefect refuses it before it is stored

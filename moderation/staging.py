@@ -1,11 +1,12 @@
 """Gathers scored batches into shards and has them written, a few at a time."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moderation.errors import RunError
+from moderation.errors import ModerationError, RunError, StoreDownError
 from moderation.images.sharding import batches
 from moderation.policy.schema import Policy
 from moderation.records import Batch, BatchSummary, Counts, Shard, add_numbers
@@ -163,3 +164,20 @@ class Staging:
         self.staged_seconds = add_numbers(self.staged_seconds, receipt.seconds)
         # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
         self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))
+
+
+@contextlib.contextmanager
+def keeping(staging: Staging, run_id: str) -> Iterator[None]:
+    """If the store of a source is down, what is scored by then is staged first, and the error says how to resume.
+
+    Raises:
+        StoreDownError: with the run's id.
+    """
+    try:
+        yield
+    except StoreDownError as error:
+        with contextlib.suppress(ModerationError):
+            staging.finish()
+        raise StoreDownError(
+            f"{error}; what is finished is kept, nothing was published: once the store answers, resume with --run-id {run_id}"
+        ) from None

@@ -3,9 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from gcs_server import GcsServer
+
+    from moderation.storage.azure import AzureBackend
 
 pytest_plugins = ["skips"]
 
@@ -71,3 +77,31 @@ def demo_images() -> Path:
     from moderation.demo import IMAGES_DIR
 
     return IMAGES_DIR
+
+
+@pytest.fixture(scope="session")
+def gcs() -> "Iterator[GcsServer]":
+    """A Google Cloud Storage over HTTP, on loopback, with the bucket `behaviour`; the environment points at it."""
+    from gcs_server import GcsServer
+
+    server = GcsServer()
+    server.buckets["behaviour"] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[AzureBackend]":
+    """Azure's own emulator with the container `behaviour`, as a backend; the environment points at it."""
+    from cloud_emulators import azurite
+
+    from moderation.storage.azure import AzureBackend
+
+    with azurite(tmp_path_factory.mktemp("azurite")) as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
+        patch.setenv("AZURITE_BLOB_STORAGE_URL", endpoint)
+        backend = AzureBackend("behaviour", 16)
+        assert backend._send("PUT", f"{backend._container_url}?restype=container", {}).status == 201
+        yield backend

@@ -1,19 +1,30 @@
 """From sources to shards: what is taken up, once each, and going on where an attempt broke off."""
 
 import json
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from moderation import RunSettings, SettingsError, SourceError, Store
 from moderation.demo import POLICY_FILE
+from moderation.images.sources import manifest as manifests
+from moderation.images.sources import skipped_in
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.planning import Tally, plan_shards
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
 from moderation.results.plan import Page
+from moderation.storage import Skipped
+
+if TYPE_CHECKING:
+    from gcs_server import GcsServer
 
 PATHS = RunPaths("run", "2026-11-21", "0" * 16)
 
@@ -77,6 +88,7 @@ def test_an_attempt_goes_on_behind_the_last_shard_that_was_planned(
     undisturbed, expected = plan(inputs(tmp_path, *sources[kind], exclude=["*/3.jpg"], output=str(other)), size=1)
     assert resumed == undisturbed
     assert (tally.listed, tally.repeated, tally.planned) == (expected.listed, expected.repeated, expected.planned)
+    assert tally.named == tally.listed
     assert tally.repeated == {"manifest": 2, "manifests": 3}.get(kind, 0)
     assert [item.uri for item in given.output.list().__next__()]  # the plan is stored
     again, _ = plan(given, size=1)
@@ -108,6 +120,26 @@ def test_what_is_decided_is_not_taken_up_again(tmp_path: Path, folder: Path) -> 
         assert not {"a/1.jpg", "b/1.jpg"} & set(names(shards, folder))
         assert "c.jpg" in names(shards, folder)
         assert (tally.unchanged, tally.listed) == (2, tally.planned + 2)
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "parquet"])
+def test_rows_of_a_manifest_that_are_lost_on_the_way_are_missing_from_the_sum(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    uris = [str(folder / name) for name in ("c.jpg", "a/1.jpg", "c.jpg", "a/2.png", "b/1.jpg")]
+    listed = tmp_path / f"list.{extension}"
+    if extension == "parquet":
+        pq.write_table(pa.table({"uri": uris}), listed)
+    else:
+        manifest(listed, *uris)
+    given = inputs(tmp_path, listed, exclude=["*.png"])
+    _, tally = plan(given)
+    assert (tally.listed, tally.named, tally.repeated) == (3, 3, 1)
+
+    whole = manifests.object_refs
+    monkeypatch.setattr(manifests, "object_refs", lambda *arguments: whole(*arguments)[:-1])
+    _, tally = plan(inputs(tmp_path, listed, exclude=["*.png"], output=str(tmp_path)))
+    assert (tally.listed, tally.named) == (2, 3)
 
 
 def test_a_limit_holds_across_sources_and_attempts(tmp_path: Path, folder: Path) -> None:
@@ -167,3 +199,56 @@ def test_a_manifest_in_a_bucket_cannot_name_files_of_this_machine(tmp_path: Path
         given.reader.look_up(item.uri)
     with pytest.raises(Exception, match="cannot name files of this machine"):
         given.reader.get(item.uri, "")
+
+
+def test_manifests_name_files_that_are_not_utf8_by_their_uri(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in (b"caf\xe9.jpg", b"caf\xef\xbf\xbde9.jpg", b"caf\\xe9.jpg"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(name)
+    listed, _ = plan(inputs(tmp_path, folder))
+    uris = [item.uri for shard in listed for item in shard.objects]
+    assert len(set(uris)) == 3
+    for rows in (uris, [uri.removeprefix("file://") for uri in uris], names(listed, tmp_path)):
+        given = inputs(tmp_path, manifest(tmp_path / "list.jsonl", *rows))
+        shards, tally = plan(given)
+        assert tally.listed == tally.named == 3
+        found = [item for shard in shards for item in shard.objects]
+        assert [item.uri for item in found] == uris
+        assert all(item.etag for item in found)
+        raw = {os.fsencode(Store.locate(item.uri)[0]._backend._path(item.uri.rpartition("/")[2]).name) for item in found}  # type: ignore[attr-defined]
+        assert {given.reader.read(item) for item in found} == raw
+
+
+def test_empty_folder_objects_that_a_manifest_names_are_left_out(tmp_path: Path, gcs: "GcsServer") -> None:
+    place = f"gs://behaviour/{uuid.uuid4().hex}"
+    for key, data in {"g/": b"", "h/": b"", "full/": b"x", "empty.jpg": b"", "a.jpg": b"x"}.items():
+        gcs.put("behaviour", f"{place.removeprefix('gs://behaviour/')}/{key}", data)
+    known = {"uri": f"{place}/h/", "etag": "1", "size": 0, "last_modified": "2026-11-21T03:00:00Z"}
+    rows = [f"{place}/{key}" for key in ("a.jpg", "g/", "gone/", "full/", "empty.jpg")]
+    shards, tally = plan(inputs(tmp_path, manifest(tmp_path / "list.jsonl", *rows, known)), size=10)
+    assert [item.uri for shard in shards for item in shard.objects] == [
+        f"{place}/{key}" for key in ("a.jpg", "gone/", "full/", "empty.jpg")
+    ]
+    assert tally.listed == tally.named == 4
+
+
+def test_a_source_or_output_whose_name_is_not_utf8_is_a_uri_in_the_settings(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(folder).mkdir()
+    (Path(folder) / "a.jpg").write_bytes(b"x")
+    Path(f"{folder}-out").mkdir()
+    given = inputs(tmp_path, folder, output=f"{folder}-out")
+    given.settings.model_dump_json().encode()
+    assert given.source_uris == (f"file://{tmp_path}/\ufffdff",)
+    shards, _ = plan(given)
+    assert [item.uri for shard in shards for item in shard.objects] == [f"file://{tmp_path}/\ufffdff/a.jpg"]
+    assert given.output.uri == f"file://{tmp_path}/\ufffdff-out"
+
+
+def test_linked_folders_of_all_sources_are_counted(tmp_path: Path, folder: Path) -> None:
+    for place in ("a", "b"):
+        (folder / place / "linked").symlink_to(folder, target_is_directory=True)
+    given = inputs(tmp_path, folder / "a", folder / "b")
+    assert skipped_in(given.sources) == Skipped(linked_folders=2)
+    assert skipped_in(inputs(tmp_path, manifest(tmp_path / "list.jsonl", "images/c.jpg")).sources) == Skipped()

@@ -124,6 +124,12 @@ PLANTED = {
         "1,018 listed; 7 unchanged, 1,000 scored, 10 errored",
         (),
     ),
+    "an object lost on the way from the store": (
+        "accounting",
+        lambda: facts(named=1_018),
+        "1,017 listed; 7 unchanged, 1,000 scored, 10 errored; 1,018 by the sources' own count",
+        (),
+    ),
     "half a file": (
         "rows_counted",
         lambda: facts(rows={"decisions": 1_010, "scores": 2_900, "embeddings": 1_000}),

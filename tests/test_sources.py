@@ -27,7 +27,7 @@ from moderation.images.sources.inventory import InventorySource
 from moderation.images.sources.manifest import EXTENSIONS, ManifestSource, is_manifest, open_listed
 from moderation.images.sources.rows import EPOCH
 from moderation.records import ObjectRef
-from moderation.storage import Store
+from moderation.storage import Census, Store
 
 HOSTILE = [
     "plain.jpg",
@@ -115,6 +115,8 @@ def upload(bucket: str, key: str, data: bytes) -> str:
 def test_every_format_names_the_same_objects(tmp_path: Path, extension: str) -> None:
     name = f"manifest{extension}"
     assert refs(tmp_path, name, written(name, rows_of(OBJECTS))) == OBJECTS
+    census = Census()
+    assert sum(map(len, ManifestSource(str(tmp_path / name)).list(census=census))) == census.objects == len(OBJECTS)
 
 
 @pytest.mark.parametrize("name", ["lists/today.csv.gz", "today.jsonl", "a b/ü.parquet"])
@@ -592,6 +594,8 @@ def test_only_current_versions_of_objects_count(tmp_path: Path, file_format: str
     source = InventorySource(copied(tmp_path, inventory([entries], file_format)))
     keys = ["folder/a.jpg", "undeleted.jpg", "looks like one/", "empty.jpg", "literal%2F"]
     assert [source.key_of(item.uri) for item in listed(source)] == keys
+    census = Census()
+    assert sum(map(len, source.list(census=census))) == census.objects == len(keys)
     assert listed(InventorySource(copied(tmp_path, inventory([entries[:4]], file_format)))) == []
 
 

@@ -1,5 +1,6 @@
 """One behaviour suite over every `Store`, and what is particular to files and to S3."""
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -8,11 +9,14 @@ import os
 import pickle
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.parse
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,10 +26,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from needs import needs_fifos, needs_plain_user
 
-from moderation.errors import ErrorCode, StorageError
-from moderation.storage import Store, scheme_of
+from moderation.errors import ErrorCode, SourceError, StorageError
+from moderation.images.sources.manifest import ManifestSource
+from moderation.storage import Skipped, Store, scheme_of
+from moderation.storage.raw_names import escaped, raw_name
 
 BUCKET = "storage-behaviour"
 
@@ -65,13 +73,16 @@ def s3_client(s3_endpoint):
     return client
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "gs", "az"])
 def root(request, tmp_path):
     """A fresh URI of each kind."""
     if request.param == "file":
         return str(tmp_path / "store")
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/some/prefix"
+    if request.param in ("gs", "az"):
+        request.getfixturevalue({"gs": "gcs", "az": "azurite"}[request.param])
+        return f"{request.param}://behaviour/{uuid.uuid4().hex}"
     request.getfixturevalue("s3_client")
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
@@ -297,11 +308,13 @@ def test_deleting_a_folder_leaves_its_neighbours(store):
 
 
 def test_hostile_names_come_through_byte_for_byte(store):
-    for name in HOSTILE_NAMES:
+    # Azure itself makes a slash of a backslash.
+    names = [name for name in HOSTILE_NAMES if not (store.uri.startswith("az:") and "\\" in name)]
+    for name in names:
         store.put(f"in/{name}", name.encode())
     items = {store.key_of(item.uri): item for page in store.list() for item in page}
-    assert sorted(items) == sorted(f"in/{name}" for name in HOSTILE_NAMES)
-    for name in HOSTILE_NAMES:
+    assert sorted(items) == sorted(f"in/{name}" for name in names)
+    for name in names:
         item = items[f"in/{name}"]
         assert store.read(item) == name.encode()
         assert store.head(f"in/{name}").etag == item.etag
@@ -525,23 +538,104 @@ def test_files_with_control_characters_are_objects(folder, name):
     assert Store(str(folder)).read(item) == b"x"
 
 
-def test_names_that_are_not_utf8_are_accounted_for(folder):
-    for name in [b"z.jpg", b"a.jpg", b"\xff\xfe.jpg", b"caf\xe9/x.jpg", b"sub/\x80"]:
+RAW_NAMES = [
+    b"z.jpg",
+    b"a.jpg",
+    b"\xff\xfe.jpg",
+    b"caf\xe9/x.jpg",
+    b"caf\xc3\xa9/x.jpg",
+    b"sub/\x80",
+    b"half\xf0\x9f\x98.jpg",
+    b"surrogate\xed\xb3\xbf.jpg",
+    # what somebody may take for the escape of one of them
+    b"\\xff\\xfe.jpg",
+    b"%ff%fe.jpg",
+    b"caf\\xe9/x.jpg",
+    b"sub/\xef\xbf\xbd80",
+    b"sub/\xef\xbf\xbd8",
+    b"sub/\xef\xbf\xbd",
+    b"sub/\xef\xbf\xbd\x80",
+    b"sub/\xef\xbf\xbdef\xef\xbf\xbdbf\xef\xbf\xbdbd80",
+    b"new\nline\xff.jpg",
+    b"\xe2\x80\xaegpj\xff.exe",
+]
+
+
+def write_raw(folder, names):
+    for name in names:
         path = os.fsencode(folder) + b"/" + name
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - pathlib takes no bytes
         with open(path, "wb") as file:
-            file.write(b"x")
+            file.write(name)
+
+
+def test_names_that_are_not_utf8_have_a_uri_each_and_are_read_by_it(folder):
+    write_raw(folder, RAW_NAMES)
     store = Store(str(folder))
-    found = keys(store)
-    assert len(found) == 5
-    for key in found:
-        key.encode()
-    assert {"a.jpg", "z.jpg", "\\xff\\xfe.jpg", "caf\\xe9/x.jpg", "sub/\\x80"} == set(found)
+    items = {store.key_of(item.uri): item for page in store.list() for item in page}
+    found = list(items)
+    assert len(found) == len(RAW_NAMES)
     assert found == sorted(found)
     for at, key in enumerate(found):
+        key.encode()
         assert keys(store, after=key) == found[at + 1 :]
-    [item] = [item for page in store.list() for item in page if "caf" in item.uri]
-    assert code_of(store.read, item) == ErrorCode.NOT_FOUND
+        assert keys(store, prefix=key)[0] == key
+    assert {store.read(item) for item in items.values()} == set(RAW_NAMES)
+    assert {"a.jpg", "caf\ufffde9/x.jpg", "\ufffdff\ufffdfe.jpg", "caf\xe9/x.jpg", "\\xff\\xfe.jpg"} <= set(found)
+    for key, item in items.items():
+        assert store.read(item) == store.get(key)
+        assert store.head(key) == item
+        other, name = Store.locate(item.uri)
+        assert other.read(item) == store.get(key)
+        assert other.uri_of(name) == item.uri
+        raw = os.fsdecode(os.fsencode(folder) + b"/" + store.get(key))
+        by_path, name = Store.locate(raw)
+        assert by_path.head(name) == item
+    for unused in [
+        "caf\ufffdc3\ufffda9/x.jpg",
+        "\ufffd61.jpg",
+        "sub\ufffd2f\ufffd80",
+        "\ufffd2e\ufffd2e/x",
+        "\ud800",
+        "\udcff\udcfe.jpg",
+    ]:
+        assert code_of(store.get, unused) == ErrorCode.NOT_FOUND
+
+
+def test_a_folder_whose_name_is_not_utf8_is_a_store_like_any_other(folder):
+    raw = os.fsdecode(os.fsencode(folder) + b"/\xff%41 caf\xe9")
+    store = Store(raw)
+    store.put("sub/\ufffde9.jpg", b"x")
+    store.uri.encode()
+    for same in (Store(raw), Store(store.uri), pickle.loads(pickle.dumps(store))):  # noqa: S301 - our own bytes
+        assert same.uri == store.uri
+        [[item]] = same.list()
+        assert same.read(item) == b"x"
+    assert os.listdir(f"{raw}/sub") == ["\udce9.jpg"]  # noqa: PTH208 - raw names
+    percent = "file://" + urllib.parse.quote(os.fsencode(raw))
+    assert keys(Store(percent)) == ["sub/\ufffde9.jpg"]
+
+
+@given(st.binary(max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name))
+def test_every_name_can_be_read_back_from_its_escape(name):
+    raw = os.fsdecode(name)
+    text = escaped(raw)
+    text.encode()
+    assert raw_name(text) == raw
+
+
+@given(st.text("\ufffdab8\x80\xe9ef", max_size=12))
+def test_no_two_texts_stand_for_one_name(text):
+    raw = raw_name(text)
+    assert raw is None or escaped(raw) == text
+
+
+def test_messages_about_names_are_one_line_of_valid_text(folder):
+    write_raw(folder, [b"new\nline\x1b[31m\xff"])
+    for call in (Store(str(folder)).get, Store(str(folder)).head):
+        with pytest.raises(StorageError) as caught:
+            call("new\nline\x1b[31m\ufffdff/below.jpg")
+        assert str(caught.value).encode().decode().isprintable()
 
 
 @pytest.mark.parametrize("key", ["../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "nul\0byte"])
@@ -664,6 +758,120 @@ def test_deep_folders_are_listed(folder):
         assert keys(Store(str(folder))) == ["d/" * 1200 + "x.jpg"]
     finally:
         subprocess.run(["rm", "-r", str(folder)], check=True)  # too deep for pytest's own clean-up
+
+
+def test_what_lies_deeper_than_a_path_can_name_is_one_row_that_says_so(folder):
+    def down(name, levels):
+        fd = os.open(folder, os.O_RDONLY)
+        for _ in range(levels):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        return fd
+
+    (folder / "a.jpg").write_bytes(b"x")
+    (folder / "z.jpg").write_bytes(b"x")
+    for name, levels, files in (("d" * 200, 25, ["x.jpg"]), ("e" * 100, 39, ["f" * 250, "short.jpg"])):
+        fd = down(name, levels)
+        for file in files:
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.close(fd)
+    try:
+        store = Store(str(folder))
+        items = {store.key_of(item.uri): item for page in store.list() for item in page}
+        readable = [key for key, item in items.items() if len(f"{folder}/{key}") < 4096]
+        assert {"a.jpg", "z.jpg"} <= set(readable)
+        unreadable = items.keys() - set(readable)
+        assert unreadable
+        for key in unreadable:
+            with pytest.raises(StorageError, match=r"^not_found: File name too long: .{100,250} bytes\)$"):
+                store.read(items[key])
+        for at, key in enumerate(items):
+            assert keys(store, after=key) == list(items)[at + 1 :]
+    finally:
+        subprocess.run(["rm", "-r", str(folder)], check=True)  # too deep for pytest's own clean-up
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "d/" * 2500 + "x"], ids=["a long name", "a long path"])
+def test_a_path_that_is_too_long_is_one_short_line(folder, name):
+    for call in (lambda: Store(f"{folder}/{name}").check_readable(), lambda: Store(f"{folder}/{name}").check_writable()):
+        with pytest.raises(StorageError, match=r"^not_found: File name too long: .{100,250} bytes\)$"):
+            call()
+    for call in (lambda: Store(str(folder)).get(name), lambda: Store(str(folder)).put(name, b"x")):
+        with pytest.raises(StorageError, match="File name too long: "):
+            call()
+    assert list(folder.iterdir()) == []
+
+
+@contextlib.contextmanager
+def somebody_else():
+    """Without root's rights, if the tests have them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_or_written_is_named():
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        (folder / "closed").mkdir()
+        for name in ("closed/a.jpg", "b.jpg", "list.csv"):
+            (folder / name).write_bytes(b"uri\n")
+            (folder / name).chmod(0o000)
+        (folder / "closed").chmod(0o000)
+        folder.chmod(0o555)
+        with somebody_else():
+            told = [
+                (lambda: list(Store(place).list()), f"{folder}/closed"),
+                (Store(f"{folder}/closed").check_readable, f"{folder}/closed"),
+                (lambda: Store(f"{folder}/closed/deeper").check_readable(), f"{folder}/closed/deeper"),
+                (lambda: Store(place).get("b.jpg"), f"{folder}/b.jpg"),
+                (lambda: ManifestSource(f"{folder}/list.csv"), f"{folder}/list.csv"),
+                (Store(place).check_writable, f"{folder}/_staging"),
+                (Store(f"{folder}/new/deep").check_writable, f"{folder}/new"),
+            ]
+            for call, named in told:
+                with pytest.raises((StorageError, SourceError), match=f"Permission denied: {named}$"):
+                    call()
+        folder.chmod(0o755)
+        (folder / "closed").chmod(0o755)
+
+
+def test_a_place_where_no_folder_can_be_made_says_so():
+    with pytest.raises(StorageError, match=r"cannot write /proc/nothing/_staging/.*: no folder can be made there"):
+        Store("/proc/nothing").check_writable()
+
+
+def test_what_is_left_out_of_a_folder_is_counted(folder):
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "x.jpg").write_bytes(b"x")
+    for link, target in {"away": folder.parent / "elsewhere", "a/inside": folder / "a" / "b", "a/b/loop": folder}.items():
+        (folder / link).symlink_to(target, target_is_directory=True)
+    (folder / "link.jpg").symlink_to("a/b/x.jpg")
+    (folder / "dangling").symlink_to(folder / "nothing")
+    (folder / "self").symlink_to(folder / "self")
+    (folder / "null").symlink_to("/dev/null")
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(folder / "socket"))
+    store = Store(str(folder))
+    assert keys(store) == ["a/b/x.jpg", "dangling", "link.jpg", "self"]
+    assert store.skipped() == Skipped(linked_folders=3, special_files=3)
+    assert str(store.skipped()) == "3 linked folders and 3 pipes, sockets and devices"
+    assert Store(f"memory://{uuid.uuid4().hex}").skipped() == Skipped()
+    (folder.parent / "links").mkdir()
+    (folder.parent / "links" / "away").symlink_to(folder, target_is_directory=True)
+    with pytest.raises(StorageError, match=r"no objects under .*/links \(1 linked folder left out: name a linked folder"):
+        Store(str(folder.parent / "links")).check_readable()
 
 
 @needs_plain_user

@@ -113,9 +113,9 @@ def _preview(image: str) -> str | None:
     from moderation.errors import StorageError
     from moderation.images.sources import ObjectReader
     from moderation.report.previews import previews
-    from moderation.storage import Store
+    from moderation.storage import Store, file_uri
 
-    uri = image if "://" in image else f"file://{Path(image).expanduser().resolve()}"
+    uri = image if "://" in image else file_uri(str(Path(image).expanduser().resolve()))
     try:
         store, key = Store.locate(uri)
         found = store.head(key)

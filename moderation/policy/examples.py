@@ -17,6 +17,7 @@ _NOT_HAD = {
     ErrorCode.CHANGED,
     ErrorCode.ACCESS_DENIED,
     ErrorCode.STORAGE_ERROR,
+    ErrorCode.ARCHIVED,
     ErrorCode.WORKER_KILLED,
     ErrorCode.WORKER_TIMEOUT,
     ErrorCode.INTERNAL,

@@ -35,6 +35,8 @@ class RunFacts:
     """rows in the files, by table"""
     planned_shards: frozenset[str]
     staged_shards: frozenset[str]
+    named: int | None = None
+    """objects that were to be listed, by the sources' own count; None: not counted"""
     may_be_empty: bool = False
     """whether an empty listing is no surprise, since the run takes up only what is new"""
 

@@ -13,8 +13,12 @@ def accounting(facts: RunFacts, *_: object) -> Question:
     """Every listed object is accounted for, exactly once."""
     counts, accounted = facts.counts, facts.unchanged + facts.taken_up
     found = f"{facts.listed:,} listed; {facts.unchanged:,} unchanged, {counts.scored:,} scored, {counts.errors:,} errored"
-    words = Words(found, "listed is the sum of the others", ())
-    return equal("accounting", "run", {facts.expected.run_id: (facts.listed, accounted)}, words)
+    sums = {facts.expected.run_id: (facts.listed, accounted)}
+    if facts.named is not None and facts.named != facts.listed:
+        found += f"; {facts.named:,} by the sources' own count"
+        sums[f"{facts.expected.run_id}: own count"] = (facts.named, accounted)
+    words = Words(found, "listed is the sum of the others, and what the sources count themselves", ())
+    return equal("accounting", "run", sums, words)
 
 
 def rows_counted(facts: RunFacts, *_: object) -> Question:

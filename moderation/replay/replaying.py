@@ -56,7 +56,8 @@ def replay_all(output: Store) -> Iterator[Replay]:
         OutputError: the output cannot be read.
     """
     with _reading(output):
-        keys = [output.key_of(item.uri) for page in output.list("runs/") for item in page if item.uri.endswith(".json")]
+        uris = (item.uri for page in output.list("runs/") for item in page if item.uri.endswith(".json"))
+        keys = sorted(output.key_of(uri) for uri in uris)
     if not keys:
         raise SettingsError(f"no run is published under {output.uri}: see `moderate runs list`")
     for key in keys:

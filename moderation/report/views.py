@@ -22,6 +22,7 @@ MEANINGS: Mapping[str, str] = {
     ErrorCode.CHANGED: "replaced by another version between listing and reading",
     ErrorCode.ACCESS_DENIED: "storage refused to give it out",
     ErrorCode.STORAGE_ERROR: "storage failed, again and again",
+    ErrorCode.ARCHIVED: "archived: it must be restored before it can be read",
     ErrorCode.EMPTY: "no bytes",
     ErrorCode.TOO_LARGE: "more bytes than the limit",
     ErrorCode.TOO_MANY_PIXELS: "more pixels than the limit",

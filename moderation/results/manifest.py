@@ -93,6 +93,10 @@ class Manifest(BaseModel):
     unchanged: int
     repeated: int = 0
     """entries of manifests that name an object once more; not counted in `listed`"""
+    linked_folders: int = 0
+    """symbolic links to folders in local sources, which are not followed"""
+    special_files: int = 0
+    """pipes, sockets and devices in local sources, which are no objects"""
     decided_anew: int = 0
     """of the scored objects, those decided from embeddings that an earlier run stored"""
     counts: Counts
@@ -145,11 +149,10 @@ def pruned_manifests(output: Store) -> Iterator[Manifest]:
 
 
 def _manifests(output: Store, folder: str) -> Iterator[Manifest]:
-    for page in output.list(folder):
-        for item in page:
-            if item.uri.endswith(".json"):
-                try:
-                    yield Manifest.from_json(output.read(item))
-                except ValidationError as error:
-                    first = error.errors()[0]
-                    raise OutputError(f"{item.uri} is not a manifest of this program: {first['loc']}: {first['msg']}") from None
+    for item in sorted(item for page in output.list(folder) for item in page):  # stores exist that list in no order
+        if item.uri.endswith(".json"):
+            try:
+                yield Manifest.from_json(output.read(item))
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise OutputError(f"{item.uri} is not a manifest of this program: {first['loc']}: {first['msg']}") from None

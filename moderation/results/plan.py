@@ -1,7 +1,8 @@
 """The stored plan: which objects are in which shard, so that a resumed run has the same shards.
 
 Each shard is stored before it is scored. Its file also says how many objects had been listed, and how many of them found
-unchanged, up to there, so that a broken-off listing goes on behind the last planned object without counting twice.
+unchanged, up to there: so an abandoned listing is resumed behind the last planned object without counting twice, where the
+store lists in order.
 """
 
 import io
@@ -41,6 +42,8 @@ class Listed:
     """entries of that source looked at, chosen or not"""
     last_uri: str
     """the last object looked at"""
+    missing: int = 0
+    """objects that the store said it listed up to there, and that did not come"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,17 @@ def store_page(output: Store, paths: RunPaths, number: int, page: Page) -> None:
 
 def stored_pages(output: Store, paths: RunPaths) -> Iterator[Page]:
     """The steps that earlier attempts planned, in order."""
-    for listing in output.list(f"{paths.staging}plan/"):
-        for item in listing:
-            number, _, name = item.uri.rpartition("/")[2].removesuffix(".parquet").partition("-")
-            objects, state = _from_parquet(output.read(item))
-            listed = json.loads(state["listed"])
-            yield Page(
-                shard=Shard(name, objects) if name != NO_SHARD else None,
-                stored=tuple(_stored(one) for one in json.loads(state["stored"])),
-                anew=_from_parquet(output.get(paths.plan_anew(int(number))))[0] if state["anew"] != "0" else (),
-                listed=Listed(**listed) if listed else None,
-            )
+    files = [item for listing in output.list(f"{paths.staging}plan/") for item in listing]
+    for item in sorted(files):  # stores exist that list in no order
+        number, _, name = item.uri.rpartition("/")[2].removesuffix(".parquet").partition("-")
+        objects, state = _from_parquet(output.read(item))
+        listed = json.loads(state["listed"])
+        yield Page(
+            shard=Shard(name, objects) if name != NO_SHARD else None,
+            stored=tuple(_stored(one) for one in json.loads(state["stored"])),
+            anew=_from_parquet(output.get(paths.plan_anew(int(number))))[0] if state["anew"] != "0" else (),
+            listed=Listed(**listed) if listed else None,
+        )
 
 
 def _as_json(stored: StoredShard) -> dict[str, object]:

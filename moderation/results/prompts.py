@@ -68,7 +68,7 @@ def known_prompts(output: Store, fingerprint: str, texts: Sequence[str]) -> Text
     try:
         if output.exists(exact):
             return read_prompts(output, exact)
-        stored = [output.key_of(item.uri) for page in output.list(f"{_FOLDER}/{fingerprint}/") for item in page]
+        stored = sorted(output.key_of(item.uri) for page in output.list(f"{_FOLDER}/{fingerprint}/") for item in page)
     except StorageError as error:
         raise OutputError(f"cannot read the prompt embeddings in {output.uri}: {error.detail}") from None
     head: TextHead | None = None

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.errors import RunError, SettingsError
 from moderation.scoring.joining import join, knock
-from moderation.storage import Store, scheme_of
+from moderation.storage import Store, local_path, scheme_of
 
 DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "torch", "torchvision")
 """Libraries that pixels go through: other versions may make other embeddings."""
@@ -155,12 +155,12 @@ def check_folders(sources: Sequence[str], output: str) -> None:
     if not client.is_connected() and [node["NodeID"] for node in _alive()] == [ray.get_runtime_context().get_node_id()]:
         return  # this machine is all of it
     local = [source for source in sources if scheme_of(source) == "file"]
-    marks = {source: _marks(Path(source.removeprefix("file://"))) for source in local}
+    marks = {source: _marks(Path(local_path(source))) for source in local}
     store = Store(output) if scheme_of(output) == "file" else None
     key = f"_staging/probe-{secrets.token_hex(8)}"
     if store is not None:
         store.put(key, b"")
-        marks[output] = [(f"{store.uri.removeprefix('file://')}/{key}", 0, None)]
+        marks[output] = [(f"{local_path(store.uri)}/{key}", 0, None)]
     try:
         nodes = _alive() if marks else []
         answers = _ask(nodes, _looker(), marks)

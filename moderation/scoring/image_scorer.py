@@ -25,7 +25,7 @@ from moderation.scoring.judging import RowContext
 from moderation.scoring.preparing import Preparer
 from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.scoring.shared_batches import Call, SharedBatches
-from moderation.storage import Store
+from moderation.storage import Store, file_uri
 
 
 def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
@@ -134,7 +134,6 @@ def _look_up_anywhere(uri: str) -> ObjectRef:
 def _reference(location: str) -> ObjectRef:
     """An image by path or URI, to be looked up. One that does not exist becomes an error row."""
     if "://" not in location:
-        location = f"file://{Path(location).expanduser().absolute()}"
-    # A name that is not UTF-8 cannot go to Parquet; it becomes an error row under its escaped name.
-    location = location.encode("utf-8", "backslashreplace").decode()
+        location = file_uri(str(Path(location).expanduser().absolute()))
+    location = location.encode("utf-8", "backslashreplace").decode()  # Parquet takes nothing else
     return ObjectRef(location, "", 0, datetime.fromtimestamp(0, UTC))

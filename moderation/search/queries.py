@@ -11,7 +11,7 @@ from moderation.images.limits import ImageLimits
 from moderation.policy.schema import ModelChoice
 from moderation.prompt_embeddings import archive_encoder, embedded_texts
 from moderation.results.archive import Archive
-from moderation.storage import Store
+from moderation.storage import Store, file_uri
 from moderation.visible import visible
 
 Queries = NDArray[np.float64]
@@ -58,8 +58,7 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
 def _read(location: str, limits: ImageLimits) -> bytes:
     shown = visible(location)
     try:
-        location.encode()
-        uri = location if "://" in location else f"file://{Path(location).expanduser().resolve()}"
+        uri = location if "://" in location else file_uri(str(Path(location).expanduser().resolve()))
         store, key = Store.locate(uri)
         found = store.head(key)
         if found.size > limits.max_bytes:
@@ -67,7 +66,7 @@ def _read(location: str, limits: ImageLimits) -> bytes:
         return store.read(found)
     except StorageError as error:
         raise SettingsError(f"cannot read the image {shown!r}: {error.detail}") from None
-    except (ValueError, RuntimeError, OSError) as error:  # no UTF-8, a null byte, an unknown ~user, links in a circle
+    except (ValueError, RuntimeError, OSError) as error:  # a null byte, an unknown ~user, links in a circle
         raise SettingsError(f"cannot read the image {shown!r}: {visible(str(error))}") from None
 
 

@@ -1,6 +1,11 @@
 """What the error answers of object stores mean: our code, whether it may pass, and what to do about it."""
 
+import os
+import re
+from html import unescape
+
 from moderation.errors import ErrorCode, StorageError
+from moderation.redacting import HIDDEN, redacted
 from moderation.storage.retrying import TransientError
 
 _KEYS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -22,6 +27,12 @@ _REFUSED = {
 }
 WRONG_REGION = frozenset(code for code, told in _REFUSED.items() if told == _REGION)
 
+_ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
+"""S3 Glacier and Deep Archive, Azure's archive tier. Google's archive class is read like any other, and so is GLACIER_IR."""
+_RESTORE = "the object is archived and cannot be read: restore it, or leave it out with `--exclude`"
+
+_ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
+
 _NOT_FOUND = {"NoSuchKey": "no such object", "NoSuchBucket": "no such bucket"}
 
 _PASSING = frozenset(
@@ -31,15 +42,23 @@ _PASSING = frozenset(
 """codes that come with 4xx and pass nevertheless"""
 
 
-def failed(status: int, code: str, text: str) -> StorageError:
-    """The error for an HTTP status (0: there was none) and the store's own code ("": there was none)."""
+def failed(status: int, code: str, text: str, sentence: str = "") -> StorageError:
+    """The error for an HTTP status (0: there was none) and the store's own code ("": there was none).
+
+    `text` is what happened, `sentence` the store's own message, which is always shown.
+    """
+    said = one_line(unescape(sentence))
     if code in _PASSING:
         return TransientError(ErrorCode.STORAGE_ERROR, text)
+    if code in _ARCHIVED:
+        return StorageError(ErrorCode.ARCHIVED, _with(_RESTORE, said, code))
     if code in _REFUSED:
-        return StorageError(ErrorCode.ACCESS_DENIED, f"{_REFUSED[code]} ({code})")
+        action = _ACTION.search(said)
+        told = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
+        return StorageError(ErrorCode.ACCESS_DENIED, _with(told, said, code))
     if code == "NotImplemented":
         told = "the store lacks something that is needed, perhaps conditional writes: use a newer version of it, or another"
-        return StorageError(ErrorCode.STORAGE_ERROR, f"{told} ({code})")
+        return StorageError(ErrorCode.STORAGE_ERROR, _with(told, said, code))
     if status == 404:
         return StorageError(ErrorCode.NOT_FOUND, _NOT_FOUND.get(code, "no such object"))
     if status == 412:
@@ -51,6 +70,10 @@ def failed(status: int, code: str, text: str) -> StorageError:
     return TransientError(ErrorCode.STORAGE_ERROR, text)
 
 
+def _with(told: str, said: str, code: str) -> str:
+    return f"{told}; the store says: {said.rstrip('. ')} ({code})" if said else f"{told} ({code})"
+
+
 def no_credentials(reason: str) -> StorageError:
     """The error for credentials that cannot be had."""
     return StorageError(ErrorCode.ACCESS_DENIED, f"no valid credentials: sign in again (`aws sso login`): {reason}")
@@ -59,9 +82,31 @@ def no_credentials(reason: str) -> StorageError:
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
     told = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {told}")
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {told}")
+
+
+_SECRET = re.compile(
+    r"(?i:AWS4-[A-Z0-9-]+\s+credential\b|\b(?:authorization|x-amz-security-token|cookie)\b\s*[:=]|\bbearer\s+(?=\S{16})"
+    r"|\bsharedkey(?:lite)?\s+\S+:).*"
+    r"|(?i:\bcredential=|\b(?:signature|(?:session|security)?_?token|(?:aws_?)?(?:secret\w*|password))\b\s*[=:]\s*)\S+",
+    re.DOTALL,
+)
+_SECRET_VARIABLES = (
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET", "GOOGLE_BEARER_TOKEN", "AZURE_STORAGE_TOKEN"),
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY", "AZURE_STORAGE_KEY"),
+    *("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+)
+_SHORTEST_SECRET = 12  # characters; shorter ones are words
+_HEADER = re.compile(r"(?i:invalid header value).*", re.DOTALL)
+UNFIT_FOR_HEADER = "a credential holds a character that cannot stand in a header"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def one_line(text: str) -> str:
-    """A text of any origin as one line of 300 characters at most."""
-    return " ".join(text.split())[:300]
+    """A text of any origin as one line of 300 characters at most, without headers, signatures and tokens."""
+    for value in filter(None, map(os.environ.get, _SECRET_VARIABLES)):
+        if len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, HIDDEN)
+    text = _HEADER.sub(UNFIT_FOR_HEADER, text)
+    text = _SECRET.sub(HIDDEN, redacted(text))
+    return " ".join(_CONTROL.sub(" ", text).split())[:300]

@@ -1,6 +1,7 @@
 """What a storage implementation must do. Keys are exact, hostile text: no meaning is read into them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,6 +14,34 @@ class StoredObject(NamedTuple):
     etag: str
     size: int
     last_modified: datetime
+
+
+class Skipped(NamedTuple):
+    """What lies in a local folder and is no object."""
+
+    linked_folders: int = 0
+    """symbolic links to folders, which are not followed"""
+    special_files: int = 0
+    """pipes, sockets and devices, and links to them"""
+
+    def __add__(self, other: object) -> "Skipped":
+        if not isinstance(other, Skipped):
+            return NotImplemented
+        return Skipped(self.linked_folders + other.linked_folders, self.special_files + other.special_files)
+
+    def __str__(self) -> str:
+        counted = ((self.linked_folders, "linked folder"), (self.special_files, "pipe, socket or device"))
+        return " and ".join(f"{number:,} {what if number == 1 else _PLURAL[what]}" for number, what in counted if number)
+
+
+_PLURAL = {"linked folder": "linked folders", "pipe, socket or device": "pipes, sockets and devices"}
+
+
+@dataclass(slots=True)
+class Census:
+    """How many objects a store, or a file that lists them, says that it names: counted apart from the objects themselves."""
+
+    objects: int = 0
 
 
 class Backend(Protocol):

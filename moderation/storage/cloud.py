@@ -1,10 +1,10 @@
-"""Objects behind obstore: S3, Google Cloud Storage, Azure, and memory for tests."""
+"""Objects behind obstore: S3, Google Cloud Storage, Azure, and memory for tests. What is common to them."""
 
 import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import obstore
 from obstore import exceptions
@@ -13,6 +13,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.answers import failed, no_credentials, one_line, untrusted
 from moderation.storage.backend import StoredObject
+from moderation.storage.entity_tags import condition, entity_tag, is_same
 from moderation.storage.retrying import CONNECT_TIMEOUT, READ_TIMEOUT
 
 if TYPE_CHECKING:
@@ -42,17 +43,6 @@ def client_options(connections: int) -> "ClientConfig":
     }
 
 
-def open_cloud(scheme: str, bucket: str, connections: int) -> "ObstoreBackend":
-    """A bucket of Google Cloud Storage (`gs`) or a container of Azure (`az`). Nothing is sent yet."""
-    options = client_options(connections)
-    try:
-        if scheme == "gs":
-            return ObstoreBackend(f"gs://{bucket}", GCSStore(bucket, client_options=options, retry_config=RETRIES))
-        return ObstoreBackend(f"az://{bucket}", AzureStore(bucket, client_options=options, retry_config=RETRIES))
-    except (exceptions.BaseError, OSError, ValueError) as error:
-        raise translated(error) from None
-
-
 class ObstoreBackend:
     """One bucket or container through obstore."""
 
@@ -73,7 +63,7 @@ class ObstoreBackend:
                 if found:
                     yield sorted(found)
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object; bodies cut short are fetched again by obstore."""
@@ -91,7 +81,7 @@ class ObstoreBackend:
         try:
             meta = obstore.head(self._store, key)
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
         return StoredObject(key, meta["e_tag"] or "", meta["size"], meta["last_modified"])
 
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
@@ -107,14 +97,14 @@ class ObstoreBackend:
         except (exceptions.AlreadyExistsError, FileExistsError):
             raise FileExistsError(f"{self.root}/{key} exists already") from None
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
 
     def copy(self, source: str, target: str) -> None:
         """Copy within the bucket, without bringing the bytes here."""
         try:
             obstore.copy(self._store, source, target)
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -123,35 +113,71 @@ class ObstoreBackend:
         except (exceptions.NotFoundError, FileNotFoundError):
             return
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: BaseException) -> StorageError:
+        return translated(error)
 
     def _fetch(self, key: str, options: "obstore.GetOptions") -> bytes:
+        expected = options.get("if_match")
+        weak = expected if expected and condition(expected) is None else None  # If-Match compares strongly
+        if weak:
+            options = cast("obstore.GetOptions", {name: value for name, value in options.items() if name != "if_match"})
         try:
-            return bytes(obstore.get(self._store, key, options=options).bytes())
+            answer = obstore.get(self._store, key, options=options)
+            data = bytes(answer.bytes())
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error) from None
+            raise self._explained(error) from None
+        if weak and not is_same(entity_tag(answer.meta["e_tag"]), weak):
+            raise failed(412, "", "")
+        return data
 
 
-def translated(error: BaseException) -> StorageError:
-    """Obstore's exception as one line with a code.
+class Failure(NamedTuple):
+    """What obstore's exception says.
 
     Its own text runs over a page, and quotes the store's answer whole, in which S3 puts session tokens and signatures.
     """
+
+    endpoint: str
+    """scheme and host that were asked; empty: unknown"""
+    status: int
+    """HTTP status; 0: there was none"""
+    code: str
+    """the store's own code; empty: there was none"""
+    message: str
+    """the store's own sentence; empty: there was none"""
+    certificate: str
+    """why the certificate is not trusted; empty: it is"""
+    line: str
+    """all of it as one line"""
+
+
+def failure(error: BaseException) -> Failure:
+    """Obstore's exception in its parts."""
     text, _, debug = str(error).partition("\n\nDebug source:")
     request = _REQUEST.search(text)
     where, said = (f"{request[1]} {request[2]}: ", request[3]) if request else ("", text)
-    if certificate := _CERTIFICATE.search(debug):
-        return untrusted("/".join(request[2].split("/")[:3]) if request else "the store", certificate[1])
+    endpoint = "/".join(request[2].split("/")[:3]) if request else ""
+    certificate = _CERTIFICATE.search(debug)
     found = _STATUS.search(said)
-    status = int(found[1]) if found else 0
     answer = dict(_ELEMENT.findall(said))
     code = answer.get("Code", "")
     causes = [answer.get("Message"), *_CAUSE.findall(debug)[:1], "timed out" if "TimedOut" in debug else "", code]
     line = one_line(where + ": ".join(filter(None, [said.partition("<")[0].rstrip(": "), *causes])))
+    message = one_line(answer.get("Message", "").partition("\n")[0])
+    return Failure(endpoint, int(found[1]) if found else 0, code, message, certificate[1] if certificate else "", line)
+
+
+def translated(error: BaseException) -> StorageError:
+    """Obstore's exception as one line with a code."""
+    endpoint, status, code, message, certificate, line = failure(error)
+    if certificate:
+        return untrusted(endpoint or "the store", certificate)
     if isinstance(error, exceptions.UnauthenticatedError) and "credential provider: " in line and "RetrievalError" not in line:
         return no_credentials(line.partition("credential provider: ")[2])
     if status or code:
-        return failed(status, code, line)
+        return failed(status, code, line, message)
     if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
         return StorageError(ErrorCode.NOT_FOUND, "no such object")
     if isinstance(error, exceptions.PreconditionError):

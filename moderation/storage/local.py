@@ -15,19 +15,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from moderation.errors import ErrorCode, StorageError
-from moderation.storage.backend import StoredObject
-from moderation.storage.local_listing import etag, storage_error, stored, walk
+from moderation.storage.backend import Skipped, StoredObject
+from moderation.storage.local_listing import etag, skipped, storage_error, stored, walk
+from moderation.storage.raw_names import file_uri, raw_name
+from moderation.visible import shortened, visible
 
 PAGE = 1000
+_PATH_MAX = 4096
+"""bytes of a path, with the null byte at its end, that a call can take"""
 
 
 class LocalBackend:
     """Files under a folder. Links are followed to files inside the folder only, never out of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        self.root = "file://" + str(self.folder).rstrip("/")
-        self._existed = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        try:
+            self.folder = folder.resolve()
+            self._existed = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+            raise storage_error(error) from None
+        self.root = file_uri(str(self.folder).rstrip("/"))
 
     def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
         """Pages of files in key order; folders that cannot be opened raise."""
@@ -39,6 +46,10 @@ class LocalBackend:
                 page = []
         if page:
             yield page
+
+    def skipped(self) -> Skipped:
+        """What lies in the folder and is not listed."""
+        return skipped(self.folder)
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole file, or `changed` if its ETag is another."""
@@ -119,9 +130,12 @@ class LocalBackend:
                 parent.rmdir()
 
     def _path(self, key: str) -> Path:
-        if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
-            raise StorageError(ErrorCode.NOT_FOUND, f"no file can have the key {key!r}")
-        path = self.folder / key
+        raw = raw_name(key)
+        if raw is not None and len(os.fsencode(f"{self.folder}/{raw}")) >= _PATH_MAX:
+            raise storage_error(OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{self.folder}/{raw}"))
+        if raw is None or "\0" in raw or any(part in ("", ".", "..") for part in raw.split("/")):
+            raise StorageError(ErrorCode.NOT_FOUND, f"no file can have the key {shortened(key)!r}")
+        path = self.folder / raw
         if not Path(os.path.realpath(path)).is_relative_to(self.folder):
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that leads out of {self.folder}")
         return path
@@ -139,9 +153,11 @@ def _open_now(path: str, flags: int) -> int:
 
 def _create(path: Path) -> BinaryIO:
     """A new file, and the folders above it, which a `delete` elsewhere may be taking away as empty at this moment."""
+    made = False
     for _ in range(100):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            made = True
             return open(path, "xb")
         except FileNotFoundError:
             continue
@@ -149,7 +165,8 @@ def _create(path: Path) -> BinaryIO:
             # A folder that was there, and was gone when mkdir looked what it is; or really a file.
             if any(_is_no_folder(parent) for parent in path.parents):
                 raise
-    raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {path}: its folder is taken away again and again")
+    why = "its folder is taken away again and again" if made else "no folder can be made there"
+    raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {shortened(visible(str(path)))}: {why}")
 
 
 def _is_no_folder(path: Path) -> bool:

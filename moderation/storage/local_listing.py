@@ -8,12 +8,20 @@ import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from moderation.errors import ErrorCode, StorageError
-from moderation.storage.backend import StoredObject
+from moderation.storage.backend import Skipped, StoredObject
+from moderation.storage.raw_names import escaped
+from moderation.visible import shortened, visible
 
 AT_ONCE = 200_000
 """names of one folder that are held in memory; a folder with more of them is read again for the next ones"""
+
+TooLong = Literal["too long"]
+TOO_LONG: TooLong = "too long"
+"""of a path that the system cannot name in one call"""
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 """the names of files that are being written"""
@@ -36,7 +44,9 @@ def walk(root: Path, prefix: str, after: str) -> Iterator[StoredObject]:
             stack.append(_entries(root, raw, prefix, after))
             continue
         info = _status(f"{root}/{raw}")
-        if info and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
+        if info == TOO_LONG:
+            yield StoredObject(key, "", 0, _UNKNOWN)
+        elif info is not None and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
             yield stored(key, info)
 
 
@@ -50,6 +60,10 @@ def _entries(root: Path, folder: str, prefix: str, after: str) -> Iterator[tuple
                 names = _smallest(name for name in behind if _wanted(name[0], prefix, after))
         except OSError as error:
             if folder and isinstance(error, FileNotFoundError):  # went away since its own folder was read
+                return
+            if folder and error.errno == errno.ENAMETOOLONG:  # one row for all below it, which says why
+                if escaped(folder) > after:
+                    yield escaped(folder), folder.rstrip("/")
                 return
             raise storage_error(error) from None
         yield from names
@@ -79,7 +93,7 @@ def _named(folder: str, scan: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str,
         if name[0] == "." and PARTIAL.fullmatch(name):
             continue
         raw = f"{folder}{name}/" if entry.is_dir(follow_symlinks=False) else folder + name
-        yield raw if raw.isascii() else _printable(raw), raw
+        yield escaped(raw), raw
 
 
 def _wanted(key: str, prefix: str, after: str) -> bool:
@@ -89,16 +103,24 @@ def _wanted(key: str, prefix: str, after: str) -> bool:
     return key.startswith(prefix) and key > after
 
 
-def _printable(key: str) -> str:
-    # A name that is not UTF-8 cannot go to Parquet; it stays accounted for under its escaped name.
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(key).decode("utf-8", "backslashreplace")
-    return key
+def skipped(root: Path) -> Skipped:
+    """What `walk` leaves out without a word. What cannot be looked at is not counted."""
+    linked = special = 0
+    stack = [str(root)]
+    while stack:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as scan:
+            for entry in scan:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        mode = os.stat(entry.path).st_mode  # noqa: PTH116 - as above
+                        linked += stat.S_ISDIR(mode)
+                        special += not stat.S_ISDIR(mode) and not stat.S_ISREG(mode)
+    return Skipped(linked, special)
 
 
-def _status(path: str) -> os.stat_result | None:
+def _status(path: str) -> "os.stat_result | TooLong | None":
     """Of what a link leads to, or of the link if that is nothing; None if the entry went away."""
     with contextlib.suppress(OSError):
         return os.stat(path)  # noqa: PTH116 - a `Path` takes longer to make than the file to ask
@@ -107,6 +129,8 @@ def _status(path: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return TOO_LONG
         raise storage_error(error) from None
 
 
@@ -121,8 +145,10 @@ def etag(info: os.stat_result) -> str:
     return f"{info.st_ino:x}-{info.st_mtime_ns:x}-{info.st_size:x}"
 
 
-def storage_error(error: OSError) -> StorageError:
+def storage_error(error: OSError | ValueError | RuntimeError) -> StorageError:
     """An error of the operating system as one line with a code. None of them passes by waiting a little."""
+    if not isinstance(error, OSError):
+        return StorageError(ErrorCode.NOT_FOUND, shortened(visible(str(error))))
     missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
     if missing or error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
         code = ErrorCode.NOT_FOUND
@@ -130,4 +156,6 @@ def storage_error(error: OSError) -> StorageError:
         code = ErrorCode.ACCESS_DENIED
     else:
         code = ErrorCode.STORAGE_ERROR
-    return StorageError(code, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    if error.filename is None:
+        return StorageError(code, shortened(visible(str(error))))
+    return StorageError(code, f"{error.strerror or error}: {shortened(visible(escaped(os.fsdecode(error.filename))))}")

@@ -6,24 +6,34 @@ bytes; keys it refuses go through boto3.
 
 import re
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import obstore
 from botocore import exceptions as aws
+from obstore import exceptions as obstore_exceptions
 
 from moderation.errors import ErrorCode, StorageError
-from moderation.storage.backend import StoredObject
+from moderation.redacting import redacted
+from moderation.storage.backend import Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend
+from moderation.storage.cloud import translated as obstore_translated
+from moderation.storage.entity_tags import condition, entity_tag, is_same, made_tag
 from moderation.storage.retrying import TransientError
+from moderation.storage.s3_addresses import access_point
 from moderation.storage.s3_client import connect
 from moderation.storage.s3_errors import AWS_ERRORS, is_wrong_region, translated
+from moderation.storage.s3_listing import checked, pages, promises_order
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
     from botocore.model import OperationModel
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2OutputTypeDef, ListObjectsV2RequestTypeDef
+    from obstore import GetOptions
 
+OBSTORE_ERRORS = (obstore_exceptions.BaseError, OSError, ValueError)
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -38,6 +48,7 @@ class S3Backend(ObstoreBackend):
             raise translated(error, "") from None
         # obstore stays where it was sent; boto3 would go on to the right region by itself, and the start-up probe pass.
         self._client.meta.events.register_first("needs-retry.s3", _stay)
+        self.ordered = promises_order(self._client.meta.endpoint_url, bucket)
         super().__init__(f"s3://{bucket}", store)
 
     def probe(self, prefix: str) -> None:
@@ -47,41 +58,25 @@ class S3Backend(ObstoreBackend):
         except StorageError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
-            endpoint = self._client.meta.endpoint_url
+            endpoint = redacted(self._client.meta.endpoint_url)
             told = f"the bucket {self.bucket!r} does not exist at {endpoint}: check its name, AWS_PROFILE and AWS_ENDPOINT_URL"
             raise StorageError(ErrorCode.NOT_FOUND, told) from None
 
-    def list(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
-        """Pages of up to 1,000 objects in key order; "folders" that consoles make (empty, ending in /) are left out."""
+    def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
+        """Pages of up to 1,000 objects; "folders" that consoles make (empty, ending in /) are left out.
+
+        In key order where the store promises it (`ordered`). Each page is asked for again until it comes, or patience ends.
+        """
         request: ListObjectsV2RequestTypeDef = {"Bucket": self.bucket, "Prefix": prefix}
-        if after:
-            request["StartAfter"] = after
-        while True:
-            page = self._page(request)
-            found = [
-                StoredObject(item["Key"], item["ETag"].strip('"'), item["Size"], item["LastModified"].astimezone(UTC))
-                for item in page.get("Contents", [])
-                if item["Size"] or not item["Key"].endswith("/")
-            ]
-            if found:
-                yield found
-            if not page["IsTruncated"]:
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+        return pages(self._page, request, after, self.ordered, Census() if census is None else census)
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object at the version listed."""
-        quoted = f'"{if_match}"' if if_match else None
-        if _is_plain(key):
-            return super().get(key, quoted)
-        return self._get_object({"Bucket": self.bucket, "Key": key}, quoted)
+        return self._of_version(key, if_match, {})
 
     def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
         """A part of the object."""
-        quoted = f'"{if_match}"' if if_match else None
-        if _is_plain(key):
-            return super().get_range(key, start, length, quoted)
-        return self._get_object({"Bucket": self.bucket, "Key": key, "Range": f"bytes={start}-{start + length - 1}"}, quoted)
+        return self._of_version(key, if_match, {"range": (start, start + length)})
 
     def head(self, key: str) -> StoredObject:
         """What a listing would say of one object."""
@@ -92,13 +87,23 @@ class S3Backend(ObstoreBackend):
             if told.code is not ErrorCode.NOT_FOUND and not isinstance(told, TransientError):
                 self._page({"Bucket": self.bucket, "Prefix": key, "MaxKeys": 1})  # an answer to HEAD cannot say why
             raise told from None
-        return StoredObject(key, meta["ETag"].strip('"'), meta["ContentLength"], meta["LastModified"].astimezone(UTC))
+        size, modified = meta["ContentLength"], meta.get("LastModified", _UNKNOWN).astimezone(UTC)
+        return StoredObject(key, entity_tag(meta.get("ETag")) or made_tag(size, modified), size, modified)
 
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
         """Write an object."""
         if not _is_plain(key):
             raise StorageError(ErrorCode.STORAGE_ERROR, f"will not write the key {key!r}")
         super().put(key, data, create_only)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy within the bucket, without bringing the bytes here."""
+        if access_point(self.bucket) is None:
+            return super().copy(source, target)
+        try:
+            self._client.copy_object(Bucket=self.bucket, Key=target, CopySource={"Bucket": self.bucket, "Key": source})
+        except AWS_ERRORS as error:
+            raise self._translated(error) from None
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -114,17 +119,48 @@ class S3Backend(ObstoreBackend):
             page = self._client.list_objects_v2(**request)
         except AWS_ERRORS as error:
             raise self._translated(error) from None
-        if "IsTruncated" not in page or (page["IsTruncated"] and not page.get("NextContinuationToken")):
-            # An empty body reads as a page without objects: the rest of the listing would be lost in silence.
-            endpoint = self._client.meta.endpoint_url
-            raise TransientError(ErrorCode.STORAGE_ERROR, f"what {endpoint} answered is no page of a listing")
-        return page
+        return checked(page, redacted(self._client.meta.endpoint_url))
 
-    def _get_object(self, request: "GetObjectRequestTypeDef", if_match: str | None) -> bytes:
+    def _of_version(self, key: str, tag: str | None, options: "GetOptions") -> bytes:
+        """A GET of one version. `If-Match` compares strongly, so weak tags are compared with what came."""
+        asked = condition(tag)
+        try:
+            data, found = self._answer(key, options, asked)
+        except StorageError as error:
+            # A store that knows only weak tags, or writes them in another way, refuses each of them.
+            if error.code is not ErrorCode.CHANGED or not tag or not is_same(self.head(key).etag, tag):
+                raise
+            data, found = self._answer(key, options, None)
+        if tag and not found and not asked:
+            found = self.head(key).etag
+        if tag and found and not is_same(found, tag):
+            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {tag}, now {found}")
+        return data
+
+    def _answer(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, str]:
+        """Bytes, and the ETag that came with them; "" if none did."""
+        if not _is_plain(key):
+            return self._get_object(key, options, if_match)
+        wanted = options.copy()
+        if if_match:
+            wanted["if_match"] = if_match
+        try:
+            answer = obstore.get(self._store, key, options=wanted)
+            return bytes(answer.bytes()), entity_tag(answer.meta["e_tag"])
+        except OBSTORE_ERRORS as error:
+            raise obstore_translated(error) from None
+
+    def _get_object(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, str]:
+        request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
+        span = options.get("range")
+        if span:
+            start, end = cast("tuple[int, int]", span)
+            request["Range"] = f"bytes={start}-{end - 1}"
         if if_match:
             request["IfMatch"] = if_match
         try:
-            return self._client.get_object(**request)["Body"].read()
+            answer = self._client.get_object(**request)
+            return answer["Body"].read(), entity_tag(answer.get("ETag"))
         except AWS_ERRORS as error:
             raise self._translated(error) from None
 

@@ -8,32 +8,46 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from botocore import UNSIGNED
 from botocore.config import Config
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.cloud import RETRIES, client_options
 from moderation.storage.retrying import CONNECT_TIMEOUT, READ_TIMEOUT
+from moderation.storage.s3_addresses import access_point
+from moderation.storage.s3_credentials import CheckedCredentialProvider, check_credentials, is_set
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Config
 
 # botocore renews what lives less than ten minutes more; for longer, nobody may keep what it gave.
 _CREDENTIALS_LIFE = timedelta(minutes=10)
 
+DIRECTORY_BUCKET = "--x-s3"
+"""how the names of S3 Express's buckets end"""
+
 
 def connect(bucket: str, connections: int) -> tuple["S3Client", S3Store]:
     """Clients of boto3 and obstore with the same settings, each for `connections` threads. Nothing is sent yet.
 
+    Beside what AWS tools know, AWS_NO_SIGN_REQUEST (or AWS_SKIP_SIGNATURE) reads public buckets without credentials, and
+    AWS_REQUEST_PAYER=requester pays for what is read.
+
     Raises:
-        StorageError: there are no credentials, or no such CA bundle.
+        StorageError: there are no credentials, or they cannot be used, or there is no such CA bundle.
         BotoCoreError, ValueError: a setting cannot be used.
     """
+    point = access_point(bucket)
+    anonymous = is_set("AWS_NO_SIGN_REQUEST") or is_set("AWS_SKIP_SIGNATURE")
+    pays = is_set("AWS_REQUEST_PAYER")
     settings = botocore.session.get_session()
     # botocore knows AWS_DEFAULT_REGION only; all other tools, AWS_REGION before it.
     session = boto3.Session(botocore_session=settings, region_name=os.environ.get("AWS_REGION") or None)
+    if not anonymous:
+        check_credentials(session)
     client: S3Client = session.client(
         "s3",
         config=Config(
@@ -43,31 +57,45 @@ def connect(bucket: str, connections: int) -> tuple["S3Client", S3Store]:
             max_pool_connections=connections,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            **({"signature_version": UNSIGNED} if anonymous else {}),
         ),
     )
-    if session.get_credentials() is None:
-        raise StorageError(
-            ErrorCode.ACCESS_DENIED,
-            "no AWS credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
+    if pays:
+        client.meta.events.register_first("before-sign.s3", _pay)
     endpoint = client.meta.endpoint_url
     options = client_options(connections)
     options["allow_http"] = endpoint.startswith("http://")
     authorities = settings.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     if authorities:
         options["root_certificate"] = _pem(authorities)
-    style = (settings.get_config_variable("s3") or {}).get("addressing_style")
-    config = _addressing(endpoint, bucket, virtual=style == "virtual")
-    config["region"] = client.meta.region_name or "us-east-1"
+    in_config = settings.get_config_variable("s3")
+    style = in_config.get("addressing_style") if isinstance(in_config, dict) else None
+    if point is not None:
+        own = None if is_aws(endpoint) else endpoint
+        config: S3Config = {"aws_endpoint_url_s3": point.endpoint(own), "virtual_hosted_style_request": True}
+    elif bucket.endswith(DIRECTORY_BUCKET) and is_aws(endpoint):
+        config = {"s3_express": True}
+    else:
+        config = _addressing(endpoint, bucket, virtual=style == "virtual")
+    config["region"] = point.region if point is not None else client.meta.region_name or "us-east-1"
     config["disable_bulk_delete"] = True  # not every store has it
-    store = S3Store(
-        bucket,
-        config=config,
-        client_options=options,
-        retry_config=RETRIES,
-        credential_provider=Boto3CredentialProvider(session, ttl=_CREDENTIALS_LIFE),
-    )
-    return client, store
+    config["skip_signature"] = anonymous
+    config["request_payer"] = pays
+    if not anonymous:
+        provider = CheckedCredentialProvider(session, ttl=_CREDENTIALS_LIFE)
+        return client, S3Store(
+            bucket, config=config, client_options=options, retry_config=RETRIES, credential_provider=provider
+        )
+    return client, S3Store(bucket, config=config, client_options=options, retry_config=RETRIES)
+
+
+def is_aws(endpoint: str) -> bool:
+    """Whether an endpoint is Amazon's."""
+    return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _pay(request: "AWSPreparedRequest", **_: object) -> None:
+    request.headers["x-amz-request-payer"] = "requester"
 
 
 def _addressing(endpoint: str, bucket: str, virtual: bool) -> "S3Config":

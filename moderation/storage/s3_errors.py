@@ -7,11 +7,16 @@ from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
 from moderation.errors import ErrorCode, StorageError
-from moderation.storage.answers import WRONG_REGION, failed, no_credentials, one_line, untrusted
+from moderation.redacting import redacted
+from moderation.storage.answers import UNFIT_FOR_HEADER, WRONG_REGION, failed, no_credentials, one_line, untrusted
 from moderation.storage.retrying import TransientError
+from moderation.storage.s3_credentials import broken_credentials
 
-# RuntimeError: credentials that were renewed are expired still.
-AWS_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError, RuntimeError, ValueError)
+# RuntimeError: credentials that were renewed are expired still. The last four: files and programs that a profile names.
+AWS_ERRORS = (
+    *(aws.ClientError, aws.BotoCoreError, ResponseParserError, RuntimeError, ValueError),
+    *(OSError, AttributeError, TypeError, KeyError),
+)
 
 _PASSING = (
     aws.HTTPClientError,
@@ -35,7 +40,11 @@ def translated(error: Exception, endpoint: str) -> StorageError:
     """One line with a code. `endpoint` is the URL that was asked."""
     if isinstance(error, aws.ClientError):
         return _answered(error)
-    line = one_line(str(error))
+    if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, aws.BotoCoreError):
+        return TransientError(ErrorCode.STORAGE_ERROR, one_line(str(error)))
+    if isinstance(error, OSError | AttributeError | TypeError | KeyError) and not isinstance(error, aws.BotoCoreError):
+        return broken_credentials(error)
+    line, endpoint = one_line(str(error)), redacted(endpoint)
     if isinstance(error, aws.SSLError) and "CERTIFICATE_VERIFY_FAILED" in line:
         return untrusted(endpoint, line.rpartition("failed: ")[2].partition(" (_ssl")[0])
     if isinstance(error, aws.EndpointConnectionError | aws.ConnectTimeoutError | aws.ProxyConnectionError):
@@ -44,7 +53,7 @@ def translated(error: Exception, endpoint: str) -> StorageError:
         reason = cause.rpartition("] ")[2].rstrip(")") if "] " in cause else "timed out"
         told = f"cannot reach {endpoint} ({reason}): check AWS_ENDPOINT_URL and the network"
         return TransientError(ErrorCode.STORAGE_ERROR, told)
-    if isinstance(error, _SIGN_IN):
+    if isinstance(error, _SIGN_IN) or UNFIT_FOR_HEADER in line:
         return no_credentials(line)
     return (TransientError if isinstance(error, _PASSING) else StorageError)(ErrorCode.STORAGE_ERROR, line)
 
@@ -66,7 +75,8 @@ def _answered(error: aws.ClientError) -> StorageError:
         return failed(status, "PermanentRedirect", "")
     if code == "RequestTimeTooSkewed" and "date" in headers:
         return StorageError(ErrorCode.ACCESS_DENIED, f"{_skew(headers['date'])}: set it ({code})")
-    return failed(status, code, one_line(f"{error.operation_name}: {answer.get('Message') or 'failed'} ({code or status})"))
+    said = answer.get("Message") or ""
+    return failed(status, code, one_line(f"{error.operation_name}: {said or 'failed'} ({code or status})"), said)
 
 
 def _skew(date: str) -> str:

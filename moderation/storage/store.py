@@ -2,24 +2,32 @@
 
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO, TypeVar
 
 from obstore.store import MemoryStore
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.records import ObjectRef
-from moderation.storage.backend import Backend, StoredObject
-from moderation.storage.cloud import ObstoreBackend, open_cloud
+from moderation.storage.azure import AzureBackend
+from moderation.storage.backend import Backend, Census, Skipped, StoredObject
+from moderation.storage.cloud import ObstoreBackend
+from moderation.storage.entity_tags import is_same
 from moderation.storage.files import BUFFER, ObjectFile, whole
+from moderation.storage.gcs import GcsBackend
 from moderation.storage.local import LocalBackend
+from moderation.storage.outages import outage_of, read_through
+from moderation.storage.own_listing import OwnListingBackend
+from moderation.storage.raw_names import escaped, local_path
 from moderation.storage.retrying import PROBE_PATIENCE, TransientError, continued, retried
 from moderation.storage.s3 import S3Backend
+from moderation.storage.s3_addresses import split_bucket
 
-__all__ = ["Store", "StoredObject", "scheme_of"]
+__all__ = ["Census", "Skipped", "Store", "StoredObject", "scheme_of"]
+
+T = TypeVar("T")
 
 SCHEMES = ("file", "s3", "gs", "az", "memory")
 
@@ -42,16 +50,16 @@ class Store:
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str, int]]:
         # A path is taken as it is; in a URI, "%41" may be an "A" that someone escaped.
-        local = isinstance(self._backend, LocalBackend)
-        return (Store, (self.uri.removeprefix("file://") or "/" if local else self.uri, self._connections))
+        where = str(self._backend.folder) if isinstance(self._backend, LocalBackend) else self.uri
+        return (Store, (where, self._connections))
 
     @classmethod
     def locate(cls, uri: str, connections: int = 16) -> tuple["Store", str]:
-        """The store and the key of one object, wherever it is."""
+        """The store and the key of one object, by its URI or path."""
         if scheme_of(uri) == "file":
             folder, _, name = uri.rpartition("/")
-            return cls(folder or "/", connections), name
-        bucket, _, key = uri.split("://", 1)[1].partition("/")
+            return cls(folder or "/", connections), name if uri.lower().startswith("file://") else escaped(name)
+        bucket, key = split_bucket(uri.split("://", 1)[1])
         return cls(f"{scheme_of(uri)}://{bucket}", connections), key
 
     def uri_of(self, key: str) -> str:
@@ -64,10 +72,18 @@ class Store:
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} does not lie under {self.uri}")
         return uri[len(self.uri) + 1 :]
 
-    def list(self, prefix: str = "", after: str = "") -> Iterator[list[ObjectRef]]:
-        """Pages of objects in key order, those behind `after` only. Memory holds one page at a time."""
+    @property
+    def ordered(self) -> bool:
+        """Whether listings are in key order for certain: not in S3's directory buckets, nor in stores that only speak S3."""
+        return self._backend.ordered if isinstance(self._backend, S3Backend | OwnListingBackend) else True
+
+    def list(self, prefix: str = "", after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
+        """Pages of objects, in key order where `ordered`, those behind `after` only. Memory holds one page at a time.
+
+        How many objects the store says that it listed is added to `census`.
+        """
         behind = self._prefix + after if after else ""
-        for page in continued(lambda last: self._backend.list(self._prefix + prefix, last), behind):
+        for page in _pages(self._backend, self._prefix + prefix, behind, Census() if census is None else census):
             yield [ObjectRef(f"{self._backend.root}/{o.key}", o.etag, o.size, o.last_modified) for o in page]
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
@@ -81,7 +97,7 @@ class Store:
         """
         path = self._prefix + key
         found = retried(lambda: self._backend.head(path))
-        if etag and found.etag != etag:
+        if etag and not is_same(found.etag, etag):
             raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {etag}, now {found.etag}")
 
         def fetch(start: int, length: int) -> bytes:
@@ -89,16 +105,32 @@ class Store:
 
         return io.BufferedReader(ObjectFile(fetch, found.size), BUFFER)
 
-    def read(self, item: ObjectRef) -> bytes:
-        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well."""
-        key = self.key_of(item.uri)
-        if not item.etag:
-            return self.get(key)
-        return retried(lambda: whole(self._backend.get(self._prefix + key, item.etag), item.size))
+    def read(self, item: ObjectRef, patience: float | None = None) -> bytes:
+        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well.
 
-    def head(self, key: str) -> ObjectRef:
+        What fails for a moment is tried again for `patience` seconds; None: as long as everywhere.
+        """
+        path = self._prefix + self.key_of(item.uri)
+        if not item.etag:
+            return retried(lambda: self._backend.get(path), patience)
+        return retried(lambda: whole(self._backend.get(path, item.etag), item.size), patience)
+
+    def watched(self, read: Callable[[float | None], T]) -> T:
+        """What `read` returns, which is given its patience. Raises `StoreDownError` once the store answers nothing any more."""
+        return read_through(outage_of(self._backend.root), read, self._ask)
+
+    def _ask(self) -> None:
+        """Ask for an object that does not exist. Raises `TransientError` if there is no answer, not even a refusal."""
+        try:
+            self._backend.get(f"{self._prefix}probe-{uuid.uuid4().hex}")
+        except TransientError:
+            raise
+        except StorageError:
+            return
+
+    def head(self, key: str, patience: float | None = None) -> ObjectRef:
         """One object, as listing gives it."""
-        found = retried(lambda: self._backend.head(self._prefix + key))
+        found = retried(lambda: self._backend.head(self._prefix + key), patience)
         return ObjectRef(self.uri_of(key), found.etag, found.size, found.last_modified)
 
     def exists(self, key: str) -> bool:
@@ -138,7 +170,14 @@ class Store:
         """Raise a `StorageError` if there is nothing here to list, saying why and what to do."""
         self._probe()
         if next(self.list(), None) is None:
-            raise StorageError(ErrorCode.NOT_FOUND, f"there are no objects under {self.uri}")
+            told = f"there are no objects under {self.uri}"
+            left_out = self.skipped()
+            hint = f" ({left_out} left out: name a linked folder as a source)" if any(left_out) else ""
+            raise StorageError(ErrorCode.NOT_FOUND, told + hint)
+
+    def skipped(self) -> Skipped:
+        """What lies in a local folder and is not listed."""
+        return self._backend.skipped() if isinstance(self._backend, LocalBackend) else Skipped()
 
     def check_writable(self) -> None:
         """Raise a `StorageError` unless this store can be written and honours create-only writes. Leaves nothing behind."""
@@ -156,7 +195,7 @@ class Store:
 
     def _probe(self) -> None:
         backend = self._backend
-        if isinstance(backend, S3Backend):
+        if isinstance(backend, S3Backend | OwnListingBackend):
             retried(lambda: backend.probe(self._prefix), PROBE_PATIENCE)
 
     def _create(self, path: str, data: bytes | Path) -> None:
@@ -182,6 +221,15 @@ class Store:
             return not theirs.read(1)
 
 
+def _pages(backend: Backend, prefix: str, after: str, census: Census) -> Iterator[list[StoredObject]]:
+    if isinstance(backend, S3Backend | OwnListingBackend):  # asks for its pages again by itself
+        yield from backend.list(prefix, after, census)
+        return
+    for page in continued(lambda last: backend.list(prefix, last), after):
+        census.objects += len(page)
+        yield page
+
+
 def scheme_of(location: str) -> str:
     """The scheme of a URI; `file` for plain paths."""
     scheme, separator, _ = location.partition("://")
@@ -192,7 +240,7 @@ def _open(uri: str, connections: int) -> tuple[Backend, str]:
     scheme = scheme_of(uri)
     if scheme == "file":
         return LocalBackend(_local_path(uri)), ""
-    bucket, _, prefix = uri.split("://", 1)[1].partition("/")
+    bucket, prefix = split_bucket(uri.split("://", 1)[1])
     if scheme not in SCHEMES or not bucket:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise StorageError(ErrorCode.NOT_FOUND, f"cannot read {uri!r}: give a folder, or a URI that starts with {known}")
@@ -202,16 +250,18 @@ def _open(uri: str, connections: int) -> tuple[Backend, str]:
 def _local_path(uri: str) -> Path:
     if not uri.lower().startswith("file://"):
         return Path(uri).expanduser()
-    # A URI this program wrote holds the path as it is; others may have escaped it.
-    path = uri.split("://", 1)[1] or "/"
-    return Path(path) if Path(path).exists() else Path(unquote(urlsplit(uri).path))
+    return Path(local_path(uri))
 
 
 @cache
 def _bucket(scheme: str, bucket: str, connections: int) -> Backend:
     if scheme == "s3":
         return S3Backend(bucket, connections)
-    return _memory(bucket) if scheme == "memory" else open_cloud(scheme, bucket, connections)
+    if scheme == "gs":
+        return GcsBackend(bucket, connections)
+    if scheme == "az":
+        return AzureBackend(bucket, connections)
+    return _memory(bucket)
 
 
 @cache

@@ -2,19 +2,20 @@
 
 import os.path
 from pathlib import Path
-from urllib.parse import unquote
 
-from moderation.errors import ErrorCode, SourceError, StorageError
+from moderation.errors import SourceError, StorageError
 from moderation.records import ObjectRef
-from moderation.storage import Store, scheme_of
+from moderation.storage import Store, file_uri, local_path, scheme_of
+from moderation.storage.s3_addresses import split_bucket
 
 
 def find_file(location: str) -> ObjectRef:
     """The file at a location, under the URI that its store gives it. Raises `SourceError`."""
     try:
-        return head(str(local_path(location)) if scheme_of(location) == "file" else location)
+        return head(file_uri(str(path_at(location))) if scheme_of(location) == "file" else location)
     except StorageError as error:
-        hint = "; if a folder is meant, end it with a slash" if error.code is ErrorCode.NOT_FOUND else ""
+        missing = error.detail.lower().startswith("no such")
+        hint = "; if a folder is meant, end it with a slash" if missing else ""
         raise SourceError(f"cannot read {location!r}: {error.detail}{hint}") from None
 
 
@@ -24,16 +25,12 @@ def head(uri: str) -> ObjectRef:
     return store.head(key)
 
 
-def local_path(location: str) -> Path:
+def path_at(location: str) -> Path:
     """The absolute path of a plain path or a `file://` URI, which may be escaped."""
-    path = Path(location)
-    if location.lower().startswith("file://"):
-        path = Path(location[len("file://") :])
-        if not path.exists():
-            path = Path(unquote(str(path)))
+    path = local_path(location) if location.lower().startswith("file://") else location
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's own raises for an unknown user
 
 
 def key_in_bucket(uri: str) -> str:
     """The key of a URI in a bucket."""
-    return uri.partition("://")[2].partition("/")[2]
+    return split_bucket(uri.partition("://")[2])[1]

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from moderation.errors import SourceError, StorageError
+from moderation.errors import SourceError, StorageError, StoreDownError
 from moderation.records import ObjectRef
-from moderation.storage import Store
+from moderation.storage import Census, Skipped, Store
+from moderation.storage.retrying import TransientError
 
 
 class FolderSource:
-    """Everything under one URI, in key order."""
+    """Everything under one URI."""
 
     version = ""
     is_fixed = False
@@ -22,12 +23,28 @@ class FolderSource:
             raise SourceError(f"cannot list the source {location!r}: {error.detail}") from None
         self.uri = self.store.uri
 
-    def list(self, after: str = "") -> Iterator[list[ObjectRef]]:
-        """Pages of objects behind the URI `after`. Raises `SourceError`; what was listed so far stays valid."""
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the store promises to list in key order."""
+        return self.store.ordered
+
+    def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
+        """Pages of objects behind the URI `after`. What was listed so far stays valid.
+
+        Raises:
+            SourceError: the listing failed, or cannot be right.
+            StoreDownError: the store does not answer.
+        """
         try:
-            yield from self.store.list(after=self.store.key_of(after) if after else "")
+            yield from self.store.list(after=self.store.key_of(after) if after else "", census=census)
+        except TransientError as error:
+            raise StoreDownError(f"the store of {self.uri} is down, its listing does not go on: {error.detail}") from None
         except StorageError as error:
-            raise SourceError(f"listing {self.uri} broke off: {error.detail}") from None
+            raise SourceError(f"listing {self.uri} failed: {error.detail}") from None
+
+    def skipped(self) -> Skipped:
+        """What lies in a local folder and is not listed."""
+        return self.store.skipped()
 
     def key_of(self, uri: str) -> str:
         """The key below the folder."""

@@ -14,7 +14,7 @@ from moderation.images.sources.files import find_file, head, key_in_bucket
 from moderation.images.sources.rows import Rows, names_in, object_refs
 from moderation.images.sources.tables import TableFile, check_columns, rows_of
 from moderation.records import ObjectRef
-from moderation.storage import Store
+from moderation.storage import Census, Store
 
 _LARGEST_MANIFEST = 64 << 20
 _FLAGS: dict[object, bool | None] = {None: None, "": None, True: True, False: False, "true": True, "false": False}
@@ -61,6 +61,7 @@ class InventorySource:
     """
 
     is_fixed = True
+    is_ordered = True
 
     def __init__(self, location: str) -> None:
         """Raises `SourceError` if the inventory, or one of its files, cannot be read."""
@@ -78,11 +79,13 @@ class InventorySource:
         ]
         next(self.list(), None)  # what is wrong with the first file is said now
 
-    def list(self, after: str = "") -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - a fixed list begins at its start
+    def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects, file after file. Raises `SourceError`, with the file and the row where something is wrong."""
+        census = Census() if census is None else census
         for file in self._files:
-            for rows in rows_of(file, self._columns, required=self._columns[:2]):
+            for rows in rows_of(file, self._columns, required=self._columns[:2], census=census):
                 page = _objects(_current(rows, self._columns), self._columns)
+                census.objects -= len(rows.numbers) - len(page)  # older versions, delete markers, folders
                 if page:
                     yield page
 

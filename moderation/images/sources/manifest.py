@@ -4,13 +4,13 @@ import os.path
 from collections.abc import Iterator
 
 from moderation.errors import SourceError
-from moderation.images.sources.files import find_file, key_in_bucket, local_path
+from moderation.images.sources.files import find_file, key_in_bucket, path_at
 from moderation.images.sources.inventory import InventorySource
 from moderation.images.sources.rows import names_in, object_refs
 from moderation.images.sources.source import Source
 from moderation.images.sources.tables import TableFile, rows_of
 from moderation.records import ObjectRef
-from moderation.storage import scheme_of
+from moderation.storage import Census, scheme_of
 
 EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 _COLUMNS = ("uri", "etag", "size", "last_modified")
@@ -26,6 +26,7 @@ class ManifestSource:
     """
 
     is_fixed = True
+    is_ordered = True
 
     def __init__(self, location: str) -> None:
         """Raises `SourceError` if there is no such file, or its first rows cannot be read."""
@@ -39,9 +40,9 @@ class ManifestSource:
         self._file = TableFile(self.uri, self.version, kind, gzipped=location.lower().endswith(".gz"))
         next(self.list(), None)  # what is wrong with the first rows is said now
 
-    def list(self, after: str = "") -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - a fixed list begins at its start
+    def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects in the order of the file. Raises `SourceError`, with the row where something is wrong."""
-        for rows in rows_of(self._file, _COLUMNS, required=("uri",)):
+        for rows in rows_of(self._file, _COLUMNS, required=("uri",), census=census):
             uris = names_in(rows, "uri")
             yield object_refs(rows, [uri if uri.startswith(_WHOLE) else self._absolute(uri) for uri in uris])
 
@@ -79,7 +80,7 @@ def is_manifest(location: str) -> bool:
     """Whether a location names a file that lists objects, going by its name."""
     if location.endswith("/") or not (_is_inventory(location) or location.lower().endswith(EXTENSIONS)):
         return False
-    return scheme_of(location) != "file" or not local_path(location).is_dir()
+    return scheme_of(location) != "file" or not os.path.isdir(path_at(location))  # noqa: PTH112 - Path's own raises
 
 
 def _is_inventory(location: str) -> bool:

@@ -1,14 +1,14 @@
 """From what a user names to sources."""
 
+import os.path
 from collections.abc import Sequence
-from pathlib import Path
 
 from moderation.errors import SourceError
 from moderation.images.sources.folder import FolderSource
 from moderation.images.sources.manifest import open_listed
 from moderation.images.sources.reader import ObjectReader
 from moderation.images.sources.source import Source
-from moderation.storage import scheme_of
+from moderation.storage import Skipped, scheme_of
 
 
 def open_source(location: str, connections: int) -> Source:
@@ -16,7 +16,7 @@ def open_source(location: str, connections: int) -> Source:
     listed = open_listed(location)
     if listed is not None:
         return listed
-    if "://" not in location and Path(location).expanduser().is_file():
+    if "://" not in location and os.path.isfile(os.path.expanduser(location)):  # noqa: PTH111, PTH113 - Path's raise
         raise SourceError(
             f"the source {location!r} is a file: give the folder that holds the images, "
             "or a manifest: a .csv, .jsonl or .parquet file with a column `uri`, or the manifest.json of an S3 Inventory"
@@ -50,3 +50,8 @@ def reader_of(sources: Sequence[Source], connections: int) -> ObjectReader:
         local_files=any(scheme_of(source.uri) == "file" for source in fixed),
         connections=connections,
     )
+
+
+def skipped_in(sources: Sequence[Source]) -> Skipped:
+    """What lies in the local folders among these sources and is not listed."""
+    return sum((source.skipped() for source in sources if isinstance(source, FolderSource)), Skipped())

@@ -24,9 +24,10 @@ class ObjectReader:
     """reads at a time"""
 
     def read(self, item: ObjectRef) -> bytes:
-        """The object at the version that was listed. Raises `StorageError`."""
+        """The object at the version that was listed. Raises `StorageError`, or `StoreDownError` if it is no use to go on."""
         store, key = self._locate(item.uri)
-        return store.read(item._replace(uri=store.uri_of(key)))
+        here = item._replace(uri=store.uri_of(key))
+        return store.watched(lambda patience: store.read(here, patience))
 
     def get(self, uri: str, etag: str) -> bytes:
         """The object at one version. Raises `StorageError`."""
@@ -34,9 +35,9 @@ class ObjectReader:
         return store.get(key, etag)
 
     def look_up(self, uri: str) -> ObjectRef:
-        """The object as listing would give it. Raises `StorageError`."""
+        """The object as listing would give it. Raises `StorageError`, or `StoreDownError` if it is no use to go on."""
         store, key = self._locate(uri)
-        return store.head(key)._replace(uri=uri)
+        return store.watched(lambda patience: store.head(key, patience))._replace(uri=uri)
 
     def _locate(self, uri: str) -> tuple[Store, str]:
         for folder in self.folders:

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from moderation.errors import SourceError
 from moderation.records import ObjectRef
+from moderation.storage.entity_tags import entity_tag
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
@@ -59,7 +60,7 @@ def object_refs(rows: Rows, uris: Sequence[str]) -> list[ObjectRef]:
     Raises:
         SourceError: a value is none that its column can have.
     """
-    etags = [etag.strip('"') for etag in _texts(rows, "etag")]
+    etags = list(map(entity_tag, _texts(rows, "etag")))
     sizes, times = _sizes(rows), _times(rows)
     if None in sizes or None in times:
         known = [size is not None and time is not None for size, time in zip(sizes, times, strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from moderation.records import ObjectRef
+from moderation.storage import Census
 
 
 class Source(Protocol):
@@ -19,13 +20,21 @@ class Source(Protocol):
         """Whether this is a file that lists objects: always the same ones in the same order, some of them twice perhaps."""
         ...
 
-    def list(self, after: str = "") -> Iterator[list[ObjectRef]]:
-        """Pages of objects. A folder lists in key order and begins behind the URI `after`; a fixed list begins at its start.
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the same objects come in the same order each time: a fixed list, or a store that promises key order."""
+        ...
+
+    def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
+        """Pages of objects. A folder begins behind the URI `after`, in key order if ordered; a fixed list begins at its start.
+
+        How many objects the store, or the file, says that it names is added to `census`.
 
         An object whose `etag` is empty is known by name only: its size and time say nothing.
 
         Raises:
-            SourceError: the listing broke off, or the file is not what it should be.
+            SourceError: the listing cannot be right, or the file is not what it should be.
+            StoreDownError: the store of a folder does not answer.
         """
         ...
 

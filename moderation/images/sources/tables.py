@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from moderation.errors import ErrorCode, SourceError, StorageError
 from moderation.images.sources.rows import EPOCH, Rows
-from moderation.storage import Store
+from moderation.storage import Census, Store
 
 PAGE = 1000
 """rows"""
@@ -41,8 +41,10 @@ class TableFile:
     """the names of the columns, where a CSV file does not begin with them"""
 
 
-def rows_of(file: TableFile, columns: Sequence[str], required: Sequence[str]) -> Iterator[Rows]:
+def rows_of(file: TableFile, columns: Sequence[str], required: Sequence[str], census: Census | None = None) -> Iterator[Rows]:
     """Pages of some columns; one that the file lacks is all None, unless it is required.
+
+    How many rows there are is added to `census`: what the footer of a Parquet file says, or as many as are read.
 
     CSV is read strictly, by the standard library: pyarrow takes all that follows a quote that nobody closed for one value.
 
@@ -59,7 +61,14 @@ def rows_of(file: TableFile, columns: Sequence[str], required: Sequence[str]) ->
             packed = stack.enter_context(gzip.GzipFile(fileobj=stream))
             stream = cast("BinaryIO", stack.enter_context(io.BufferedReader(packed, _UNPACKED)))
         read = {"csv": _csv_rows, "jsonl": _json_rows, "parquet": _parquet_rows}[file.format]
-        yield from read(stream, file, columns, required)
+        census = Census() if census is None else census
+        if file.format == "parquet":
+            census.objects += pq.read_metadata(stream).num_rows
+            stream.seek(0)
+        for rows in read(stream, file, columns, required):
+            if file.format != "parquet":
+                census.objects += len(rows.numbers)
+            yield rows
 
 
 def check_columns(file: str, found: Sequence[str], columns: Sequence[str], required: Sequence[str]) -> None:

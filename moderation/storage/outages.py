@@ -1,0 +1,94 @@
+"""A store that is down for good: noticed after a few failures in a row, so that it does not cost one time-out per object.
+
+Counted is what failed after all its tries, with nothing that succeeded in between, whichever thread it was in. A store
+that fails now and then never comes to the limit, and an object that cannot be read is told from a store that answers no more:
+the store is asked for another object.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+from moderation.errors import StorageError, StoreDownError
+from moderation.storage.retrying import PROBE_PATIENCE, TransientError, retried
+
+Result = TypeVar("Result")
+
+ASK_PATIENCE = 2.0
+"""seconds for which a question is tried again; short, for an image that is alone in a batch must not time out meanwhile"""
+
+FAILURES = 5
+"""questions in a row, each tried again for a while, after which a store counts as down"""
+
+
+class Outage:
+    """What one process knows of one store. Thread-safe."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._failures = 0
+        self._lock = threading.Lock()
+
+    def answered(self) -> None:
+        """The store gave an answer, a refusal perhaps."""
+        if self._failures:
+            with self._lock:
+                self._failures = 0
+
+    def failed(self, error: TransientError) -> None:
+        """It gave none. Raises `StoreDownError` if that was one too many."""
+        with self._lock:
+            self._failures += 1
+            failures = self._failures
+        if failures >= FAILURES:
+            told = f"{self._store} is down: {failures} requests in a row failed, each tried again and again"
+            raise StoreDownError(f"{told}, at last with: {error.detail}")
+
+
+@cache
+def outage_of(store: str) -> Outage:
+    """The one for a store, by the URI of its root."""
+    return Outage(store)
+
+
+def read_through(outage: Outage, read: Callable[[float | None], Result], ask: Callable[[], object]) -> Result:
+    """What `read` returns. A failure is the object's own only where the store answers right after it, twice.
+
+    Args:
+        outage: of the store.
+        read: reads one object; given seconds for which to try again, or None. Raises `TransientError` after its last try.
+        ask: asks the store for anything else, once. Raises `TransientError` if that gave no answer.
+
+    Raises:
+        StoreDownError: the store is down.
+        TransientError: the store answers, but cannot give this object.
+        StorageError: whatever else `read` raises.
+    """
+    patience = None
+    while True:
+        try:
+            result = read(patience)
+        except TransientError:
+            if _answers(outage, ask) and patience is not None:
+                raise
+            patience = PROBE_PATIENCE
+        except StorageError:
+            outage.answered()
+            raise
+        else:
+            outage.answered()
+            return result
+
+
+def _answers(outage: Outage, ask: Callable[[], object]) -> bool:
+    """Whether it answers at once; or else waits until it does, or others say so. Raises `StoreDownError` if it does not."""
+    for tries in range(FAILURES):
+        try:
+            retried(ask, ASK_PATIENCE)
+        except TransientError as error:
+            outage.failed(error)
+        else:
+            outage.answered()
+            return tries == 0
+    return True
