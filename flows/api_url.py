@@ -3,6 +3,7 @@
 The order is Prefect's own: environment, `.env`, `prefect.toml` and `pyproject.toml` of the current folder, then the profile.
 """
 
+import io
 import os
 import tomllib
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ def named_api_url() -> ApiUrl | None:
         (str(Path("pyproject.toml").absolute()), _api_table(_pyproject())),
     ):
         if VARIABLE in found:
+            _toml(_profiles_path())  # Prefect reads it all the same
             return _api_url(found[VARIABLE], place)
     return _profile()
 
@@ -57,10 +59,20 @@ def _profile() -> ApiUrl | None:
     name = os.environ.get("PREFECT_PROFILE") or content.get("active") or "ephemeral"
     if isinstance(profiles, dict) and isinstance(profiles.get(name), dict):
         return _api_url(_ignoring_case(profiles[name]).get(VARIABLE), f"the profile {name!r} of {path}")
-    if name in _BUILT_IN:
+    if name in _BUILT_IN and (not _BUILT_IN[name] or _is_usual(path)):
         return _api_url(_BUILT_IN[name], f"Prefect's built-in profile {name!r}")
     where = "PREFECT_PROFILE names" if os.environ.get("PREFECT_PROFILE") else f"{path} names"
     raise SettingsError(f"{where} the Prefect profile {name!r}, which {path} does not hold")
+
+
+def _is_usual(path: Path) -> bool:
+    """Whether there is no file of profiles, nor a place of the user's for it: then alone Prefect looks into its own."""
+    return (
+        not os.environ.get("PREFECT_HOME")
+        and path.name == "profiles.toml"
+        and path.parent.name == ".prefect"
+        and not path.exists()
+    )
 
 
 def _profiles_path() -> Path:
@@ -90,9 +102,8 @@ def _ignoring_case(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _dotenv() -> dict[str, Any]:
     text = _text(Path(".env"))
-    if text is None:
-        return {}
-    return _ignoring_case({name: value for name, value in dotenv_values(".env").items() if value is not None})
+    values = dotenv_values(stream=io.StringIO(text)) if text is not None else {}
+    return _ignoring_case({name: value for name, value in values.items() if value is not None})
 
 
 def _pyproject() -> dict[str, Any]:
@@ -114,18 +125,24 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if "prefect" not in text.lower() and path.name == "pyproject.toml":
+            return {}  # some other project's
         raise SettingsError(f"{path.absolute()} is not valid TOML, and Prefect reads it: {error}") from None
 
 
 def _text(path: Path) -> str | None:
-    """A file's text; None where there is none that this user can get at."""
+    """A file's text; None where there is none that this user can get at, or where it is no text and not about Prefect."""
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else None
-    except PermissionError as error:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
         if not os.access(path.parent, os.X_OK):
             return None  # somebody else's home folder
         raise SettingsError(f"cannot read {path.absolute()}, which may name Prefect's API: {error.strerror}") from None
-    except OSError as error:
-        raise SettingsError(f"cannot read {path.absolute()}, which may name Prefect's API: {error.strerror}") from None
+    if not content:
+        return None
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise SettingsError(f"{path.absolute()} is not UTF-8 text, and Prefect reads it") from None
+        if b"prefect" in content.lower():
+            raise SettingsError(f"{path.absolute()} is not UTF-8 text, and Prefect reads it") from None
+        return None

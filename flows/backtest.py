@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.artifacts import publish_report, publish_text
 from flows.background import Background
+from flows.standalone import standalone
 from flows.telling import told
 from moderation.backtest.backtesting import PUBLISHED
 from moderation.backtest.backtesting import backtest as decide_anew
@@ -88,6 +89,7 @@ def _result(state: State[R]) -> R:
     return state.result()
 
 
+@standalone
 @flow(name="backtest", flow_run_name=_named, validate_parameters=True, persist_result=False, retries=0)
 def backtest(settings: BacktestSettings) -> str:
     """Tell what a policy would have decided about everything that is stored. Fails if it blocks more than it may.

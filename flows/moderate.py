@@ -14,6 +14,7 @@ from prefect.states import Cancelled
 from flows.announcing import announce_failed, announce_published, announce_quarantined
 from flows.artifacts import ProgressArtifact, publish_report, publish_summary
 from flows.background import Background
+from flows.standalone import standalone
 from flows.telling import failed
 from flows.turns import FLOW, Fence, WhenBusy, places, wait_for_turn
 from moderation import pipeline
@@ -39,6 +40,7 @@ def _named() -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
+@standalone
 @flow(name=FLOW, flow_run_name=_named, validate_parameters=True, persist_result=False, timeout_seconds=TIME_LIMIT_S)
 def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Outcome:
     """Moderate the images under a folder or bucket and publish the results.

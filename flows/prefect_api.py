@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from flows.api_url import VARIABLE, ApiUrl, named_api_url
 from flows.temporary_server import TemporaryServer, own_settings
 from moderation.errors import SettingsError
@@ -167,7 +169,10 @@ def _problem() -> str | None:
 
 def one_line(error: BaseException) -> str:
     """An error's text, or else its name, without line breaks and secrets."""
-    return redacted(" ".join(str(error).split()))[:300] or type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        text = "; ".join(f"{error.title}, {'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors())
+    return redacted(text)[:300] or type(error).__name__
 
 
 def _is_loopback(url: str) -> bool:

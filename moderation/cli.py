@@ -216,16 +216,19 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
     again = f"to resume, give the same command with --run-id {settings.run_id}" if resumable else "run it again"
     stopping.on_stop(f"stopped at once; {again}")
     try:
+        from flows.command import check_size, moderated
+
+        check_size(settings)
         inputs = check_inputs(settings)  # before anything is started, since that takes a while
         if not verbose:
             # What Ray logs goes to its own log files; errors are shown by `main`.
             logging.getLogger().setLevel(logging.CRITICAL)
 
         from moderation.commands.console import progress_bar, show_run
+        from moderation.progress import listening
 
-        with json_lines() if log_format(asked) == "json" else progress_bar():
-            from flows.command import moderated
-
+        shown = json_lines() if log_format(asked) == "json" else progress_bar()
+        with shown, listening(lambda _: stopping.listen_again()):
             outcome = moderated(settings, inputs, quiet=not verbose)
     except BaseException as error:
         number = stopping.stopped_by(error)

@@ -29,6 +29,7 @@ class _Stop:
         self.message = "stopped"
         self.said = False
         self.listening = False
+        self.heard: tuple[signal.Signals, ...] = ()
 
 
 _stop = _Stop()
@@ -39,7 +40,7 @@ def listen() -> None:
     if _stop.listening or threading.current_thread() is not threading.main_thread():
         return
     _stop.listening = True
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = _stop.heard = tuple(number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # Python writes to it at once, in whatever the main thread hangs
@@ -47,6 +48,13 @@ def listen() -> None:
     for number in heard:
         signal.signal(number, _interrupt)
     sys.excepthook = _uncaught
+
+
+def listen_again() -> None:
+    """Handle the signals still: Ray and Prefect put handlers of their own in place when they start."""
+    if _stop.listening and _stop.number is None and threading.current_thread() is threading.main_thread():
+        for number in _stop.heard:
+            signal.signal(number, _interrupt)
 
 
 def on_stop(message: str) -> None:
