@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from support import descendants
 
@@ -317,3 +319,77 @@ def test_loopback_may_know_ipv6_only_or_nothing_at_all() -> None:
     nothing = in_own_network("ip link set lo up; ip addr flush dev lo")
     assert nothing.startswith("error: no port on loopback for the temporary Prefect server (127.0.0.1: ")
     assert len(nothing.splitlines()) == 1
+
+
+OTHER = r"""
+import json, socket, sys, urllib.error, urllib.request
+pid, port, folder = sys.argv[1:]
+said = {}
+for path in ("/", "/api", "/api/health", "/api/ready", "/api/hello", "/api/admin/version", "/api/admin/settings", "/docs",
+             "/api/docs", "/api/openapi.json", "/metrics", "/api/metrics", "/static/prefect-logo-mark-gradient.png"):
+    for headers in ({}, {"Authorization": "Basic OjpwYXNzd29yZA=="}, {"Authorization": "Bearer x"}, {"Host": "x/api/health"}):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+        try:
+            status = urllib.request.urlopen(request, timeout=60).status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        said[path + str(headers)] = status
+for path in ("/api/block_documents/filter", "/api/flow_runs/filter"):
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=b"{}"), timeout=60)
+        said[path] = 200
+    except urllib.error.HTTPError as error:
+        said[path] = error.code
+for path in ("/api/events/in", "/api/events/out", "/api/logs/out"):
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as raw:
+        raw.sendall((f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: prefect\r\n"
+                     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n").encode())
+        said[path] = int(raw.recv(64).split()[1])
+files = {}
+for path in (f"/proc/{pid}/environ", f"{folder}/prefect.db", f"{folder}/server.log", f"{folder}/"):
+    try:
+        open(path).read()
+        files[path] = "read"
+    except OSError as error:
+        files[path] = type(error).__name__
+print(json.dumps([said, files]))
+""".replace("\\\\\\\\", "\\\\")
+
+
+PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+"""One that other users may run; ours may lie in a home folder."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv (apt install util-linux)")
+@pytest.mark.skipif(PYTHON is None, reason="needs a python3 that other users may run (apt install python3)")
+def test_another_user_of_the_machine_gets_no_answer_and_no_file() -> None:
+    command = [sys.executable, "-c", HOLD]
+    run = subprocess.Popen(command, env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdin is not None
+    assert run.stdout is not None
+    try:
+        url = run.stdout.readline().split()[1]
+        (server,) = [pid for pid, words in descendants(run.pid).items() if "flows.server_process" in words]
+        commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in (run.pid, server)]
+        variables = Path(f"/proc/{server}/environ").read_text().split("\0")
+        (password,) = [value.partition("=")[2] for value in variables if value.startswith("PREFECT_SERVER_API_AUTH_STRING=")]
+        folder = commands[1].split("\0")[-3]
+        assert not any(password in words for words in commands)
+        assert not any(password.encode() in file.read_bytes() for file in Path(folder).iterdir())
+        assert not any(value.startswith(("AWS_", "PREFECT_API_KEY")) for value in variables)
+        port = url.rpartition(":")[2].removesuffix("/api")
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/env", "-i"]
+        other = [*nobody, str(PYTHON), "-c", OTHER, str(server), port, folder]
+        said, files = json.loads(subprocess.run(other, capture_output=True, text=True, check=True, timeout=300).stdout)
+        assert {path: status for path, status in said.items() if status not in (401, 403)} == {}
+        assert set(files.values()) == {"PermissionError"}, files
+        with_password = httpx.get(f"{url}/health", auth=tuple(password.split(":", 1)), trust_env=False, timeout=60)
+        assert with_password.status_code == 200
+        by_port = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=False).stdout
+        own = [line.split()[3] for line in by_port.splitlines() if f"pid={server}," in line or f"pid={run.pid}," in line]
+        assert not by_port or own == [f"127.0.0.1:{port}"]
+    finally:
+        run.stdin.close()
+        run.wait(60)
+        run.stdout.close()
