@@ -69,6 +69,7 @@ def _in_a_flow_run() -> bool:
 def _temporary_server(logging: Mapping[str, str]) -> Iterator[None]:
     server = TemporaryServer()
     try:
+        server.start()
         with _no_variables_of_the_user({**own_settings(server.folder), **logging}):
             settings = _settings_for(server)
             with settings, _clients_without_proxy(), _no_events():

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from moderation.errors import RunError, SettingsError
 
@@ -44,20 +45,28 @@ _SERVICES = (
 
 
 class TemporaryServer:
-    """A server that starts beside the run: `address` is known at once, `wait` returns when it answers.
-
-    Raises:
-        SettingsError: there is no place for temporary files, or no port on loopback.
-    """
+    """A server that starts beside the run: `address` is known at once, `wait` returns when it answers. Always `stop` it."""
 
     def __init__(self) -> None:
         self.password = f"run:{secrets.token_urlsafe(32)}"
-        self._listening = _listen()
-        self.folder = _own_folder()
-        host, port = self._listening.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}/api" if ":" in host else f"http://{host}:{port}/api"
+        self.folder = Path()
+        self.address = ""
+        self._listening: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watching: threading.Thread | None = None
         self._stopping = False
-        command = [sys.executable, "-P", "-m", "flows.server_process", str(self.folder), str(self._listening.fileno())]
+
+    def start(self) -> None:
+        """Open the port and start the process.
+
+        Raises:
+            SettingsError: there is no place for temporary files, or no port on loopback.
+        """
+        listening = self._listening = _listen()
+        self.folder = _own_folder()
+        host, port = listening.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}/api" if ":" in host else f"http://{host}:{port}/api"
+        command = [sys.executable, "-P", "-m", "flows.server_process", str(self.folder), str(listening.fileno())]
         with (self.folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 command,
@@ -66,7 +75,7 @@ class TemporaryServer:
                 stderr=log,
                 cwd=self.folder,
                 env=self._environment(),
-                pass_fds=[self._listening.fileno()],
+                pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for the run, which still has something to say to it
             )
 
@@ -76,20 +85,29 @@ class TemporaryServer:
         if not ready:
             reason = self._last_line() or f"it did not answer within {START_S:g} s"
             raise RunError(f"the temporary Prefect server could not start: {reason} (its files were in {self.folder.parent})")
-        threading.Thread(target=self._hang_up_once_it_is_gone, name="temporary server", daemon=True).start()
+        self._watching = threading.Thread(target=self._hang_up_once_it_is_gone, name="temporary server", daemon=True)
+        self._watching.start()
 
     def stop(self) -> None:
-        """End it and remove its files. Takes no time and raises nothing."""
+        """End it and remove its files. Takes no time and raises nothing, however far it got."""
         self._stopping = True
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._listening.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # type: ignore[union-attr]
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._listening is not None:
+            with contextlib.suppress(OSError):
+                self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            self._listening.close()
+        if self._watching is not None:
+            self._watching.join(STOP_S)
+            self._output.close()
+        if self.folder.name:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
@@ -107,12 +125,17 @@ class TemporaryServer:
         }
 
     def _ready(self, until: float) -> bool:
-        pipe = self._process.stdout
-        assert pipe is not None  # noqa: S101 - it was asked for
+        pipe = self._output
         while time.monotonic() < until:
             if select.select([pipe], [], [], 1.0)[0]:
                 return bool(pipe.readline())
         return False
+
+    @property
+    def _output(self) -> IO[bytes]:
+        assert self._process is not None  # noqa: S101 - it was started
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        return self._process.stdout
 
     def _last_line(self) -> str:
         with contextlib.suppress(OSError):
@@ -123,9 +146,9 @@ class TemporaryServer:
     def _hang_up_once_it_is_gone(self) -> None:
         """Should it die before the run, whoever asks it is refused at once, by the run, which still holds the port."""
         with contextlib.suppress(OSError, ValueError):
-            while self._process.stdout is not None and self._process.stdout.read(1024):
+            while self._output.read(1024):
                 pass
-            while not self._stopping:
+            while not self._stopping and self._listening is not None:
                 self._listening.accept()[0].close()
 
 
