@@ -1,4 +1,4 @@
-"""The process of the temporary server: `python -P -m flows.server_process FOLDER DESCRIPTOR`, started by `flows.temporary_server`.
+"""The process of the temporary server: `python -P -m flows.server_process FOLDER DESCRIPTOR`.
 
 The password comes by the environment. Standard input is a pipe that the run holds open: it closes however the run ends, and
 then this process ends, whatever it is doing.

@@ -393,3 +393,32 @@ def test_another_user_of_the_machine_gets_no_answer_and_no_file() -> None:
         run.stdin.close()
         run.wait(60)
         run.stdout.close()
+
+
+CALLED = """
+from prefect import flow
+from prefect.settings import get_current_settings
+from flows.standalone import standalone
+
+@standalone
+@flow(name="called")
+def called(asked):
+    return get_current_settings().api.url
+
+print(called("x"), called.with_options(retries=1)("x"), get_current_settings().api.url)
+"""
+
+
+@pytest.mark.slow
+def test_a_flow_that_python_calls_has_a_server_of_its_own_too(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    environment = clean(PREFECT_HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", CALLED], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    first, second, after = done.stdout.split()
+    assert first.startswith("http://127.0.0.1:")
+    assert second.startswith("http://127.0.0.1:")
+    assert after == "None"
+    assert [path.name for path in (tmp_path / "home").iterdir() if path.suffix == ".db"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
