@@ -5,4 +5,5 @@ import os
 # Prefect reads these when it is imported.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+# Never Prefect's own temporary server: it opens the user's database to whoever asks. `flows.prefect_api` has a closed one.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")

@@ -3,10 +3,9 @@
 They are a comfort: when Prefect's API is away for a while, scoring goes on without them.
 """
 
-import contextlib
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -17,7 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.telling import UNREACHABLE
+from flows.background import Background
 from moderation.policy.schema import Policy
 from moderation.progress import Pace, Progress
 from moderation.summary import count_rows, rule_rows
@@ -28,14 +27,12 @@ if TYPE_CHECKING:  # a backtest shows something too, and needs no Ray
 INTERVAL_S = 2.0
 """Seconds between two updates of the progress bar."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 class ProgressArtifact:
-    """A listener that keeps one progress bar up to date."""
+    """A listener that keeps one progress bar up to date, in the background."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: Background) -> None:
+        self._background = background
         self._artifact: UUID | None = None
         self._next = 0.0
         self._pace = Pace()
@@ -47,39 +44,37 @@ class ProgressArtifact:
             return
         self._next = now + INTERVAL_S
         percent = 100.0 * progress.done / progress.planned if progress.planned else 0.0
-        text = self._pace.told(progress)
+        self._background.post("progress", partial(self._show, percent, self._pace.told(progress)))
+
+    def _show(self, percent: float, text: str) -> None:
         if self._artifact is None:
-            created = _try(create_progress_artifact, progress=percent, key="moderation-progress", description=text)
+            created = create_progress_artifact(progress=percent, key="moderation-progress", description=text)
             self._artifact = created if isinstance(created, UUID) else None
         else:
-            _try(update_progress_artifact, artifact_id=self._artifact, progress=percent, description=text)
+            update_progress_artifact(artifact_id=self._artifact, progress=percent, description=text)
 
 
-def publish_summary(outcome: "Outcome", policy: Policy) -> None:
+def publish_summary(background: Background, outcome: "Outcome", policy: Policy) -> None:
     """The sums, the rules and the report of a published run."""
     manifest = outcome.manifest
     lines = "\n".join(f"| {name} | {value} |" for name, value in count_rows(manifest))
     publish_text(
+        background,
         f"## Run {manifest.run_id}\n\n| | |\n|---|---|\n{lines}\n",
         key="moderation-summary",
         description=f"Policy {policy.policy} {policy.version}",
     )
-    _try(create_table_artifact, table=rule_rows(manifest, policy), key="moderation-rules", description="Flagged by rule")
-    publish_report(outcome.report)
+    table = rule_rows(manifest, policy)
+    background.post("rules", partial(create_table_artifact, table=table, key="moderation-rules", description="Flagged by rule"))
+    publish_report(background, outcome.report)
 
 
-def publish_report(report: str | None, key: str = "moderation-report") -> None:
+def publish_report(background: Background, report: str | None, key: str = "moderation-report") -> None:
     """A link to the report of a run, quarantined ones too."""
     if report:
-        _try(create_link_artifact, link=report, link_text="Report", key=key)
+        background.post(key, partial(create_link_artifact, link=report, link_text="Report", key=key))
 
 
-def publish_text(markdown: str, key: str, description: str) -> None:
+def publish_text(background: Background, markdown: str, key: str, description: str) -> None:
     """Some text in Markdown."""
-    _try(create_markdown_artifact, markdown=markdown, key=key, description=description)
-
-
-def _try(create: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | None:
-    with contextlib.suppress(*UNREACHABLE):
-        return create(*arguments, **named)
-    return None
+    background.post(key, partial(create_markdown_artifact, markdown=markdown, key=key, description=description))

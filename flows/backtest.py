@@ -16,6 +16,8 @@ from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.artifacts import publish_report, publish_text
+from flows.background import Background
+from flows.standalone import standalone
 from flows.telling import told
 from moderation.backtest.backtesting import PUBLISHED
 from moderation.backtest.backtesting import backtest as decide_anew
@@ -87,6 +89,7 @@ def _result(state: State[R]) -> R:
     return state.result()
 
 
+@standalone
 @flow(name="backtest", flow_run_name=_named, validate_parameters=True, persist_result=False, retries=0)
 def backtest(settings: BacktestSettings) -> str:
     """Tell what a policy would have decided about everything that is stored. Fails if it blocks more than it may.
@@ -97,14 +100,15 @@ def backtest(settings: BacktestSettings) -> str:
         with (
             tempfile.TemporaryDirectory(prefix="clip-moderation-") as made,
             listening(StageLines(get_run_logger().info, LOG_EVERY_S)),
+            Background("artifacts") as background,
         ):
             inputs = _result(check(settings, return_state=True))
             new, old = _result(embed_prompts(inputs, return_state=True))
             found = _result(decide(inputs, new, old, Path(made), return_state=True))
             over = "; ".join(line for budget in inputs.budgets if (line := budget.exceeded(found)))
             report = _result(write_report(inputs, found, over, Path(made), return_state=True))
-            publish_text(markdown(found, over), key="backtest-summary", description=found.new)
-            publish_report(report, key="backtest-report")
+            publish_text(background, markdown(found, over), key="backtest-summary", description=found.new)
+            publish_report(background, report, key="backtest-report")
     except ModerationError as error:
         return cast("str", Failed(message=str(error), data=error))
     if over:

@@ -13,6 +13,8 @@ from prefect.states import Cancelled
 
 from flows.announcing import announce_failed, announce_published, announce_quarantined
 from flows.artifacts import ProgressArtifact, publish_report, publish_summary
+from flows.background import Background
+from flows.standalone import standalone
 from flows.telling import failed
 from flows.turns import FLOW, Fence, WhenBusy, places, wait_for_turn
 from moderation import pipeline
@@ -38,6 +40,7 @@ def _named() -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
+@standalone
 @flow(name=FLOW, flow_run_name=_named, validate_parameters=True, persist_result=False, timeout_seconds=TIME_LIMIT_S)
 def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Outcome:
     """Moderate the images under a folder or bucket and publish the results.
@@ -55,25 +58,30 @@ def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Ou
         return cast("pipeline.Outcome", Cancelled(message=busy))
     run_id = settings.run_id or _run_id()
     inputs: Inputs | None = None
-    try:
-        with ExitStack() as stack:
-            for listener in (Fence(), ProgressArtifact(), StageLines(log, LOG_EVERY_S)):
-                stack.enter_context(listening(listener))
-            inputs = check(settings.model_copy(update={"run_id": run_id}))
-            if settings.run_id is None and (done := pipeline.published(inputs)):
-                return done  # an earlier attempt of this flow run got that far
-            session = start(inputs, stack)
-            scored = score(session)
-            checks = check_quality(session, scored)
-            manifest = publish(session, scored, checks)
-            return report(session, scored, manifest)
-    except ModerationError as error:
-        outcome = failed(error, run_id, inputs is not None)
-        if isinstance(error, QuarantinedError) and inputs is not None:
-            publish_report(announce_quarantined(inputs))
-        else:
-            announce_failed(run_id, places(settings), error)
-        return cast("pipeline.Outcome", outcome)
+    with Background("artifacts") as background:
+        try:
+            with ExitStack() as stack:
+                fence = stack.enter_context(Fence())
+                for listener in (fence, ProgressArtifact(background), StageLines(log, LOG_EVERY_S)):
+                    stack.enter_context(listening(listener))
+                inputs = check(settings.model_copy(update={"run_id": run_id}))
+                if settings.run_id is None and (done := pipeline.published(inputs)):
+                    return done  # an earlier attempt of this flow run got that far
+                session = start(inputs, stack)
+                scored = score(session)
+                checks = check_quality(session, scored)
+                manifest = publish(session, scored, checks)
+                outcome = report(session, scored, manifest)
+                publish_summary(background, outcome, inputs.policy)
+                announce_published(manifest, outcome.report)
+                return outcome
+        except ModerationError as error:
+            state = failed(error, run_id, inputs is not None)
+            if isinstance(error, QuarantinedError) and inputs is not None:
+                publish_report(background, announce_quarantined(inputs))
+            else:
+                announce_failed(run_id, places(settings), error)
+            return cast("pipeline.Outcome", state)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="check inputs")
@@ -108,11 +116,8 @@ def publish(session: pipeline.Session, scored: pipeline.Scored, checks: tuple[Ch
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="report")
 def report(session: pipeline.Session, scored: pipeline.Scored, manifest: Manifest) -> pipeline.Outcome:
-    """Write the report and the flow run's artifacts."""
-    outcome = pipeline.report(session, scored, manifest)
-    publish_summary(outcome, session.inputs.policy)
-    announce_published(manifest, outcome.report)
-    return outcome
+    """Write the report."""
+    return pipeline.report(session, scored, manifest)
 
 
 def _run_id() -> str:

@@ -1,5 +1,6 @@
 """How a flow tells that something is wrong: one line in its state, without a stack trace, and no second attempt in vain."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import wraps
@@ -12,6 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun, PrefectException
 from prefect.states import Failed
 
+from flows.background import answer_within
 from moderation.errors import AccountingError, ModerationError, PolicyError, QuarantinedError, SettingsError
 
 FINAL = (AccountingError, QuarantinedError)
@@ -20,6 +22,8 @@ MISTAKES = (PolicyError, SettingsError)
 """The same, of inputs. Later on, a Ray cluster that is away for a moment is a setting's error, too."""
 UNREACHABLE = (PrefectException, httpx.HTTPError, OSError)
 """What calls of Prefect's API raise when it is away."""
+ANSWER_S = 30.0
+"""Seconds that a run waits for an answer of Prefect's API to a question that it can do without."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,8 +85,10 @@ def _retry_no_more() -> None:
     flow_run = current_flow_run()
     if flow_run is None or is_last_attempt():
         return
-    try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run.id, empirical_policy=FlowRunPolicy(retries=0, retry_delay=0))
-    except UNREACHABLE:
-        return
+    run_id = flow_run.id
+
+    def told() -> None:
+        get_client(sync_client=True).update_flow_run(run_id, empirical_policy=FlowRunPolicy(retries=0, retry_delay=0))
+
+    with contextlib.suppress(*UNREACHABLE):
+        answer_within(ANSWER_S, told)

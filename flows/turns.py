@@ -6,16 +6,18 @@ lease instead: it knows of one deployment only, and ends a run that is under way
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort
 from pydantic import ValidationError
 
-from flows.telling import UNREACHABLE, current_flow_run
+from flows.background import Background, answer_within
+from flows.telling import ANSWER_S, UNREACHABLE, current_flow_run
 from moderation.progress import Progress
 from moderation.settings import RunSettings
 
@@ -26,6 +28,8 @@ SETTLE_S = 2.0
 """Seconds for those who begin at the same moment to see each other."""
 LOOK_EVERY_S = 15.0
 TELL_EVERY_S = 600.0
+WAIT_S, PUBLISHING_WAIT_S = 3.0, 15.0
+"""Seconds that the fence waits for an answer, usually of milliseconds."""
 UNDER_WAY = [StateType.RUNNING, StateType.CANCELLING]
 MOST = 200
 """Flow runs under way that are looked at: what Prefect's API gives at a time."""
@@ -42,28 +46,31 @@ def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str
         return None
     time.sleep(SETTLE_S)
     told = -TELL_EVERY_S
-    with get_client(sync_client=True) as client:
-        while True:
-            try:
-                first = _earlier(client, flow_run.id, settings)
-            except UNREACHABLE as error:
-                say(f"cannot see whether another run moderates the same source, going on: {type(error).__name__}")
-                return None
-            if first is None:
-                return None
-            reason = f"the flow run {first.name!r} ({first.id}) moderates the same source"
-            if when_busy == "cancel":
-                return f"{reason}: this one was cancelled; what is new is taken up by the next run"
-            if time.monotonic() - told >= TELL_EVERY_S:
-                told = time.monotonic()
-                say(f"{reason}: waiting for its end")
-            time.sleep(LOOK_EVERY_S)
+    while True:
+        answer: list[FlowRun | None] = []
+        try:
+            answer_within(ANSWER_S, lambda: answer.append(_earlier(flow_run.id, settings)))  # noqa: B023 - used up here
+            if not answer:
+                raise TimeoutError
+        except UNREACHABLE as error:
+            say(f"cannot see whether another run moderates the same source, starting: {type(error).__name__}")
+            return None
+        (first,) = answer
+        if first is None:
+            return None
+        reason = f"the flow run {first.name!r} ({first.id}) moderates the same source"
+        if when_busy == "cancel":
+            return f"{reason}: this one was cancelled; the next run processes what is new"
+        if time.monotonic() - told >= TELL_EVERY_S:
+            told = time.monotonic()
+            say(f"{reason}: waiting for its end")
+        time.sleep(LOOK_EVERY_S)
 
 
-def _earlier(client: SyncPrefectClient, own: UUID, settings: RunSettings) -> FlowRun | None:
+def _earlier(own: UUID, settings: RunSettings) -> FlowRun | None:
     """Of the flow runs with a source in common, the first, if that is not `own`; by the server's clock."""
     under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)))
-    runs = client.read_flow_runs(
+    runs = get_client(sync_client=True).read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), flow_run_filter=under_way, limit=MOST
     )
     mine = next((_since(run) for run in runs if run.id == own), None)
@@ -97,22 +104,36 @@ def overlap(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
 
 
 class Fence:
-    """A listener that stops an attempt which Prefect took for dead, once another one of the same flow run has begun."""
+    """A listener that stops an attempt which Prefect took for dead, once another one of the same flow run has begun.
+
+    It looks on a thread of its own, and waits a moment for the answer; while Prefect's API is away, work goes on.
+    """
 
     def __init__(self, every_s: float = 60.0) -> None:
         self._own = current_flow_run()
         self._every, self._due = every_s, time.monotonic() + every_s
+        self._background = Background("fence", end_s=0)
+        self._superseded = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._background.__exit__(kind, error, trace)
 
     def __call__(self, progress: Progress) -> None:
         """Look now and then, and before anything is published. Raises Prefect's `Abort`, which leaves the state as it is."""
-        now = time.monotonic()
-        if self._own is None or (now < self._due and progress.stage != "publishing"):
-            return
-        self._due = now + self._every
-        try:
-            with get_client(sync_client=True) as client:
-                begun = client.read_flow_run(self._own.id).run_count
-        except UNREACHABLE:
-            return
-        if begun > self._own.run_count:
+        now, publishing = time.monotonic(), progress.stage == "publishing"
+        if self._own is not None and (now >= self._due or publishing):
+            self._due = now + self._every
+            idle = self._background.idle
+            self._background.post("look", self._look)
+            if idle or publishing:
+                self._background.wait(PUBLISHING_WAIT_S if publishing else WAIT_S)
+        if self._superseded:
             raise Abort("another attempt of this flow run has begun: this one stops, and leaves the work to it")
+
+    def _look(self) -> None:
+        if self._own is not None:
+            begun = get_client(sync_client=True).read_flow_run(self._own.id).run_count
+            self._superseded = self._superseded or begun > self._own.run_count

@@ -1,7 +1,12 @@
 """The `moderate` command."""
 
+if __name__ == "__main__":  # at once: Ctrl-C may come while the rest is imported
+    from moderation import stopping
+
+    stopping.listen()
+
+import contextlib
 import logging
-import os
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -10,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from moderation import stopping
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.models import model_app
@@ -174,7 +180,7 @@ def demo(
     from moderation.inputs import check_inputs
 
     earlier = latest_run(check_inputs(settings).output)
-    outcome = _moderate(settings, verbose)
+    outcome = _moderate(settings, verbose, resumable=False)
 
     from moderation.commands.console import show_demo, show_differences
 
@@ -192,39 +198,57 @@ def version() -> None:
 
 
 def main() -> None:
-    """Entry point: errors of the user's are one line each and exit code 2, Ctrl-C is exit code 130."""
+    """The command, after `moderation.entry`: errors of the user's are one line each and exit code 2."""
     try:
         app(prog_name="moderate")
     except ModerationError as error:
         typer.echo(f"error: {shortened_words(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except SystemExit as error:  # typer ends an interrupted command with code 1
+        number = stopping.stopped_by(error)
+        sys.exit(error.code if number is None else 128 + number)
 
 
-def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = None) -> Any:
+def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = None, *, resumable: bool = True) -> Any:
     from moderation.inputs import check_inputs
     from moderation.logs import json_lines, log_format
 
-    inputs = check_inputs(settings)  # before anything is started, since that takes a while
-    if not verbose:
-        # What Prefect and Ray log goes to their own log files; errors are shown by `main`.
-        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
-        logging.getLogger().setLevel(logging.CRITICAL)
-
-    from moderation.commands.console import progress_bar, show_run
-
+    stopping.listen()
+    again = f"to resume, give the same command with --run-id {settings.run_id}" if resumable else "run it again"
+    stopping.on_stop(f"stopped at once; {again}")
     try:
-        with json_lines() if log_format(asked) == "json" else progress_bar():
-            from flows.moderate import moderate
+        from flows.command import check_size, moderated
 
-            outcome = moderate(settings)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"stopped; nothing was published. To go on, give the same command with --run-id {settings.run_id}",
-            err=True,
-        )
-        sys.exit(130)
+        check_size(settings)
+        inputs = check_inputs(settings)  # before anything is started, since that takes a while
+        if not verbose:
+            # What Ray logs goes to its own log files; errors are shown by `main`.
+            logging.getLogger().setLevel(logging.CRITICAL)
+
+        from moderation.commands.console import progress_bar, show_run
+        from moderation.progress import listening
+
+        shown = json_lines() if log_format(asked) == "json" else progress_bar()
+        with shown, listening(lambda _: stopping.listen_again()):
+            outcome = moderated(settings, inputs, quiet=not verbose)
+    except BaseException as error:
+        number = stopping.stopped_by(error)
+        if number is None:
+            raise
+        stopping.end(number, f"stopped; {_left(settings)}: {again}")
     show_run(outcome, inputs.policy)
     return outcome
+
+
+def _left(settings: RunSettings) -> str:
+    """What a run that was stopped leaves behind, in words."""
+    from moderation.results.manifest import find_manifest
+    from moderation.storage import Store
+
+    with contextlib.suppress(ModerationError):
+        if settings.run_id and find_manifest(Store(settings.output), settings.run_id):
+            return "the run is published, with or without its report"
+    return "nothing was published"
 
 
 def _settings(**values: Any) -> RunSettings:

@@ -39,7 +39,7 @@ from moderation.results.manifest import Manifest, Timings, find_manifest, publis
 from moderation.results.paths import RunPaths
 from moderation.results.plan import Page
 from moderation.results.prompts import keep_prompts, prompts_key
-from moderation.results.publishing import publish, quarantine
+from moderation.results.publishing import alone, publish, quarantine
 from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
@@ -161,7 +161,9 @@ def session(inputs: Inputs) -> Iterator[Session]:
     with ray_session(settings.ray_address, settings.run_id):
         check_folders(inputs.source_uris, inputs.output.uri)
         if settings.from_embeddings:
-            yield _without_pool(inputs)
+            running = _without_pool(inputs)
+            with alone(inputs.output, running.paths):
+                yield running
             return
         plan = plan_pool(settings)
         scorer = OpenClipScorer(
@@ -186,7 +188,8 @@ def session(inputs: Inputs) -> Iterator[Session]:
             with _writing_to(inputs.output, paths.run_id):
                 head = keep_prompts(inputs.output, model.fingerprint, model.head)
             compiled = CompiledPolicy.build(policy, head)
-            yield Session(inputs, pool, plan, model, compiled, paths, started_at)
+            with alone(inputs.output, paths):
+                yield Session(inputs, pool, plan, model, compiled, paths, started_at)
 
 
 def _without_pool(inputs: Inputs) -> Session:

@@ -46,7 +46,7 @@ def descendants(pid: int) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 status = (entry / "status").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+                names[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
             except OSError:
                 continue
             parents[int(entry.name)] = int(status.split("PPid:")[1].split()[0])

@@ -1,5 +1,6 @@
 """The Prefect flow against a real Prefect server, started for the test."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from cut_off import link_to
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
@@ -85,6 +88,73 @@ def test_a_run_on_a_server_has_a_task_per_stage_and_its_artifacts(server: dict[s
     assert manifest.run_id in artifacts["moderation-summary"]["data"]
     assert "weapons" in artifacts["moderation-rules"]["data"]
     assert manifest.report in artifacts["moderation-report"]["data"]
+
+
+RUN_WITH = """
+import json, sys
+from flows.moderate import moderate
+from moderation import RunSettings
+moderate(RunSettings(**json.loads(sys.argv[1])))
+"""
+
+
+def cut_off_while_scoring(server: dict[str, str], images: Path, output: Path, seconds: float) -> list[int]:
+    """A run whose server hangs from its first staged shard until it is published, and for some seconds at least.
+
+    Returns how many shards were staged, second by second, while the server hung.
+    """
+    settings: dict[str, Any] = {"sources": str(images), "policy": str(POLICY_FILE), "output": str(output), "run_id": "cut"}
+    settings |= {"shard_size": 8, "batch_size": 8, "decode_threads": 1}
+    staged: list[int] = []
+    with link_to(httpx.URL(server["PREFECT_API_URL"]).port or 0) as link, open(output.with_suffix(".log"), "w+") as log:
+        environment = {**server, "PREFECT_API_URL": f"http://127.0.0.1:{link.port}/api"}
+        command = [sys.executable, "-c", RUN_WITH, json.dumps(settings)]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+        def until(event: Any) -> None:
+            deadline = time.monotonic() + 600
+            while not event():
+                assert process.poll() is None, Path(log.name).read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
+        try:
+            until(lambda: any(output.glob("_staging/cut/receipts/*")))
+            link.cut()
+            for _ in range(int(seconds)):
+                staged.append(len(list(output.glob("_staging/cut/receipts/*"))))
+                time.sleep(1)
+            until((output / "runs" / "cut.json").exists)
+            assert link.held  # it had something to say
+            link.restore()
+            process.wait(400)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 0, Path(log.name).read_text()[-3000:]
+        assert "Traceback" not in Path(log.name).read_text()
+    (flow_run,) = [
+        run
+        for run in httpx.post(f"{server['PREFECT_API_URL']}/flow_runs/filter", json={}).json()
+        if run["parameters"]["settings"].get("run_id") == "cut" and str(output) in run["parameters"]["settings"]["output"]
+    ]
+    assert flow_run["state_type"] == "COMPLETED"
+    return staged
+
+
+def test_a_run_is_scored_and_published_while_prefects_server_hangs(server: dict[str, str], tmp_path: Path) -> None:
+    cut_off_while_scoring(server, IMAGES_DIR / "listings", tmp_path / "out", 0)
+
+
+@pytest.mark.slow
+def test_shards_go_on_while_prefects_server_hangs_for_a_minute(server: dict[str, str], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for copy in range(12):
+        shutil.copytree(IMAGES_DIR / "uploads", images / str(copy))
+    staged = cut_off_while_scoring(server, images, tmp_path / "out", 60)
+    for second in range(0, 40, 10):  # a minute and more, where each update waited for an answer
+        before, after = staged[second], staged[second + 19]
+        assert after > before or after == 0, staged
 
 
 FAIL_ONCE = """

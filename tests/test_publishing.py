@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dying_store
 import pyarrow as pa
+import pytest
 from published import FIRST, JOBS, stage, write_results
 
 from moderation import Store
+from moderation.errors import OutputError, QuarantinedError, RunError
 from moderation.query import connect
 from moderation.results.manifest import find_manifest
-from moderation.results.publishing import publish
+from moderation.results.publishing import alone, publish, quarantine
 from moderation.results.reading import read_decisions, read_scores
 
 WRITES = 40
@@ -50,3 +53,32 @@ def test_a_process_that_dies_after_any_write_leaves_readers_all_or_nothing(tmp_p
             assert found.equals(wanted)
     assert visible == sorted(visible)
     assert visible.count(False) == 6
+
+
+def test_the_slower_of_two_processes_under_one_run_id_says_that_the_other_published_it(tmp_path: Path) -> None:
+    output = Store(str(tmp_path))
+    paths, manifest, receipts = stage(output, JOBS[0])
+    publish(output, paths, manifest, receipts)
+    published = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    _, mine, later = stage(output, JOBS[0])  # what it goes on staging
+    for change in (mine, mine.model_copy(update={"published_at": datetime.now(UTC)})):
+        with (
+            pytest.raises(RunError, match="was published meanwhile by another process with the same --run-id: file://"),
+            alone(output, paths),
+        ):
+            publish(output, paths, change, later)
+    with pytest.raises(RunError, match="published meanwhile"), alone(output, paths):  # its staged files went away
+        raise OutputError("cannot read the staged files; nothing was published")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == published
+
+
+def test_what_fails_alone_is_reported_as_it_is(tmp_path: Path) -> None:
+    output = Store(str(tmp_path))
+    paths, manifest, receipts = stage(output, JOBS[0])
+    with pytest.raises(OutputError, match="no space"), alone(output, paths):
+        raise OutputError("no space")
+    quarantine(output, paths, manifest, receipts)
+    with pytest.raises(QuarantinedError, match="failed its quality checks in another process"), alone(output, paths):
+        raise OutputError("cannot read the staged files")
+    with pytest.raises(QuarantinedError, match="own reasons"), alone(output, paths):
+        raise QuarantinedError("own reasons")

@@ -1,10 +1,11 @@
 """From staging to readers: copy the files, write the manifest, clear up. The manifest is what makes a run visible."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from moderation.errors import OutputError, StorageError
+from moderation.errors import ModerationError, OutputError, QuarantinedError, RunError, StorageError
 from moderation.results.manifest import Manifest
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt
@@ -21,18 +22,50 @@ def publish(output: Store, paths: RunPaths, manifest: Manifest, receipts: Sequen
 
     Raises:
         OutputError: the output refused a write; nothing is visible, and the same run id can be tried again.
+        RunError: another process under the same run id published it meanwhile.
     """
     try:
+        if output.exists(paths.manifest):  # its files must not be replaced by those of this attempt
+            raise published_meanwhile(output, paths)
         _copy(output, paths, receipts)
         output.put(paths.manifest, manifest.to_json(), create_only=True)
     except FileExistsError:
-        raise OutputError(f"the run {paths.run_id} is published already: {output.uri_of(paths.manifest)}") from None
+        raise published_meanwhile(output, paths) from None
     except StorageError as error:
         raise OutputError(
             f"cannot publish to {output.uri}: {error.detail}; nothing was published: "
             f"once it is mended, go on with --run-id {paths.run_id}"
         ) from None
     _clear(output, paths)
+
+
+def published_meanwhile(output: Store, paths: RunPaths) -> RunError:
+    """What the slower one of two processes under one run id says."""
+    return RunError(
+        f"the run {paths.run_id} was published meanwhile by another process with the same --run-id: "
+        f"{output.uri_of(paths.manifest)}; this one published nothing and stopped"
+    )
+
+
+@contextlib.contextmanager
+def alone(output: Store, paths: RunPaths) -> Iterator[None]:
+    """An error that another process under the same run id made, by ending the run first, is told as what it is.
+
+    That one removes the staged files, so that this one fails wherever it next needs them.
+    """
+    try:
+        yield
+    except ModerationError as error:
+        with contextlib.suppress(StorageError):
+            if output.exists(paths.manifest):
+                output.delete_folder(paths.staging)  # what this one staged since
+                raise published_meanwhile(output, paths) from None
+            if not isinstance(error, QuarantinedError) and output.exists(paths.quarantined):
+                raise QuarantinedError(
+                    f"the run {paths.run_id} failed its quality checks in another process with the same --run-id, and lies at "
+                    f"{output.uri_of(paths.quarantined)}; this one stopped"
+                ) from None
+        raise
 
 
 def quarantine(output: Store, paths: RunPaths, manifest: Manifest, receipts: Sequence[Receipt]) -> str:

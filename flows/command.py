@@ -1,0 +1,51 @@
+"""The main flow as a command runs it: with a Prefect API, and with whatever Prefect raises as one line."""
+
+import json
+from typing import TYPE_CHECKING
+
+from flows.prefect_api import one_line, prefect_api
+from moderation.errors import RunError, SettingsError
+from moderation.inputs import Inputs
+from moderation.settings import RunSettings
+
+if TYPE_CHECKING:
+    from moderation.pipeline import Outcome
+
+MOST_BYTES = 512 * 1024
+"""What Prefect stores of a flow run's parameters at most, as JSON."""
+
+
+def moderated(settings: RunSettings, inputs: Inputs, *, quiet: bool = False) -> "Outcome":
+    """Run the main flow.
+
+    Raises:
+        ModerationError: what the pipeline raises, or that Prefect's API failed; one line.
+    """
+    check_size(settings)
+    with prefect_api(quiet=quiet):
+        import httpx  # noqa: PLC0415 - Prefect is imported in its surroundings, and nothing before it
+        from prefect.exceptions import PrefectException  # noqa: PLC0415
+
+        from flows.moderate import moderate  # noqa: PLC0415
+        from moderation.pipeline import published  # noqa: PLC0415
+
+        try:
+            return moderate(settings)
+        except (PrefectException, httpx.HTTPError) as error:
+            outcome = published(inputs)
+            if outcome is not None:  # Prefect's page alone does not know
+                return outcome
+            raise RunError(
+                f"Prefect's API failed: {one_line(error)}; nothing was published: to resume, give the same command with "
+                f"--run-id {settings.run_id}"
+            ) from None
+
+
+def check_size(settings: RunSettings) -> None:
+    """Raise `SettingsError` for settings that Prefect does not store."""
+    size = len(json.dumps({"settings": settings.model_dump(mode="json")}, separators=(",", ":")).encode())
+    if size + 1024 > MOST_BYTES:  # what else a flow takes
+        raise SettingsError(
+            f"the settings are too large for Prefect, {size:,} bytes of {MOST_BYTES:,}, by their {len(settings.sources):,} "
+            "sources: give a manifest, a .csv, .jsonl or .parquet file with a column `uri`, or a prefix that holds them all"
+        )
