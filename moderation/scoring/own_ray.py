@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -57,6 +56,8 @@ LONGEST_SOCKET = f"{PREFIX}12345678/r/{SESSION}/sockets/plasma_store"
 MOST_PATH = 103
 """Bytes in the path of a socket: 107 on Linux, 103 on a Mac."""
 AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
+IDLE = '/bin/sh -c "exec sleep 2147483647"'
+"""What runs in their place; it does not mind the arguments that raylets add."""
 AGENT_PORTS = ("--metrics-agent-port", "--metrics_export_port", "--runtime_env_agent_port")
 AGENT_PORT_NAMES = (
     "METRICS_AGENT_PORT_NAME",
@@ -193,13 +194,11 @@ def _node_class(closed_port: int) -> type[Any]:
 
 
 def _process_class(starter: Executor, closed_port: int) -> type[Any]:
-    idle = f"{shutil.which('sleep') or '/bin/sleep'} {2**31 - 1}"
-
     def own(word: str) -> str:
         """A raylet must have agents, and ends when one of them does: here they are processes that do nothing."""
         name, _, _ = word.partition("=")
         if name in AGENTS:
-            return f"{name}={idle}"
+            return f"{name}={IDLE}"
         return f"{name}={closed_port}" if name in AGENT_PORTS else word
 
     class OwnProcess(services.ConsolePopen):  # type: ignore[misc]
