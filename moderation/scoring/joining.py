@@ -88,7 +88,7 @@ def _knock(address: str) -> str:
     try:
         found: str = services.canonicalize_bootstrap_address_or_die(_on_this_machine() if address == "auto" else address)
     except Exception as error:  # noqa: BLE001 - Ray raises what it comes across while it reads the address
-        raise _cannot_join(address, error) from None
+        raise _malformed(address) if "Invalid address format" in str(error) else _cannot_join(address, error) from None
     _reach(address, found)
     try:
         with quiet():
@@ -142,13 +142,19 @@ def _knock_as_client(address: str) -> None:
 
 def _reach(address: str, found: str) -> None:
     host, _, port = found.rpartition(":")
+    if not host or not port.isdecimal():
+        raise _malformed(address)
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         source = " (from RAY_ADDRESS)" if os.environ.get("RAY_ADDRESS") == address else ""
         raise SettingsError(
             f"no Ray cluster answers at {address}{source}: {error}: is it up, and is the address right?"
         ) from None
+
+
+def _malformed(address: str) -> SettingsError:
+    return SettingsError(f"the address of a Ray cluster is host:6379, ray://host:10001 or auto, not {address!r}")
 
 
 def _refused(address: str) -> SettingsError:
