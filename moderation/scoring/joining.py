@@ -15,6 +15,7 @@ from ray._private import services
 from ray.exceptions import AuthenticationError, RayError
 
 from moderation.errors import SettingsError
+from moderation.loopback import direct_loopback
 from moderation.scoring.search_path import PACKAGE, SafeJobConfig
 from moderation.scoring.surroundings import quiet, sigterm_kept
 
@@ -67,6 +68,11 @@ def _code() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
         Path(folder, PACKAGE.name).symlink_to(PACKAGE)
         yield {"working_dir": folder, "excludes": LEFT_HERE}
+
+
+def direct() -> dict[str, str]:
+    """The variables to set so that a cluster on this machine is joined directly. Ray has the machine's address for loopback."""
+    return direct_loopback(also=[services.get_node_ip_address()])
 
 
 def knock(address: str) -> str:

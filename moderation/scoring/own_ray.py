@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray import _raylet
@@ -108,9 +108,11 @@ def _is_short(parent: Path) -> bool:
 
 def _start(folder: Path, starter: Executor, closed_port: int) -> None:
     token, certificate = secrets.token_hex(32), make_certificate(folder)
+    own = _node_class(closed_port)
     with (
         environment(_changes(folder, token, certificate)),
-        replaced(node, "Node", _node_class(closed_port)),
+        replaced(node, "Node", own),
+        replaced(services, "get_node", own.registered),
         replaced(services, "ConsolePopen", _process_class(starter, closed_port)),
         sigterm_kept(),
         # Ray takes no address to listen on, but listens on loopback where it believes that a machine can have no cluster.
@@ -173,8 +175,12 @@ def _changes(folder: Path, token: str, certificate: Certificate) -> dict[str, st
 
 
 def _node_class(closed_port: int) -> type[Any]:
+    get_node = services.get_node
+
     class OwnNode(node.Node):  # type: ignore[misc]
         """A head without dashboard, autoscaler and log monitor, whose raylet waits for no agents."""
+
+        starting: ClassVar["OwnNode"]
 
         def __init__(self, ray_params: Any, **options: Any) -> None:
             ray_params.session_name = SESSION  # with the time and process in it, paths of sockets would be longer
@@ -189,6 +195,16 @@ def _node_class(closed_port: int) -> type[Any]:
             for name in AGENT_PORT_NAMES:
                 _core.persist_port(self._session_dir, self._node_id, getattr(_core, name), closed_port)
             super().start_raylet(*arguments, **options)
+            self._watched = self.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process
+            OwnNode.starting = self
+
+        @staticmethod
+        def registered(*arguments: Any) -> Any:
+            """What is asked again and again until the raylet is there; Ray itself asks for 30 s after a dead one."""
+            code = OwnNode.starting._watched.poll()
+            if code is not None:
+                raise ChildProcessError(f"its raylet ended with code {code}")
+            return get_node(*arguments)
 
     return OwnNode
 
@@ -216,6 +232,7 @@ def _cannot_start(error: Exception, folder: Path) -> SettingsError:
     reasons = [str(error) or type(error).__name__]
     for log in sorted((folder / "r" / SESSION / "logs").glob("*.out")):
         with contextlib.suppress(OSError):
-            reasons += [f"{log.stem}: {reason}" for reason in _FATAL.findall(log.read_text(errors="replace"))]
+            fatal = _FATAL.findall(log.read_text(errors="replace"))
+            reasons += [f"{log.stem}: {reason.rpartition('Check failed: ')[2]}" for reason in fatal]
     reason = " ".join(reasons[-1].split())[:300]
     return SettingsError(f"cannot start Ray on this machine: {reason}")

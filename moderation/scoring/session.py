@@ -8,7 +8,7 @@ import ray
 
 from moderation.loopback import direct_loopback
 from moderation.scoring.cluster import check_versions
-from moderation.scoring.joining import join
+from moderation.scoring.joining import direct, join
 from moderation.scoring.liveness import watching
 from moderation.scoring.own_ray import own_ray
 from moderation.scoring.sizing import PoolPlan, plan_pool
@@ -21,8 +21,8 @@ __all__ = ["PoolPlan", "plan_pool", "ray_session"]
 def ray_session(address: str | None, run_id: str | None = None) -> Iterator[None]:
     """Ray for the time of a run: the cluster at `address` or RAY_ADDRESS, one that this process has joined, or a fresh one.
 
-    A fresh one listens on loopback only and is closed by a token that nobody else knows; its dashboard is off. A cluster
-    that is joined gets this program's code for the time of the run, and its nodes' libraries are checked.
+    A fresh one is closed to everybody else (see `own_ray`). A cluster that is joined gets this program's code for the time
+    of the run, and its nodes' libraries are checked. Loopback never goes through a proxy.
 
     Args:
         address: `ray://host:10001`, `host:6379`, or `auto` for one that was started on this machine.
@@ -38,7 +38,11 @@ def ray_session(address: str | None, run_id: str | None = None) -> Iterator[None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     joined = bool(address) and address != "local"
-    with environment(direct_loopback()), _joined(str(address)) if joined else own_ray(), watching(run_id):
+    with (
+        environment(direct() if joined else direct_loopback()),
+        _joined(str(address)) if joined else own_ray(),
+        watching(run_id),
+    ):
         if joined:
             check_versions(str(address))
         yield
