@@ -175,7 +175,10 @@ def _refused(address: str) -> SettingsError:
 
 
 def _has_token() -> bool:
-    return bool(_core.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    try:
+        return bool(_core.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except AuthenticationError:
+        return False  # RAY_AUTH_TOKEN_PATH leads nowhere
 
 
 def _cannot_join(address: str, error: Exception) -> SettingsError:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import ray
 from ray import _raylet
 from ray._private import node, ray_constants, services
+from ray.exceptions import AuthenticationError
 
 from moderation.errors import SettingsError
 from moderation.loopback import direct_loopback
@@ -154,7 +155,8 @@ def _configure() -> None:
     _core.Config.initialize(json.dumps(config).encode())
     loader = _core.AuthenticationTokenLoader.instance()
     loader.reset_cache()
-    loader.has_token(ignore_auth_mode=True)  # which keeps it in mind
+    with contextlib.suppress(AuthenticationError):  # the user's RAY_AUTH_TOKEN_PATH may lead nowhere
+        loader.has_token(ignore_auth_mode=True)  # which keeps it in mind
 
 
 def _changes(folder: Path, token: str, certificate: Certificate) -> dict[str, str | None]:
