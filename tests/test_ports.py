@@ -135,7 +135,7 @@ def run(demo_images: Path, prefect_home: Path, tmp_path_factory: pytest.TempPath
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + 600
             while process.poll() is None:
                 assert time.monotonic() < deadline, (folder / "log").read_text()
                 known = {listener for listener, said in observed.answers.items() if not said.startswith("nothing")}

@@ -170,7 +170,7 @@ def _changes(folder: Path, token: str, certificate: Certificate) -> dict[str, st
         "RAY_TLS_CA_CERT": str(certificate.certificate),
         "PYTHONPATH": python_path(),
     }
-    if folder.parent == Path(tempfile.gettempdir()).absolute():
+    if "TMPDIR" not in os.environ or folder.parent == Path(tempfile.gettempdir()).absolute():
         (folder / "tmp").mkdir()
         changes["TMPDIR"] = str(folder / "tmp")  # what workers leave goes with the run, and has no name that others know
     return changes

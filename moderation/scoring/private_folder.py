@@ -89,11 +89,15 @@ def _check(parent: Path) -> None:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether others may rename or remove what they do not own in it, or the link that leads to it."""
+    """Whether others may rename or remove what they do not own in it, or the link that leads to it.
+
+    The volumes of a pod of Kubernetes may be written by all, as `/tmp` elsewhere, but without the bit that keeps what is
+    somebody else's from being renamed. Nobody else is there.
+    """
     status = folder.stat()
     owners = {status.st_uid, folder.lstat().st_uid}
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-    return bool(writable) or not owners <= {0, os.getuid()}
+    return bool(writable and "KUBERNETES_SERVICE_HOST" not in os.environ) or not owners <= {0, os.getuid()}
 
 
 def _remove_stale(parent: Path) -> None:
