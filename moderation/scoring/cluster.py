@@ -16,7 +16,8 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.errors import RunError, SettingsError
-from moderation.scoring.joining import join, knock
+from moderation.scoring.joining import direct, join, knock
+from moderation.scoring.surroundings import environment
 from moderation.storage import Store, local_path, scheme_of
 
 DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "torch", "torchvision")
@@ -93,11 +94,12 @@ def describe_cluster(address: str) -> ClusterFacts:
     if ray.is_initialized():
         knock(address)
         return facts_of(address)
-    join(address, with_code=False)
-    try:
-        return facts_of(address)
-    finally:
-        ray.shutdown()
+    with environment(direct()):
+        join(address, with_code=False)
+        try:
+            return facts_of(address)
+        finally:
+            ray.shutdown()
 
 
 def facts_of(address: str) -> ClusterFacts:

@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ from ray._private import services
 from ray.exceptions import AuthenticationError, RayError
 
 from moderation.errors import SettingsError
+from moderation.loopback import direct_loopback
+from moderation.scoring.search_path import PACKAGE, SafeJobConfig
+from moderation.scoring.surroundings import quiet, sigterm_kept
 
 CLIENT = "ray://"
 ANSWER_S = 10.0
 """Seconds for the cluster's first answer."""
-PACKAGE = Path(__file__).parents[1]
 LEFT_HERE = [f"/{PACKAGE.name}/demo/images", f"/{PACKAGE.name}/demo/training", "__pycache__"]
 """What nodes do not need of it."""
 
@@ -41,12 +42,13 @@ def join(address: str, with_code: bool = True) -> None:
             "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token of "
             f"the Ray cluster at {address}"
         )
-    knock(address)
+    found = knock(address)
     try:
-        with _quiet(), _code() as code:
+        with quiet(), sigterm_kept(), _code() as code:
+            options: dict[str, Any] = {} if address.startswith(CLIENT) else {"job_config": SafeJobConfig()}
             runtime_env = code if with_code else {}
-            ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level="error")
-    except (OSError, ValueError, RuntimeError, RayError) as error:
+            ray.init(found, runtime_env=runtime_env, log_to_driver=False, logging_level="error", **options)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises, it is not joined
         raise _cannot_join(address, error) from None
     if _core.get_authentication_mode() != _core.AuthenticationMode.TOKEN:
         _log.warning(
@@ -68,31 +70,56 @@ def _code() -> Iterator[dict[str, Any]]:
         yield {"working_dir": folder, "excludes": LEFT_HERE}
 
 
-def knock(address: str) -> None:
+def direct() -> dict[str, str]:
+    """The variables to set so that a cluster on this machine is joined directly. Ray has the machine's address for loopback."""
+    return direct_loopback(also=[services.get_node_ip_address()])
+
+
+def knock(address: str) -> str:
     """Ask whether a cluster answers at `address`: Ray itself tries for 20 s and more, and fills the screen meanwhile.
+
+    Returns:
+        the address, `auto` replaced by that of the cluster on this machine
 
     Raises:
         SettingsError: nobody answers, or whoever does lets this process not in.
     """
     if address.startswith(CLIENT):
         _knock_as_client(address)
-    else:
-        _knock(address)
+        return address
+    return _knock(address)
 
 
-def _knock(address: str) -> None:
+def _knock(address: str) -> str:
     try:
-        found = services.canonicalize_bootstrap_address_or_die(address)
-    except (OSError, ValueError) as error:
-        raise _cannot_join(address, error) from None
+        found: str = services.canonicalize_bootstrap_address_or_die(_on_this_machine() if address == "auto" else address)
+    except Exception as error:  # noqa: BLE001 - Ray raises what it comes across while it reads the address
+        raise _malformed(address) if "Invalid address format" in str(error) else _cannot_join(address, error) from None
     _reach(address, found)
     try:
-        with _quiet():
+        with quiet():
             _core.GcsClient(address=found)
     except AuthenticationError:
         raise _refused(address) from None
     except RayError as error:
         raise _cannot_join(address, error) from None
+    return found
+
+
+def _on_this_machine() -> str:
+    """The address of the one cluster that this user, or root, has a node of on this machine.
+
+    Ray itself would take any user's, and hand it the token: from a file that everybody can write, and from all processes.
+    """
+    found = set()
+    for process in services.psutil.process_iter(["cmdline", "uids"]):
+        words, users = process.info["cmdline"], process.info["uids"]
+        if users and users.real in (0, os.getuid()) and services._is_raylet_process(words):
+            found |= {word.partition("=")[2] for word in words if word.startswith("--gcs-address=")}
+    if len(found) != 1:
+        what = f"{len(found)} Ray clusters of yours run" if found else "no Ray cluster of yours runs"
+        raise ConnectionError(f"{what} on this machine: give the address of the one that you mean")
+    return str(found.pop())
 
 
 def _knock_as_client(address: str) -> None:
@@ -121,10 +148,19 @@ def _knock_as_client(address: str) -> None:
 
 def _reach(address: str, found: str) -> None:
     host, _, port = found.rpartition(":")
+    if not host or not port.isdecimal():
+        raise _malformed(address)
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"no Ray cluster answers at {address}: {error}: is it up, and is the address right?") from None
+    except (OSError, UnicodeError, OverflowError) as error:
+        source = " (from RAY_ADDRESS)" if os.environ.get("RAY_ADDRESS") == address else ""
+        raise SettingsError(
+            f"no Ray cluster answers at {address}{source}: {error}: is it up, and is the address right?"
+        ) from None
+
+
+def _malformed(address: str) -> SettingsError:
+    return SettingsError(f"the address of a Ray cluster is host:6379, ray://host:10001 or auto, not {address!r}")
 
 
 def _refused(address: str) -> SettingsError:
@@ -139,7 +175,10 @@ def _refused(address: str) -> SettingsError:
 
 
 def _has_token() -> bool:
-    return bool(_core.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    try:
+        return bool(_core.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except AuthenticationError:
+        return False  # RAY_AUTH_TOKEN_PATH leads nowhere
 
 
 def _cannot_join(address: str, error: Exception) -> SettingsError:
@@ -153,17 +192,3 @@ def _cannot_join(address: str, error: Exception) -> SettingsError:
     if "Traceback" in reason:  # of the other side
         reason = reason.rpartition("Error: ")[2]
     return SettingsError(f"cannot join the Ray cluster at {address}: {reason[:300]}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray's core writes to the terminal past Python what is then raised as well."""
-    with tempfile.TemporaryFile() as elsewhere, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        terminal = os.dup(2)
-        os.dup2(elsewhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
