@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moderation.ahead import ahead
-from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
+from moderation.errors import ModelError, OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.logs import about
 from moderation.model.engines import MAX_BATCH
 from moderation.planning import Tally, plan_shards, plan_stored
+from moderation.policy.loading import located
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.progress import Progress, tell
 from moderation.prompt_embeddings import compiled_for
@@ -161,8 +162,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
             return
         plan = plan_pool(settings)
         scorer = OpenClipScorer(
-            name=policy.model.name,
-            pretrained=policy.model.pretrained,
+            model=policy.model,
             reader=inputs.reader,
             device="cuda" if plan.gpus else "cpu",
             precision=settings.precision,
@@ -177,7 +177,10 @@ def session(inputs: Inputs) -> Iterator[Session]:
         )
         with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
             tell(Progress("loading the model"))
-            model = pool.describe(prompt_texts(policy))
+            try:
+                model = pool.describe(prompt_texts(policy))
+            except ModelError as error:
+                raise located(settings.policy, error) from None
             paths, started_at = claim_run(inputs, model.fingerprint)
             with _writing_to(inputs.output, paths.run_id):
                 head = keep_prompts(inputs.output, model.fingerprint, model.head)
@@ -363,6 +366,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy_hash=policy.hash,
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
+        policy_folder=policy.model.folder,
         model=running.model.name,
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),

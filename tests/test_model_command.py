@@ -18,7 +18,7 @@ from moderation.demo import IMAGES_DIR, MODEL_DIR, POLICY_FILE
 from moderation.errors import ModerationError
 from moderation.model_comparison.choice import check_choice, model_choice
 from moderation.model_comparison.comparing import Truth, compare_models
-from moderation.policy.schema import ModelChoice
+from moderation.policy.model_choice import ModelChoice
 
 DEMO = ModelChoice(name="demo")
 Compare = Callable[..., tuple[str, str]]

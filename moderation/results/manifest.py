@@ -46,6 +46,8 @@ class EngineFacts(BaseModel):
     """of each actor"""
     decode_threads: int
     """of each actor"""
+    why: str = ""
+    """what the hardware is, and what was chosen for it; empty in manifests of earlier versions"""
 
 
 class Release(BaseModel):
@@ -80,6 +82,8 @@ class Manifest(BaseModel):
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}
     """the files it includes, word for word, by name"""
+    policy_folder: str | None = None
+    """what a relative path of weights in it is relative to; None where it names none, and in manifests of earlier versions"""
     model: str
     model_fingerprint: str
     prompts: str | None = None
