@@ -118,6 +118,8 @@ class Scored:
     aggregates: Aggregates
     seconds: dict[str, float]
     wall_seconds: float
+    earlier: int
+    """objects that earlier attempts at the run scored, or gave an error row"""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -256,6 +258,7 @@ def score(running: Session) -> Scored:
         aggregates=staging.aggregates,
         seconds={"list": tally.seconds, **staging.staged_seconds},
         wall_seconds=time.monotonic() - began,
+        earlier=staging.earlier,
     )
 
 
@@ -355,7 +358,7 @@ def _report(running: Session, scored: Scored, manifest: Manifest) -> str | None:
 
 def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     policy, paths = running.inputs.policy, running.paths
-    taken_up = scored.counts.scored + scored.counts.errors
+    images = scored.counts.scored + scored.counts.errors - scored.earlier
     return Manifest(
         run_id=paths.run_id,
         started_at=running.started_at,
@@ -380,7 +383,8 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),
-            images_per_second=round(taken_up / max(scored.wall_seconds, 1e-9), 2),
+            images_per_second=round(images / max(scored.wall_seconds, 1e-9), 2),
+            images=images,
             busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
             bottleneck=running.workforce.bottleneck(scored.seconds),
         ),
@@ -397,6 +401,7 @@ def _progress(running: Session, tally: Tally, staging: Staging) -> Progress:
         "scoring",
         planned=tally.planned,
         done=staging.done,
+        earlier=staging.earlier,
         errors=staging.errors,
         listing=not tally.complete,
         bottleneck=running.workforce.bottleneck({"list": tally.seconds, **staging.seconds}),
