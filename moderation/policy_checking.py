@@ -53,7 +53,7 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
     note = ""
     content = read.merged.content
     model = content.get("model") if isinstance(content, dict) else None
-    choice = _choice(model, Path(path).parent.absolute())
+    choice = _choice(model, Path(path).parent.resolve())
     if choice is not None:
         try:
             facts = facts_of(choice)

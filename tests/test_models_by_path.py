@@ -7,14 +7,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import TEXT, VIT, save_model
 
+from moderation import RunSettings, run
 from moderation.errors import ModelError
 from moderation.model import loading, training_settings
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.model.training_settings import TrainingSettings, settings_of_checkpoint, settings_of_tag
 from moderation.policy.model_choice import ModelChoice
+from moderation.results.stored_policy import stored_policy
 
 OPENAI = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 WAYS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear", "resize_mode": "squash"}
@@ -307,3 +310,42 @@ def test_a_slash_in_the_architecture_changes_nothing():
     facts = [loading.ModelFacts("ViT-B-32", 77, False, None) for _ in choices]  # noqa: FBT003
     assert [loading.activation(one, fact) for one, fact in zip(choices, facts, strict=True)] == [True, True]
     assert training_settings.settings_of_checkpoint(choice("ViT-B/32", preprocess="openai")).quick_gelu is True
+
+
+# --- a whole run -----------------------------------------------------------------------------------------------------------
+
+POLICY = """\
+policy: ours
+model: {MODEL}
+contrast: [a wall]
+rules:
+  - {id: knives, prompts: [a knife], review: 0.6}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_keeps_where_its_weights_are_and_says_where_the_policy_is_wrong(weights, tmp_path, monkeypatch):
+    for folder in ("policies", "images"):
+        (tmp_path / folder).mkdir()
+    save_model(tmp_path / "policies" / "tiny", load_file(weights / "plain.safetensors"), VIT)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "images" / "black.png")
+    policy = tmp_path / "policies" / "p.yaml"
+    policy.write_text(POLICY.replace("{MODEL}", "{name: 'local-dir:tiny'}"))
+    monkeypatch.chdir(tmp_path / "images")
+    options = {"sources": str(tmp_path / "images"), "policy": "../policies/p.yaml", "output": str(tmp_path / "out")}
+    manifest = run(RunSettings(**options)).manifest
+    assert manifest.model == "local-dir:tiny"
+    assert manifest.policy_folder == str(tmp_path / "policies")
+    monkeypatch.chdir(tmp_path)
+    assert stored_policy(manifest).model.local_dir == tmp_path / "policies" / "tiny"
+    older = manifest.model_copy(update={"policy_folder": None})  # its paths were relative to the current folder
+    assert stored_policy(older).model.local_dir == tmp_path / "tiny"
+
+    policy.write_text(POLICY.replace("{MODEL}", "{name: ViT-B-32, pretrained: ours.pt}"))
+    with pytest.raises(ModelError) as caught:
+        run(RunSettings(**{**options, "policy": str(policy)}))
+    first, *rest = str(caught.value).splitlines()
+    assert first.startswith(f"{policy}:2:37: the pretrained tags of ViT-B-32 differ in `quick_gelu`, ")
+    assert "^^^^^^^" in rest[1]
+    assert "`preprocess: openai`" in rest[2]

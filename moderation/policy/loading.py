@@ -58,7 +58,7 @@ def read_policy(path: str | Path, folder: str | None = None) -> ReadPolicy:
         raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
     if finding is not None:
         return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
-    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.absolute()))
+    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()))
 
 
 def located(path: str | Path, error: ModelError) -> ModelError:
