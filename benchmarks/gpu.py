@@ -100,7 +100,7 @@ def measure(model: str, device: Literal["cpu", "cuda"], images: int | None, jpeg
         encoder = OpenClipEncoder(identifier, device=device)
         cuda = encoder.device.type == "cuda"
         if cuda:
-            encoder.tune()  # the batch size
+            encoder.fit()  # the batch size
         bare = BareModel(identifier, encoder)
     decoder = GpuJpegDecoder(encoder.preprocessing, encoder, device=encoder.device.type)
     if decoder.refused:

@@ -85,7 +85,17 @@ class OutputError(UserError):
 
 
 class ModelError(UserError):
-    """A model cannot be loaded."""
+    """A model cannot be loaded.
+
+    Attributes:
+        message: what is wrong.
+        hint: what to do; the error's text is both.
+        key: of a policy's `model`, the key that is at fault; empty where none is.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, key: str = "") -> None:
+        super().__init__(f"{message}: {hint}" if hint else message)
+        self.message, self.hint, self.key = message, hint, key
 
 
 class RunError(ModerationError):

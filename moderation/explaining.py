@@ -20,7 +20,7 @@ from moderation.storage import Store, file_uri
 
 def load_encoder(policy: Policy) -> Encoder:
     """The model that the policy names, on a GPU if there is one. Raises `ModelError`."""
-    return OpenClipEncoder(policy.model.name, policy.model.pretrained)
+    return OpenClipEncoder.of(policy.model)
 
 
 def explain_images(

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moderation.ahead import ahead
-from moderation.errors import OutputError, QuarantinedError, RunError, SourceError, StorageError
+from moderation.errors import ModelError, OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.images.sources import skipped_in
 from moderation.inputs import Inputs, check_inputs, claim_run
 from moderation.logs import about
 from moderation.model.engines import MAX_BATCH
 from moderation.planning import Tally, plan_shards, plan_stored
+from moderation.policy.loading import located
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.progress import Progress, tell
 from moderation.prompt_embeddings import compiled_for
@@ -121,6 +122,8 @@ class Scored:
     aggregates: Aggregates
     seconds: dict[str, float]
     wall_seconds: float
+    earlier: int
+    """objects that earlier attempts at the run scored, or gave an error row"""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -167,8 +170,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
             return
         plan = plan_pool(settings)
         scorer = OpenClipScorer(
-            name=policy.model.name,
-            pretrained=policy.model.pretrained,
+            model=policy.model,
             reader=inputs.reader,
             device="cuda" if plan.gpus else "cpu",
             precision=settings.precision,
@@ -183,7 +185,10 @@ def session(inputs: Inputs) -> Iterator[Session]:
         )
         with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
             tell(Progress("loading the model"))
-            model = pool.describe(prompt_texts(policy))
+            try:
+                model = pool.describe(prompt_texts(policy))
+            except ModelError as error:
+                raise located(settings.policy, error) from None
             paths, started_at = claim_run(inputs, model.fingerprint)
             with _writing_to(inputs.output, paths.run_id):
                 head = keep_prompts(inputs.output, model.fingerprint, model.head)
@@ -266,6 +271,7 @@ def score(running: Session) -> Scored:
         aggregates=staging.aggregates,
         seconds={"list": tally.seconds, **staging.staged_seconds},
         wall_seconds=time.monotonic() - began,
+        earlier=staging.earlier,
     )
 
 
@@ -366,7 +372,7 @@ def _report(running: Session, scored: Scored, manifest: Manifest) -> str | None:
 
 def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     policy, paths = running.inputs.policy, running.paths
-    taken_up = scored.counts.scored + scored.counts.errors
+    images = scored.counts.scored + scored.counts.errors - scored.earlier
     return Manifest(
         run_id=paths.run_id,
         started_at=running.started_at,
@@ -377,6 +383,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy_hash=policy.hash,
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
+        policy_folder=policy.model.folder,
         model=running.model.name,
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
@@ -392,7 +399,8 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),
-            images_per_second=round(taken_up / max(scored.wall_seconds, 1e-9), 2),
+            images_per_second=round(images / max(scored.wall_seconds, 1e-9), 2),
+            images=images,
             busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
             bottleneck=running.workforce.bottleneck(scored.seconds),
         ),
@@ -409,6 +417,7 @@ def _progress(running: Session, tally: Tally, staging: Staging) -> Progress:
         "scoring",
         planned=tally.planned,
         done=staging.done,
+        earlier=staging.earlier,
         errors=staging.errors,
         listing=not tally.complete,
         bottleneck=running.workforce.bottleneck({"list": tally.seconds, **staging.seconds}),

@@ -1,5 +1,6 @@
 """Checking policy files: the language, the model they name, and what is odd in them."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from moderation.errors import ModelError
 from moderation.model.catalog import ModelFacts, facts_of
@@ -15,6 +17,7 @@ from moderation.policy.findings import Finding
 from moderation.policy.including import Merged
 from moderation.policy.linting import Oddity, lint, lint_prompts, lint_similarity
 from moderation.policy.loading import read_policy
+from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.policy.source import Location
 
@@ -50,14 +53,15 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
     note = ""
     content = read.merged.content
     model = content.get("model") if isinstance(content, dict) else None
-    if isinstance(model, Mapping) and isinstance(model.get("name"), str):
+    choice = _choice(model, Path(path).parent.resolve())
+    if choice is not None:
         try:
-            facts = facts_of(model["name"], model.get("pretrained"))
+            facts = facts_of(choice)
         except ModelError as error:
             if str(error).startswith("cannot read"):  # known, but its tokenizer is out of reach just now
                 note = "the model was not checked: its configuration is not on this machine, --download fetches it"
             else:
-                errors.append(_model_finding(read.merged, str(error)))
+                errors.append(_model_finding(read.merged, error))
     if facts is not None and isinstance(content, dict):
         errors += [read.merged.finding(*mistake) for mistake in _misfits(content, facts)]
     if errors or read.policy is None:
@@ -72,10 +76,19 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
     return Checked(str(path), read.policy, tuple(sorted(dict.fromkeys(warnings))), note)
 
 
-def _model_finding(merged: Merged, message: str) -> Finding:
-    place: Location = ("model", "pretrained" if "pretrained" in message and "no pretrained" in message else "name")
-    told, _, hint = message.partition(": ")
-    return merged.finding(place, told, hint)
+def _choice(model: object, folder: Path) -> ModelChoice | None:
+    """The model that a file names, as far as it can be told: what is wrong beside it is told elsewhere."""
+    if not isinstance(model, Mapping):
+        return None
+    for keys in (tuple(ModelChoice.model_fields), ("name", "pretrained")):
+        with contextlib.suppress(ValidationError):
+            return ModelChoice.model_validate({key: model.get(key) for key in keys}, context={"folder": folder})
+    return None
+
+
+def _model_finding(merged: Merged, error: ModelError) -> Finding:
+    message, _, hint = (error.message, "", error.hint) if error.hint else str(error).partition(": ")
+    return merged.finding(("model", error.key or "name"), message, hint)
 
 
 def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Location, str, str]]:
@@ -104,7 +117,7 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
 def _compare(policy: Policy) -> tuple[list[Oddity], str]:
     prompts = list(dict.fromkeys(p for rule in policy.active_rules for p in rule.prompts))
     try:
-        encoder = OpenClipEncoder(policy.model.name, policy.model.pretrained, device="cpu")
+        encoder = OpenClipEncoder.of(policy.model, device="cpu")
     except ModelError:
         return [], "prompts were not compared: the model's weights are not on this machine, --download fetches them"
     texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]

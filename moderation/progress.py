@@ -18,6 +18,8 @@ class Progress:
     """objects to score, as far as the listing has come"""
     done: int = 0
     """objects scored or errored"""
+    earlier: int = 0
+    """of these, the ones that an earlier attempt at the run did: they say nothing about speed"""
     errors: int = 0
     listing: bool = False
     """whether the listing still runs, so that `planned` will grow"""
@@ -34,8 +36,9 @@ class Pace:
     def told(self, progress: Progress) -> str:
         """For example "12,000 of 50,000: 310 images/s, decode is the bottleneck, 12 errors, 0:02:03 left"."""
         now = time.monotonic()
-        began, before = self._first = self._first or (now, progress.done)
-        rate = (progress.done - before) / (now - began) if now > began else 0.0
+        worked = progress.done - progress.earlier
+        began, before = self._first = self._first or (now, worked)
+        rate = (worked - before) / (now - began) if now > began else 0.0
         parts = []
         if rate:
             parts.append(f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from moderation.errors import ModelError, SettingsError, StorageError
 from moderation.model.encoder import Precision
+from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.results.archive import Archive
@@ -25,10 +26,10 @@ def compiled_for(policy: Policy, archive: Archive) -> CompiledPolicy:
         ModelError, SettingsError: as `embedded_texts`.
     """
     texts = prompt_texts(policy)
-    return CompiledPolicy.build(policy, embedded_texts(archive, policy.model.name, policy.model.pretrained, texts))
+    return CompiledPolicy.build(policy, embedded_texts(archive, policy.model, texts))
 
 
-def embedded_texts(archive: Archive, name: str, pretrained: str | None, texts: Sequence[str], *, keep: bool = True) -> TextHead:
+def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *, keep: bool = True) -> TextHead:
     """Embeddings of texts by the model that made an archive. With `keep`, new ones are kept with its results.
 
     Raises:
@@ -42,7 +43,7 @@ def embedded_texts(archive: Archive, name: str, pretrained: str | None, texts: S
     if known is not None and not missing:
         return known
     try:
-        encoder = archive_encoder(archive, name, pretrained)
+        encoder = archive_encoder(archive, model)
     except ModelError as error:
         raise ModelError(f"{len(missing)} prompts are new, such as {missing[0]!r}; their model is needed: {error}") from None
     vectors = dict(zip(missing, encoder.encode_texts(missing), strict=True))
@@ -57,7 +58,7 @@ def embedded_texts(archive: Archive, name: str, pretrained: str | None, texts: S
         return head
 
 
-def archive_encoder(archive: Archive, name: str, pretrained: str | None) -> "OpenClipEncoder":
+def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
     """The model that made an archive, on the CPU. Imports torch.
 
     Raises:
@@ -66,7 +67,7 @@ def archive_encoder(archive: Archive, name: str, pretrained: str | None) -> "Ope
     """
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
-    encoder = OpenClipEncoder(name, pretrained, device="cpu", precision=cast("Precision", archive.used.precision))
+    encoder = OpenClipEncoder.of(model, device="cpu", precision=cast("Precision", archive.used.precision))
     if encoder.fingerprint != archive.fingerprint:
         raise SettingsError(
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "

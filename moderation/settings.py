@@ -92,12 +92,13 @@ class RunSettings(BaseModel):
 
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
     precision: Precision = Field(
-        default="auto", description="auto: bf16 on CUDA; fp32 on the CPU, unless bf16 is much faster there"
+        default="auto",
+        description="auto: bf16 on GPUs that multiply in it (compute capability 8.0 or later); fp32 on others and on CPUs",
     )
     engine: EngineChoice = Field(
         default="auto",
         description="how the model runs: eager, compiled (torch.compile; needs a C++ compiler) or graphs (CUDA graphs); "
-        "auto: eager on CUDA, and what is measured to be fastest on the CPU",
+        "auto: eager",
     )
     jpeg_decoder: Literal["cpu", "gpu"] = Field(
         default="cpu",

@@ -53,7 +53,7 @@ class Staging:
         self.counts = Counts()
         self.aggregates = Aggregates()
         self.staged_seconds: dict[str, float] = {}
-        """busy seconds by stage of all staged shards, those of earlier attempts too"""
+        """busy seconds by stage of the shards that this attempt staged"""
         self.seconds: dict[str, float] = {}
         """busy seconds by stage of this attempt"""
         self.decided_anew = 0
@@ -61,7 +61,9 @@ class Staging:
         self.lost_embeddings = ""
         """why stored embeddings could not be had, if that happened"""
         self.done = 0
-        """objects scored or errored, staged or not"""
+        """objects scored or errored, staged or not, those of earlier attempts too"""
+        self.earlier = 0
+        """of these, the ones of earlier attempts"""
         self.errors = 0
 
     def open(self, shard: Shard) -> Iterator[Batch]:
@@ -112,6 +114,7 @@ class Staging:
             return False
         receipt = Receipt.model_validate_json(self._output.get(key))
         self.done += receipt.objects
+        self.earlier += receipt.objects
         self.errors += receipt.counts.errors
         self._receive(receipt)
         return True
@@ -135,6 +138,7 @@ class Staging:
                 continue
             if holder.anew:
                 self.done += found.objects
+            self.staged_seconds = add_numbers(self.staged_seconds, found.seconds)
             self._receive(found)
 
     def _score_instead(self, holder: _OpenShard, reason: str) -> None:
@@ -161,7 +165,6 @@ class Staging:
         self.counts = self.counts + receipt.counts
         self.aggregates = self.aggregates + receipt.aggregates
         self.decided_anew += receipt.decided_anew
-        self.staged_seconds = add_numbers(self.staged_seconds, receipt.seconds)
         # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
         self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))
 

@@ -73,6 +73,16 @@ def test_what_does_not_fit_is_refused(machines: list[tuple[float, float]], value
         plan(*machines, **values)
 
 
+def test_gpus_of_several_kinds_need_a_precision_by_name():
+    """What `auto` means must not depend on which machine is the first to load the model."""
+    mixed = [Machine(16, 1, "A100"), Machine(16, 1, "T4")]
+    with pytest.raises(SettingsError, match=r"GPUs of several kinds \(A100, T4\), .* `--precision bf16` or `--precision fp32`"):
+        divide(mixed, settings())
+    assert divide(mixed, settings(precision="bf16")).actors == 2
+    assert divide([mixed[0], mixed[0]], settings()).actors == 2
+    assert divide([*mixed, Machine(8, 0)], settings(device="cpu")).gpus == 0
+
+
 def test_a_gpu_that_decodes_is_given_many_files_at_a_time() -> None:
     on_gpu = divide([Machine(16, 1)], settings(jpeg_decoder="gpu"))
     assert decode_threads(settings(jpeg_decoder="gpu"), on_gpu) == 64

@@ -18,7 +18,7 @@ from moderation.demo import IMAGES_DIR, MODEL_DIR, POLICY_FILE
 from moderation.errors import ModerationError
 from moderation.model_comparison.choice import check_choice, model_choice
 from moderation.model_comparison.comparing import Truth, compare_models
-from moderation.policy.schema import ModelChoice
+from moderation.policy.model_choice import ModelChoice
 
 DEMO = ModelChoice(name="demo")
 Compare = Callable[..., tuple[str, str]]
@@ -176,7 +176,9 @@ def test_sigmoid_rules_need_a_model_with_a_bias() -> None:
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
     refused(ModelError, "unknown model 'ViT-B-33': did you mean", b=model_choice("ViT-B-33/openai"))
-    refused(ModelError, "no pretrained tag or file", a=model_choice("ViT-B-32/nowhere/weights.safetensors"))
+    refused(ModelError, "no pretrained tag 'nowhere'", a=model_choice("ViT-B-32/nowhere"))
+    refused(ModelError, "differ in `quick_gelu`", a=model_choice("ViT-B-32/nowhere/weights.safetensors"))
+    refused(ModelError, "is not there: .*nowhere/weights", a=model_choice("RN50/nowhere/weights.safetensors"))
     refused(ModelError, "cannot load", b=model_choice(f"local-dir:{tmp_path}"))
     refused(SourceError, "cannot list the source", locations=[str(tmp_path / "nothing")])
     (tmp_path / "images").mkdir()

@@ -58,6 +58,21 @@ class TestChoice:
         found = model_choice(text)
         assert (found.name, found.pretrained) == (name, pretrained)
 
+    def test_paths_are_relative_to_the_current_folder_and_those_of_a_policy_to_its_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = "{name: ViT-B-32, pretrained: w/mine.pt, preprocess: openai}"
+        (tmp_path / "policies").mkdir()
+        (tmp_path / "policies" / "new.yaml").write_text(
+            f"policy: p\nmodel: {model}\ncontrast: [x]\nrules: [{{id: a, prompts: [b], review: 0.5}}]\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        assert model_choice("ViT-B-32/w/mine.pt").checkpoint == tmp_path / "w" / "mine.pt"
+        assert model_choice("local-dir:tiny").local_dir == tmp_path / "tiny"
+        chosen = model_choice("policies/new.yaml")
+        assert chosen.checkpoint == tmp_path / "policies" / "w" / "mine.pt"
+        assert chosen.described == "ViT-B-32/w/mine.pt (preprocess openai)"
+
     @pytest.mark.parametrize("text", ["", "/x", "ViT-B-32/", "  "])
     def test_what_names_nothing_is_refused(self, text: str) -> None:
         with pytest.raises(ModelError, match="names no model: write demo"):

@@ -16,6 +16,7 @@ from support import TEXT, VIT, make_policy, save_model, save_tiny_clip
 from moderation.errors import ModelError
 from moderation.model.catalog import facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
+from moderation.policy.model_choice import ModelChoice
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.scoring.image_scorer import text_head
 
@@ -243,7 +244,8 @@ def test_an_architecture_takes_a_checkpoint_in_either_format(architecture, folde
     torch.save(
         {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "epoch_3.pt"
     )
-    loaded = [load(architecture, str(tmp_path / name)) for name in ("weights.safetensors", "epoch_3.pt")]
+    like = {"preprocess": "RN50/openai", "quick_gelu": False}
+    loaded = [load(architecture, str(tmp_path / name), **like) for name in ("weights.safetensors", "epoch_3.pt")]
     assert loaded[0].fingerprint == loaded[1].fingerprint
     assert loaded[0].name == f"ViT-tiny-test/{tmp_path}/weights.safetensors"
     # Other mean and std than in the folder; the texts do not see them.
@@ -252,7 +254,10 @@ def test_an_architecture_takes_a_checkpoint_in_either_format(architecture, folde
 
 def test_a_checkpoint_of_another_architecture_is_refused(architecture, folders, tmp_path):
     weights = Path(folders["resnet"].removeprefix("local-dir:")) / "open_clip_model.safetensors"
-    assert message(architecture, str(weights)).startswith(f"cannot load the model 'ViT-tiny-test' ({weights}): ")
+    said = message(architecture, str(weights), preprocess="RN50/openai")
+    assert said.startswith(
+        f"cannot load the model 'ViT-tiny-test' ({weights}): its weights are not those of this architecture: "
+    )
 
 
 class Harm:
@@ -272,8 +277,9 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(architecture, clip_fol
         torch.save(harm, checkpoint)
     else:
         checkpoint.write_bytes(pickle.dumps(harm, protocol=2))
-    told = message(architecture, str(checkpoint))
-    assert told.endswith("the checkpoint holds more than weights, and nothing is unpickled here: convert it to safetensors")
+    told = message(architecture, str(checkpoint), preprocess="RN50/openai")
+    assert told.startswith(f"the checkpoint {checkpoint} holds more than weights, and nothing in it is run here: ")
+    assert "convert it to safetensors" in told
     (clip_folder / "open_clip_model.safetensors").unlink()
     shutil.copy(checkpoint, clip_folder / "open_clip_pytorch_model.bin")
     assert "convert it to safetensors" in message(f"local-dir:{clip_folder}")
@@ -302,9 +308,11 @@ def test_a_missing_tag_lists_those_there_are():
 
 def test_an_unknown_tag_suggests_a_known_one():
     assert message("ViT-B-32", "laion2b_s34b_b79") == (
-        "no pretrained tag or file 'laion2b_s34b_b79' for ViT-B-32: did you mean laion2b_s34b_b79k?"
+        "no pretrained tag 'laion2b_s34b_b79' for ViT-B-32: did you mean laion2b_s34b_b79k? "
+        "(a path has a / in it: ./laion2b_s34b_b79)"
     )
-    assert message("RN50", "/no/such/file.pt").endswith("known: openai, yfcc15m, cc12m")
+    assert "known: openai, yfcc15m, cc12m" in message("RN50", "nothing")
+    assert message("RN50", "/no/such/file.pt").startswith("the checkpoint /no/such/file.pt is not there: ")
 
 
 @pytest.mark.parametrize("name", ["demo", "local-dir:/some/where", "hf-hub:some/where"])
@@ -326,13 +334,15 @@ def test_a_folder_without_weights_gives_no_random_ones(clip_folder):
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 100])
 def test_broken_weights_are_refused(clip_folder, content):
     (clip_folder / "open_clip_model.safetensors").write_bytes(content)
-    assert message(f"local-dir:{clip_folder}").startswith(f"cannot load the model 'local-dir:{clip_folder}': ")
+    assert message(f"local-dir:{clip_folder}").startswith(
+        f"the checkpoint open_clip_model.safetensors of local-dir:{clip_folder} is "
+    )
 
 
 def test_weights_that_are_cut_short_are_refused(clip_folder):
     path = clip_folder / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
-    assert message(f"local-dir:{clip_folder}").startswith("cannot load the model")
+    assert "is damaged or cut off" in message(f"local-dir:{clip_folder}")
 
 
 def test_a_missing_tensor_is_refused(clip_folder):
@@ -378,4 +388,4 @@ def test_loading_says_nothing_on_the_terminal(folders, capfd):
 @needs_no_library("transformers", "pip uninstall transformers")
 def test_a_missing_extra_says_what_to_install():
     with pytest.raises(ModelError, match=r"pip install 'clip-moderation\[siglip\]'"):
-        facts_of("ViT-B-16-SigLIP", "webli")
+        facts_of(ModelChoice(name="ViT-B-16-SigLIP", pretrained="webli"))

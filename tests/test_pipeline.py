@@ -27,9 +27,11 @@ from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.demo.accuracy import measure
 from moderation.inputs import check_inputs
 from moderation.pipeline import Outcome
+from moderation.progress import Progress, listening
 from moderation.query import connect
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.reading import read_decisions, read_scores
+from moderation.results.shard_files import Receipt
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -222,9 +224,21 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="begun with another source"):
         stub_run(settings(IMAGES_DIR, folder, run_id="killed"))
-    manifest = stub_run(settings(images, folder, run_id="killed", shard_size=20))
+    told: list[Progress] = []
+    with listening(told.append):
+        manifest = stub_run(settings(images, folder, run_id="killed", shard_size=20))
+    # Speed is that of this attempt.
+    already = sum(Receipt.model_validate_json(content).objects for content in staged.values())
+    assert already > 0
+    assert manifest.timings.images == 93 - already
+    assert manifest.timings.images_per_second <= (93 - already + 1) / manifest.timings.wall_seconds
+    assert f"without {already} images of an earlier attempt" in manifest.speed
+    assert max(one.done for one in told) == 93
+    assert max(one.earlier for one in told) == already
     assert set(staged) < {Path(entry.path).stem for entry in manifest.files}
     undisturbed = stub_run(settings(images, tmp_path / "undisturbed", shard_size=7))
+    assert undisturbed.timings.images == 93
+    assert "earlier" not in undisturbed.speed
     source = Store(str(images)).uri
     for mine, theirs in zip(
         evidence(Store(str(folder)), manifest, source),

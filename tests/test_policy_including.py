@@ -1,12 +1,13 @@
 """`include:` and `overrides:`: what they make, and how their mistakes are told where they stand."""
 
+import pickle
 import re
 
 import pytest
 
 from moderation.errors import PolicyError
 from moderation.policy import load_policy
-from moderation.policy.loading import read_policy
+from moderation.policy.loading import parse_policy, read_policy
 
 BASE = """\
 policy: base
@@ -126,3 +127,56 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path_factory):
     (folder / "base.yaml").unlink()
     (folder / "base.yaml").symlink_to(outside)
     assert "leads out of the policy's folder" in error_of(folder / "shop.yaml")
+
+
+# --- the model's weights ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("{name: ViT-B-32, pretrained: weights/w.pt}", "shared/weights/w.pt"),
+        ("{name: ViT-B-32, pretrained: w.pt}", "shared/w.pt"),
+        ("{name: ViT-B-32, pretrained: ../w.pt}", "shared/../w.pt"),
+        ("{name: ViT-B-32, pretrained: /abs/w.pt}", "/abs/w.pt"),
+        ("{name: ViT-B-32, pretrained: openai}", None),
+        ("{name: 'local-dir:tiny'}", "shared/tiny"),
+        ("{name: 'local-dir:/abs/tiny'}", "/abs/tiny"),
+    ],
+)
+def test_weights_are_beside_the_file_that_names_them(folder, tmp_path, monkeypatch, model, weights):
+    """Wherever the user stands, and however the policy is named."""
+    (folder / "shared" / "deep").mkdir(parents=True)
+    (folder / "shared" / "deep" / "base.yaml").write_text(BASE.replace("{name: demo}", model.replace("weights", "../weights")))
+    (folder / "shared" / "base.yaml").write_text(BASE.replace("{name: demo}", model))
+    (folder / "shop.yaml").write_text(TOP.replace("base.yaml", "shared/base.yaml"))
+    monkeypatch.chdir(folder / "shared" / "deep")
+    found = [load_policy(path).model for path in (folder / "shop.yaml", "../../shop.yaml")]
+    for one in found:
+        place = one.checkpoint or one.local_dir
+        expected = None if weights is None else (folder / weights).resolve()
+        assert (None if place is None else place.resolve()) == expected
+        assert place is None or place.is_absolute()
+    assert found[0].label == found[1].label
+    assert load_policy(folder / "shop.yaml").hash == load_policy("../../shop.yaml").hash
+
+
+def test_the_policys_hash_does_not_say_where_it_lies(folder, tmp_path):
+    text = BASE.replace("{name: demo}", "{name: ViT-B-32, pretrained: weights/w.pt, preprocess: openai}")
+    policies = []
+    for place in ("one", "two"):
+        (folder / place).mkdir()
+        (folder / place / "p.yaml").write_text(text)
+        policies.append(load_policy(folder / place / "p.yaml"))
+    assert policies[0].hash == policies[1].hash
+    assert policies[0].model.label == policies[1].model.label == "ViT-B-32/weights/w.pt"
+    assert policies[0].model.checkpoint == folder / "one" / "weights" / "w.pt"
+    assert pickle.loads(pickle.dumps(policies[1])).model.checkpoint == folder / "two" / "weights" / "w.pt"  # noqa: S301
+
+
+def test_what_the_policy_says_of_its_weights_is_part_of_its_hash(folder):
+    def hash_of(extra):
+        return parse_policy(BASE.replace("{name: demo}", f"{{name: ViT-B-32, pretrained: ./w.pt{extra}}}")).hash
+
+    said = ["", ", preprocess: openai", ", quick_gelu: false", ", preprocess: {resize_mode: squash}"]
+    assert len({hash_of(extra) for extra in said}) == len(said)

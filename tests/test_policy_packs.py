@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from moderation.policy import load_policy
 from moderation.policy.json_schema import schema
 from moderation.policy.linting import lint
-from moderation.policy.schema import Example, Mode, ModelChoice, Override, PolicyFile, Rule
+from moderation.policy.model_choice import ModelChoice, Preprocess
+from moderation.policy.schema import Example, Mode, Override, PolicyFile, Rule
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ROOT / "policies"
@@ -81,7 +82,13 @@ def test_every_key_is_documented() -> None:
     def keys(model: type[BaseModel], prefix: str) -> set[str]:
         return {prefix + name for name in model.model_fields}
 
-    wanted = keys(PolicyFile, "") | keys(ModelChoice, "model.") | keys(Rule, "rules[].") | keys(Example, "examples[].")
+    wanted = (
+        keys(PolicyFile, "")
+        | keys(ModelChoice, "model.")
+        | keys(Preprocess, "model.preprocess.")
+        | keys(Rule, "rules[].")
+        | keys(Example, "examples[].")
+    )
     wanted |= keys(Override, "overrides.<id>.")
     assert wanted - documented == set()
 

@@ -21,7 +21,7 @@ from moderation.commands.search import search
 from moderation.demo import IMAGES_DIR, LABELS_FILE
 from moderation.errors import ModelError, OutputError, SettingsError, UserError
 from moderation.policy.loading import parse_policy
-from moderation.policy.schema import ModelChoice
+from moderation.policy.model_choice import ModelChoice
 from moderation.results.archive import Archive, open_archive
 from moderation.search.nearest import Chosen, cosines, nearest
 from moderation.search.queries import image_query, text_query

@@ -75,8 +75,7 @@ def show_run(outcome: Outcome, policy: Policy) -> None:
     _OUT.print(rules)
 
     timings = manifest.timings
-    rate = f"{timings.images_per_second:,.0f} images/s in {timings.wall_seconds:.1f} s"
-    _line(f"speed     {rate}; bottleneck: {timings.bottleneck}; {outcome.plan}")
+    _line(f"speed     {manifest.speed}; bottleneck: {timings.bottleneck}; {outcome.plan}")
     _line(f"model     {manifest.model} ({manifest.model_fingerprint}) on {manifest.device}")
     _line(f"checks    {sum(c.passed for c in manifest.checks)} of {len(manifest.checks)} passed")
     output = outcome.output.removeprefix("file://")

@@ -30,7 +30,13 @@ def compare(
             metavar="A", help="The model that the policy's thresholds are for: demo, ViT-B-32/openai, hf-hub:org/repo ..."
         ),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one; also ViT-B-32/folder/weights.safetensors.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="Another one; also ViT-B-32/folder/weights.safetensors, or a policy file (.yaml) whose model is meant.",
+        ),
+    ],
     source: Annotated[
         list[str],
         typer.Option("--source", help="Images: a folder, prefix or manifest, as `moderate run` takes it; may be repeated."),

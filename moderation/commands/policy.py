@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from moderation.errors import OutputError
+from moderation.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
     from moderation.model.encoder import Encoder
@@ -87,7 +87,7 @@ def explain(
     from moderation.policy.loading import load_policy
 
     policy = load_policy(file)
-    encoder, found = _explain(policy, images, None)
+    encoder, found = _explain(file, policy, images, None)
     named = list(zip(images, found, strict=True))
     if html is not None:
         from moderation.report.explanation import explanation_page
@@ -117,7 +117,7 @@ def run_examples(
     policy = load_policy(file)
     found: Sequence[Explanation] = ()
     if policy.examples:
-        _, found = _explain(policy, [example.image for example in policy.examples], file.absolute().parent)
+        _, found = _explain(file, policy, [example.image for example in policy.examples], file.absolute().parent)
     results = judge(policy.examples, found)
     show_test(policy, results, accuracy(policy, policy.examples, found))
     if junit is not None:
@@ -160,10 +160,16 @@ def schema() -> None:
     typer.echo(json.dumps(language(), indent=2, ensure_ascii=False))
 
 
-def _explain(policy: "Policy", images: Sequence[str], folder: Path | None) -> "tuple[Encoder, tuple[Explanation, ...]]":
+def _explain(
+    file: Path, policy: "Policy", images: Sequence[str], folder: Path | None
+) -> "tuple[Encoder, tuple[Explanation, ...]]":
     from moderation.explaining import explain_images, load_encoder
+    from moderation.policy.loading import located
 
-    encoder = load_encoder(policy)
+    try:
+        encoder = load_encoder(policy)
+    except ModelError as error:
+        raise located(file, error) from None
     return encoder, explain_images(policy, encoder, images, folder)
 
 

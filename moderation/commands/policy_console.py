@@ -34,7 +34,7 @@ def show_policy(policy: Policy) -> None:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row("owner", _safe(policy.owner) or NONE)
-    facts.add_row("model", _safe(policy.model.label))
+    facts.add_row("model", _safe(policy.model.described))
     facts.add_row("hash", policy.hash)
     facts.add_row("templates", _list(policy.templates))
     facts.add_row("contrast", _list(policy.contrast) or NONE)

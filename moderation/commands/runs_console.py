@@ -56,11 +56,7 @@ def show_run(run: Run, store: Store) -> None:
     _line(f"model    {visible(manifest.model)} ({manifest.model_fingerprint}) on {manifest.device}")
     for name, value in count_rows(manifest):
         _line(f"{name:<24}{value:>12}")
-    timings = manifest.timings
-    _line(
-        f"{timings.images_per_second:,.0f} images/s in {timedelta(seconds=round(timings.wall_seconds))}; "
-        f"bottleneck: {timings.bottleneck}"
-    )
+    _line(f"{manifest.speed}; bottleneck: {manifest.timings.bottleneck}")
     failed = [check for check in manifest.checks if not check.passed]
     _line(f"checks   {len(manifest.checks) - len(failed)} of {len(manifest.checks)} passed")
     for check in failed:

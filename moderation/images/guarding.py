@@ -1,7 +1,7 @@
-"""How long the decoding of one image may take."""
+"""How long the decoding of one image may take: in seconds of a processor, so that a busy machine makes no other rows."""
 
 import io
-from time import monotonic
+from time import thread_time
 
 from moderation.errors import ErrorCode, ImageError
 
@@ -9,32 +9,34 @@ _read = io.BytesIO.read
 
 
 class Deadline:
-    """The time that is left for one image; what passes while it is paused does not count.
+    """The processor time that is left for one image; what passes while it is paused does not count.
+
+    It is the time of one thread. Another may go on with the image after `resume`.
 
     Args:
         seconds: how long the image may take.
 
     Attributes:
-        end: when the time is over, on the clock of `time.monotonic`; it is another after `resume`.
+        end: when the time is over, on the clock of `time.thread_time`; it is another after `resume`.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self.end = monotonic() + seconds
+        self.end = thread_time() + seconds
         self._left = seconds
 
     def check(self) -> None:
         """Raise an ImageError, `worker_timeout`, once the time is over."""
-        if monotonic() > self.end:
+        if thread_time() > self.end:
             raise ImageError(ErrorCode.WORKER_TIMEOUT, f"decoding took longer than {self._seconds:g} s")
 
     def pause(self) -> None:
         """Stop the clock."""
-        self._left = self.end - monotonic()
+        self._left = self.end - thread_time()
 
     def resume(self) -> None:
         """Go on with the time that was left at `pause`."""
-        self.end = monotonic() + self._left
+        self.end = thread_time() + self._left
 
 
 class GuardedFile(io.BytesIO):
@@ -50,6 +52,6 @@ class GuardedFile(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As in `io.BytesIO`."""
-        if monotonic() > self._deadline.end:
+        if thread_time() > self._deadline.end:
             self._deadline.check()
         return _read(self, size)

@@ -17,5 +17,5 @@ class ImageLimits(BaseModel):
         default=30.0,
         gt=0,
         allow_inf_nan=False,
-        description="images whose decoding takes longer are `worker_timeout`",
+        description="images whose decoding takes more processor time are `worker_timeout`",
     )

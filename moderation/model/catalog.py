@@ -5,13 +5,15 @@ import difflib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import open_clip
 
 from moderation.demo import MODEL_DIR
 from moderation.errors import ModelError
+from moderation.model.checkpoint_files import Shapes, checkpoint_shapes
+from moderation.model.training_settings import TrainingSettings, settings_of_checkpoint
+from moderation.policy.model_choice import LOCAL_DIR, ModelChoice
 
 SIGLIP_PACKAGES = ("transformers", "sentencepiece")
 
@@ -27,25 +29,36 @@ class ModelFacts:
     """whether it was trained with a sigmoid loss, so that sigmoid scores mean something"""
     tokenizer: Any
     """open_clip's"""
+    settings: TrainingSettings | None = None
+    """of a checkpoint that is given by its path; None for all others"""
+    shapes: Shapes | None = None
+    """of its tensors"""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, start and end marks included."""
         return count_tokens(self.tokenizer, text)
 
 
-def identifier_of(name: str, pretrained: str | None) -> str:
+def identifier_of(choice: ModelChoice) -> str:
     """What open_clip calls a model. Raises `ModelError` on a name or tag that it does not know."""
-    identifier = f"local-dir:{MODEL_DIR}" if name == "demo" else name
-    if ":" not in identifier:
-        _check_name(name, pretrained)
-    elif pretrained:
-        raise ModelError(f"the model {name!r} brings its own weights: leave `pretrained` out")
-    return identifier
+    if choice.brings_its_own and choice.pretrained:
+        raise ModelError(f"the model {choice.name!r} brings its own weights", "leave `pretrained` out", key="pretrained")
+    if choice.name == "demo":
+        return f"{LOCAL_DIR}{MODEL_DIR}"
+    if choice.local_dir is not None:
+        return f"{LOCAL_DIR}{choice.local_dir}"
+    if choice.brings_its_own:
+        return choice.name
+    _check_name(choice)
+    return choice.name.replace("/", "-")
 
 
-def facts_of(name: str, pretrained: str | None) -> ModelFacts:
-    """Facts of a model. Raises `ModelError` if there is no such model, or its tokenizer cannot be had."""
-    identifier = identifier_of(name, pretrained)
+def facts_of(choice: ModelChoice) -> ModelFacts:
+    """Facts of a model. Raises `ModelError` if there is no such model, or its tokenizer is not available."""
+    name, identifier = choice.name, identifier_of(choice)
+    path = choice.checkpoint
+    settings = settings_of_checkpoint(choice) if path else None
+    shapes = checkpoint_shapes(path, str(choice.pretrained)) if path else None
     try:
         with quiet():
             config = open_clip.get_model_config(identifier) or {}
@@ -56,15 +69,17 @@ def facts_of(name: str, pretrained: str | None) -> ModelFacts:
         raise missing_extra(name) from None
     except Exception as error:  # noqa: BLE001 - open_clip and the hub client share no base class
         reason = " ".join(str(error).split())[:300]
-        what = "load" if identifier.startswith("local-dir:") else "read the configuration of"
-        raise ModelError(f"cannot {what} the model {name!r}: {reason}") from None
+        what = "load" if identifier.startswith(LOCAL_DIR) else "read the configuration of"
+        raise ModelError(f"cannot {what} the model {name!r}: {reason}", key="name") from None
     limit = int(getattr(tokenizer, "context_length", None) or 77)
-    return ModelFacts(identifier, limit, config.get("init_logit_bias") is not None, tokenizer)
+    return ModelFacts(identifier, limit, config.get("init_logit_bias") is not None, tokenizer, settings, shapes)
 
 
 def missing_extra(name: str) -> ModelError:
     """What to do when a model's tokenizer needs packages that are not installed."""
-    return ModelError(f"the model {name!r} needs the tokenizers of the SigLIP family: pip install 'clip-moderation[siglip]'")
+    return ModelError(
+        f"the model {name!r} needs the tokenizers of the SigLIP family: pip install 'clip-moderation[siglip]'", key="name"
+    )
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:
@@ -85,16 +100,20 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check_name(name: str, pretrained: str | None) -> None:
+def _check_name(choice: ModelChoice) -> None:
+    name, pretrained = choice.name, choice.pretrained
     known = open_clip.list_models()
     if name.replace("/", "-") not in known:
         close = difflib.get_close_matches(name, ["demo", *known], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "see open_clip.list_models()"
-        raise ModelError(f"unknown model {name!r}: {hint}")
+        raise ModelError(f"unknown model {name!r}", hint, key="name")
     tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
     if pretrained is None:
-        raise ModelError(f"the model {name!r} needs `pretrained`: one of {', '.join(tags)}, or the path of a checkpoint")
-    if pretrained not in tags and not Path(pretrained).is_file():
+        listed = f"one of {', '.join(tags)}, or the path of a checkpoint" if tags else "the path of a checkpoint"
+        raise ModelError(f"the model {name!r} needs `pretrained`", listed, key="name")
+    if choice.checkpoint is None and pretrained not in tags:
         close = difflib.get_close_matches(pretrained, tags, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(tags)}"
-        raise ModelError(f"no pretrained tag or file {pretrained!r} for {name}: {hint}")
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(tags)}" if tags else "it has none"
+        raise ModelError(
+            f"no pretrained tag {pretrained!r} for {name}", f"{hint} (a path has a / in it: ./{pretrained})", key="pretrained"
+        )

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import torch
 
 from moderation.errors import ModelError
-from moderation.model.compiling import equal_blocks, has_compiler
+from moderation.model.compiling import has_compiler
 from moderation.model.encoder import Device
 from moderation.model.engines import Abilities
 
 _PROBE = 16
 """Images of the forward pass that is measured."""
 _USED = 0.8
-"""Share of the free memory that batches may take: allocators round up, and other batch sizes take other kernels."""
+"""Share of our memory that batches may take: allocators round up, and other batch sizes take other kernels."""
 
 
 def device_of(device: Device) -> torch.device:
@@ -24,17 +24,22 @@ def device_of(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def abilities(device: torch.device, tower: torch.nn.Module) -> Abilities:
-    """What a device can run of an image tower."""
-    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    bf16 = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    return Abilities(device.type == "cuda", bf16, has_compiler(), bool(equal_blocks(tower)))
+def abilities(device: torch.device) -> Abilities:
+    """What a device can run: facts of its hardware, which are the same however busy it is."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        name = f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
+        return Abilities((major, minor), has_compiler(), name)
+    return Abilities(None, has_compiler(), f"CPU with {torch.backends.cpu.get_cpu_capability()}")
 
 
 def cuda_memory(
     run: Callable[[torch.Tensor], torch.Tensor], size: int, device: torch.device, share: float
-) -> tuple[float, float]:
-    """Bytes that forward passes may take on a GPU, and bytes that one takes for an image, measured.
+) -> tuple[float, float, float]:
+    """Memory of a GPU in bytes: what forward passes may take, what one takes for an image, and what is free just now.
+
+    The first two are the same however many others use the GPU: the batch is chosen by them, and a batch of another size gives
+    other embeddings, by a bit here and there.
 
     Args:
         run: a forward pass over uint8 [N, S, S, 3].
@@ -52,4 +57,4 @@ def cuda_memory(
     per_image = (torch.cuda.max_memory_allocated(device) - before) / _PROBE + 2 * size * size * 3
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    return _USED * min(free, share * total - torch.cuda.memory_reserved(device)), per_image
+    return _USED * (share * total - before), per_image, float(free)

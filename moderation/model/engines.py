@@ -1,7 +1,10 @@
-"""How a model runs: eager, compiled or as CUDA graphs, in which precision, how many images at a time. And which way to take."""
+"""How a model runs: eager, compiled or as CUDA graphs, in which precision, how many images at a time. And which way to take.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+What changes a bit of an embedding is chosen by what the hardware is, never by a measurement: the same command on the same
+machine must give the same embeddings, however busy it is.
+"""
+
+from dataclasses import dataclass, field
 from typing import Literal
 
 from moderation.errors import ModelError
@@ -9,14 +12,10 @@ from moderation.model.encoder import Precision
 
 EngineChoice = Literal["auto", "eager", "compiled", "graphs"]
 
-WORTH_IMAGES, WORTH_S = 1_000, 60.0
-"""Compiling is tried only where this many images, a shard of a CPU, take at least so many seconds: it costs some 10 s."""
-COMPILED_GAIN, COMPILED_COSINE = 1.1, 0.9999
-"""What compiled code must reach against eager: times faster, and how alike the embeddings must be."""
-BF16_GAIN, BF16_COSINE = 1.2, 0.999
-"""The same for bf16 against fp32 on a CPU. It must be clearly faster, since it makes another fingerprint."""
 CPU_BATCH, MAX_BATCH = 16, 1024
 _LEAST_BATCH = 8
+BF16_CAPABILITY = (8, 0)
+"""CUDA's compute capability from which GPUs multiply in bf16: Ampere and later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,8 @@ class Engine:
     precision: Literal["fp32", "bf16"]
     batch_size: int
     """images of a forward pass"""
+    why: str = field(default="", compare=False)
+    """for people: what the hardware is, and what was chosen for it"""
 
     def __str__(self) -> str:
         kind = "CUDA graphs" if self.kind == "graphs" else self.kind
@@ -37,27 +38,24 @@ class Engine:
 class Abilities:
     """What a machine can run."""
 
-    cuda: bool
-    fast_bf16: bool
-    """the CPU multiplies in bf16: AVX-512-BF16 or AMX"""
+    capability: tuple[int, int] | None
+    """CUDA's compute capability; None for a CPU"""
     compiler: bool
     """there is a C++ compiler for what torch.compile generates"""
-    regional: bool
-    """the model is made of equal blocks, so that compiling is a matter of seconds: one block is compiled for all"""
+    hardware: str = ""
+    """for people: the device, and what it can do"""
+
+    @property
+    def cuda(self) -> bool:
+        """Whether it is a GPU."""
+        return self.capability is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A short run of an engine."""
+def chosen_engine(choice: EngineChoice, precision: Precision, machine: Abilities, batch_size: int = CPU_BATCH) -> Engine:
+    """The engine that is asked for. `auto` is eager; bf16 on GPUs that multiply in it, fp32 on all others and on CPUs.
 
-    seconds: float
-    """per image, if all threads had a core to themselves: CPU time over threads"""
-    cosine: float
-    """least cosine of an embedding to the one of eager fp32"""
-
-
-def default_engine(choice: EngineChoice, precision: Precision, machine: Abilities, batch_size: int = CPU_BATCH) -> Engine:
-    """What is taken without measuring: eager, bf16 on CUDA and fp32 on a CPU, unless something else is asked for.
+    On CPUs `auto` is never bf16, even where they multiply in it: then every kind of CPU has the same fingerprint, and fp32 is
+    where their results differ least. Nor is it ever `compiled`, whose embeddings differ a little from those of eager.
 
     Raises:
         ModelError: what is asked for cannot run here.
@@ -66,48 +64,18 @@ def default_engine(choice: EngineChoice, precision: Precision, machine: Abilitie
         raise ModelError("the engine `graphs` needs a CUDA device, and this is a CPU: use `auto`, `eager` or `compiled`")
     if choice == "compiled" and not machine.compiler:
         raise ModelError("the engine `compiled` needs a C++ compiler here, such as g++: install one, or use `auto` or `eager`")
-    ordinary: Literal["fp32", "bf16"] = "bf16" if machine.cuda else "fp32"
-    return Engine("eager" if choice == "auto" else choice, ordinary if precision == "auto" else precision, batch_size)
-
-
-def choose(
-    choice: EngineChoice, precision: Precision, machine: Abilities, batch_size: int, run: Callable[[Engine], Trial | None]
-) -> Engine:
-    """The fastest engine of those that are asked for and keep to the embeddings, by short runs.
-
-    On CUDA nothing is tried: eager keeps ahead of JPEG decoding, and `compiled` and `graphs` are there to be asked for. On a
-    CPU bf16 is tried where the CPU multiplies in it, and compiling where it is a matter of seconds and encoding of minutes.
-
-    Args:
-        choice: what is asked for; `auto` leaves the choice.
-        precision: likewise.
-        machine: what there is to choose from.
-        batch_size: images of a forward pass.
-        run: tries an engine; None where that fails.
-
-    Raises:
-        ModelError: what is asked for cannot run here.
-    """
-    best = default_engine(choice, precision, machine, batch_size)
-    bf16 = precision == "auto" and machine.fast_bf16
-    compiling = choice == "auto" and machine.compiler and machine.regional
-    if machine.cuda or not (bf16 or compiling):
-        return best
-    fastest = run(best)
-    if fastest is None:
-        return best
-    if bf16:
-        other = replace(best, precision="bf16")
-        trial = run(other)
-        if trial is not None and trial.seconds * BF16_GAIN <= fastest.seconds and trial.cosine >= BF16_COSINE:
-            best, fastest = other, trial
-    if compiling and fastest.seconds * WORTH_IMAGES >= WORTH_S:
-        other = replace(best, kind="compiled")
-        trial = run(other)
-        alike = COMPILED_COSINE if best.precision == "fp32" else BF16_COSINE
-        if trial is not None and trial.seconds * COMPILED_GAIN <= fastest.seconds and trial.cosine >= alike:
-            best = other
-    return best
+    multiplies = machine.capability is not None and machine.capability >= BF16_CAPABILITY
+    ordinary: Literal["fp32", "bf16"] = "bf16" if multiplies else "fp32"
+    taken = ordinary if precision == "auto" else precision
+    reasons = [machine.hardware] if machine.hardware else []
+    if precision != "auto":
+        reasons.append(f"{taken} was asked for")
+    elif not machine.cuda:
+        reasons.append("auto is fp32 on CPUs")
+    else:
+        reasons.append(f"auto is {taken} on GPUs {'from' if multiplies else 'below'} compute capability 8.0")
+    reasons.append("auto is eager" if choice == "auto" else f"{choice} was asked for")
+    return Engine("eager" if choice == "auto" else choice, taken, batch_size, "; ".join(reasons))
 
 
 def fitting_batch(memory: float, per_image: float, most: int = MAX_BATCH) -> int:

@@ -2,62 +2,52 @@
 
 import hashlib
 import json
-import logging
-import pickle
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from moderation.errors import ModelError
 from moderation.model.catalog import count_tokens, facts_of, quiet
 from moderation.model.compiling import compile_tower, uncompile_tower
 from moderation.model.devices import abilities, cuda_memory, device_of
 from moderation.model.encoder import Device, Precision
-from moderation.model.engines import (
-    CPU_BATCH,
-    MAX_BATCH,
-    Engine,
-    EngineChoice,
-    Trial,
-    choose,
-    default_engine,
-    fitting_batch,
-)
+from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice, chosen_engine, fitting_batch
 from moderation.model.lanes import CpuLane, CudaLane, Lanes, Tower
-from moderation.model.preprocessing import Preprocessing
-
-_log = logging.getLogger(__name__)
+from moderation.model.loading import activation, load, preprocessing_of
+from moderation.policy.model_choice import ModelChoice
 
 _CUDA_BATCH = 256
 _TEXT_BATCH = 32
-_TRIAL_PASSES, _TRIAL_S = 3, 2.0
-"""An engine is tried by so many forward passes, fewer if they take this long."""
 
 
 class OpenClipEncoder:
     """Any open_clip model, on the CPU or on one CUDA device. Images and texts may be encoded from several threads.
 
-    It runs as its `engine` says: eager, in bf16 on CUDA and fp32 on the CPU, unless something else is asked for. `tune` looks
-    for a faster one; `use` takes a given one.
+    It runs as its `engine` says: eager, in bf16 on GPUs that multiply in it and fp32 elsewhere, unless something else is asked
+    for. `fit` makes the batch as large as the GPU takes; `use` takes a given engine.
 
     Args:
         name: `demo`, an open_clip architecture (`ViT-B-32`), `hf-hub:org/repo` or `local-dir:folder`.
         pretrained: for an architecture: a pretrained tag (`laion2b_s34b_b79k`) or the path of a checkpoint. Checkpoints are
             read as safetensors, or by torch with `weights_only`; nothing is unpickled.
+        preprocess: for a checkpoint by its path, as in a policy's `model`: the tag that it was trained like, or values.
+        quick_gelu: for a checkpoint by its path: whether it was trained with QuickGELU.
         device: `auto` takes CUDA where there is one; `cuda` without one is an error.
         precision: `fp32`, `bf16` autocast, or `auto`.
         engine: `eager`, `compiled` by torch.compile, CUDA `graphs`, or `auto`.
         threads: CPU threads that torch uses in this process; its own default otherwise.
 
     Raises:
-        ModelError: unknown name or tag, weights that cannot be had or read, no CUDA or no compiler where they were asked for.
+        ModelError: unknown name or tag, weights that cannot be read, or of which nothing says how their pictures are prepared;
+            no CUDA or no compiler where they were asked for.
     """
 
     def __init__(
@@ -65,34 +55,61 @@ class OpenClipEncoder:
         name: str,
         pretrained: str | None = None,
         *,
+        preprocess: str | Mapping[str, object] | None = None,
+        quick_gelu: bool | None = None,
         device: Device = "auto",
         precision: Precision = "auto",
         engine: EngineChoice = "auto",
         threads: int | None = None,
     ) -> None:
+        said = {"name": name, "pretrained": pretrained, "preprocess": preprocess, "quick_gelu": quick_gelu}
+        try:
+            choice = ModelChoice.model_validate(said)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self._build(choice, device, precision, engine, threads)
+
+    @classmethod
+    def of(
+        cls,
+        choice: ModelChoice,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        engine: EngineChoice = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """The model that a policy names: `policy.model`. Arguments and errors are those of the class."""
+        encoder = cls.__new__(cls)
+        encoder._build(choice, device, precision, engine, threads)
+        return encoder
+
+    def _build(
+        self, choice: ModelChoice, device: Device, precision: Precision, engine: EngineChoice, threads: int | None
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = device_of(device)
-        self.name = f"{name}/{pretrained}" if pretrained else name
-        facts = facts_of(name, pretrained)
+        self.name = choice.label
+        facts = facts_of(choice)
         self._tokenizer = facts.tokenizer
-        identifier = facts.identifier
-        model = _load(name, pretrained, identifier)
-        self.preprocessing = _preprocessing(model.visual.preprocess_cfg)
+        model = load(choice, facts)
+        self.preprocessing = preprocessing_of(model.visual.preprocess_cfg)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
-        self._architecture = json.dumps([open_clip.get_model_config(identifier), _quick_gelu(name, pretrained)], sort_keys=True)
+        described = [open_clip.get_model_config(facts.identifier), activation(choice, facts)]
+        self._architecture = json.dumps(described, sort_keys=True)
         self._fingerprints: dict[str, str] = {}
         self._model = model.to(self.device)
         self._mean = torch.tensor(self.preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self._asked = engine, precision
-        self._machine = abilities(self.device, model.visual)
+        self._machine = abilities(self.device)
         self._lanes: Lanes | None = None
         self._changing = threading.Lock()
         self.dim = int(self.encode_texts(["a photo"]).shape[1])
-        self.engine = default_engine(engine, precision, self._machine, _CUDA_BATCH if self._machine.cuda else CPU_BATCH)
+        self.engine = chosen_engine(engine, precision, self._machine, _CUDA_BATCH if self._machine.cuda else CPU_BATCH)
         if self.engine.kind != "eager":
             self.use(self.engine)
 
@@ -110,22 +127,28 @@ class OpenClipEncoder:
             self._fingerprints[precision] = _fingerprint(self._model, described)
         return self._fingerprints[precision]
 
-    def tune(self, *, most: int = MAX_BATCH, gpu_share: float = 1.0) -> Engine:
-        """Look for the fastest engine among those that were asked for, by seconds of trying, and use it from now on.
-
-        On a CPU that multiplies in bf16 the precision may change, and the fingerprint with it, as far as it was left to `auto`.
+    def fit(self, *, most: int = MAX_BATCH, gpu_share: float = 1.0) -> Engine:
+        """Make the batch as large as a GPU takes, by how much memory it has; on a CPU nothing changes.
 
         Args:
             most: more images than this are never encoded at a time.
             gpu_share: how much of the GPU's memory is ours.
+
+        Raises:
+            ModelError: others have so much of the GPU that the batch does not fit.
         """
-        batch_size = CPU_BATCH
         if self._machine.cuda:
             tower = self._tower(self.engine)
-            memory, per_image = cuda_memory(tower, self.preprocessing.size, self.device, gpu_share)
-            batch_size = fitting_batch(memory / (2 if self.engine.kind == "graphs" else 1), per_image, most)
-        tried: list[NDArray[np.float32]] = []
-        self.use(choose(*self._asked, self._machine, batch_size, lambda engine: self._try(engine, tried)))
+            memory, per_image, free = cuda_memory(tower, self.preprocessing.size, self.device, gpu_share)
+            rivals = 2 if self.engine.kind == "graphs" else 1
+            batch = fitting_batch(memory / rivals, per_image, most)
+            if batch * per_image * rivals > free:
+                raise ModelError(
+                    f"{batch} pictures at a time need {batch * per_image * rivals / 2**30:.1f} GiB of the GPU, of which "
+                    f"{free / 2**30:.1f} GiB are free",
+                    "end what else runs there, or say with `gpus_per_actor` which share of it is ours",
+                )
+            self.use(replace(self.engine, batch_size=batch))
         return self.engine
 
     def use(self, engine: Engine) -> None:
@@ -134,7 +157,7 @@ class OpenClipEncoder:
         Raises:
             ModelError: it cannot run here.
         """
-        default_engine(engine.kind, engine.precision, self._machine)
+        chosen_engine(engine.kind, engine.precision, self._machine)
         with self._changing:
             if engine == self.engine and self._lanes is not None:
                 return
@@ -220,69 +243,11 @@ class OpenClipEncoder:
         graph = engine.kind == "graphs"
         return Lanes([CudaLane(tower, batch, size, self.dim, copying, computing, graph=graph) for _ in range(2)])
 
-    def _try(self, engine: Engine, tried: list[NDArray[np.float32]]) -> Trial | None:
-        """Run an engine for a moment; `tried` keeps the embeddings of the first one, which others are compared with."""
-        size, count = self.preprocessing.size, engine.batch_size
-        pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-        try:
-            self.use(engine)
-        except ModelError as error:
-            _log.warning("%s", error)
-            return None
-        vectors = self.encode_images(pixels)
-        passes: list[float] = []
-        while len(passes) < _TRIAL_PASSES and sum(passes) < _TRIAL_S:
-            began = time.process_time()  # a neighbour who takes the cores for a while changes no choice
-            self.encode_images(pixels)
-            passes.append((time.process_time() - began) / torch.get_num_threads())
-        tried.append(vectors)
-        return Trial(min(passes) / count, float((tried[0] * vectors).sum(axis=1).min()))
-
 
 def _take(started: deque[tuple[int, Callable[[], NDArray[np.float32]]]], found: NDArray[np.float32]) -> None:
     first, wait = started.popleft()
     vectors = wait()
     found[first : first + len(vectors)] = vectors
-
-
-def _load(name: str, pretrained: str | None, identifier: str) -> Any:
-    """The model, in evaluation mode."""
-    try:
-        with quiet():
-            model = open_clip.create_model(
-                identifier,
-                pretrained=pretrained,
-                require_pretrained=True,
-                force_quick_gelu=_quick_gelu(name, pretrained),
-                weights_only=True,
-            )
-    except Exception as error:  # noqa: BLE001 - open_clip, the hub client, safetensors and torch share no base class
-        reason = " ".join(str(error).split())[:300]
-        if isinstance(error, pickle.UnpicklingError):  # torch would advise to trust the file
-            reason = "the checkpoint holds more than weights, and nothing is unpickled here: convert it to safetensors"
-        raise ModelError(f"cannot load the model {name!r}{f' ({pretrained})' if pretrained else ''}: {reason}") from None
-    return model.eval().requires_grad_(requires_grad=False)
-
-
-def _preprocessing(config: dict[str, Any]) -> Preprocessing:
-    size = config["size"]
-    if isinstance(size, list | tuple):
-        if size[0] != size[1]:
-            raise ModelError(f"the model takes pictures of {size[0]}x{size[1]}; only square ones are supported")
-        size = size[0]
-    return Preprocessing(
-        size=int(size),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
-        resize_mode=config["resize_mode"],
-        fill=int(config.get("fill_color") or 0),
-    )
-
-
-def _quick_gelu(name: str, pretrained: str | None) -> bool:
-    """Whether the weights were trained with QuickGELU; open_clip only warns when architecture and tag differ in it."""
-    return bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
 
 
 def _fingerprint(model: torch.nn.Module, description: str) -> str:

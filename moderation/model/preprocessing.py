@@ -17,6 +17,7 @@ MAX_ASPECT = 32
 """A picture longer than this many times its width is cut before it is resized."""
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESIZE_MODES = ("shortest", "longest", "squash")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,22 @@
 """Which model is meant, and whether it fits a policy; said before anything is scored."""
 
 from moderation.errors import ModelError, PolicyError
-from moderation.policy.schema import ModelChoice, Policy, ScoreKind
+from moderation.policy.loading import load_policy
+from moderation.policy.model_choice import ModelChoice
+from moderation.policy.schema import Policy, ScoreKind
 
 
 def model_choice(text: str) -> ModelChoice:
     """From `name` or `name/pretrained`: demo, ViT-B-32/openai, ViT-B-32/folder/weights.safetensors, hf-hub:org/repo.
 
+    Or from a policy file (.yaml), whose `model` is meant: it can say what a checkpoint was trained with.
+
     Raises:
         ModelError: the text names nothing.
+        PolicyError: the policy file cannot be read.
     """
+    if text.endswith((".yaml", ".yml")):
+        return load_policy(text).model
     name, _, pretrained = text.partition("/")
     if ":" in name:  # hf-hub:org/repo and local-dir:folder bring their weights, and slashes of their own
         name, pretrained = text, ""
@@ -29,7 +36,7 @@ def check_choice(choice: ModelChoice, policy: Policy) -> None:
     """
     from moderation.model.catalog import facts_of  # noqa: PLC0415 - open_clip takes seconds to import
 
-    facts = facts_of(choice.name, choice.pretrained)
+    facts = facts_of(choice)
     sigmoid = [rule.id for rule in policy.active_rules if rule.score is ScoreKind.SIGMOID]
     if sigmoid and not facts.has_bias:
         rules = f"rule {sigmoid[0]!r}" if len(sigmoid) == 1 else f"rules {', '.join(map(repr, sigmoid))}"

@@ -16,7 +16,8 @@ from moderation.model_comparison.rules import Scored, compare_rules
 from moderation.model_comparison.sampling import SampledObjects, sample_objects
 from moderation.model_comparison.scoring import ModelScores, load_model, score_objects
 from moderation.model_comparison.words import about
-from moderation.policy.schema import ModelChoice, Policy
+from moderation.policy.model_choice import ModelChoice
+from moderation.policy.schema import Policy
 from moderation.progress import Progress, tell
 
 CONNECTIONS = 16

@@ -11,7 +11,8 @@ from moderation.images.limits import ImageLimits
 from moderation.images.sources import ObjectReader
 from moderation.model.encoder import Encoder
 from moderation.model_comparison.records import Side
-from moderation.policy.schema import ModelChoice, Policy
+from moderation.policy.model_choice import ModelChoice
+from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.progress import Progress, tell
 from moderation.records import ObjectRef
@@ -52,7 +53,7 @@ def load_model(choice: ModelChoice, policy: Policy) -> LoadedModel:
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
     tell(Progress(f"loading {choice.label}"))
-    encoder = OpenClipEncoder(choice.name, choice.pretrained)
+    encoder = OpenClipEncoder.of(choice)
     compared = policy.model_copy(update={"model": choice})
     return LoadedModel(encoder, CompiledPolicy.build(compared, text_head(encoder, prompt_texts(compared))))
 

@@ -129,7 +129,7 @@ def _policy_changes(old: Policy, new: Policy) -> Iterator[Change]:
         effect = Effect.NOTHING if key == "contrast" and not contrasting else EFFECTS[key]
         if key == "model":
             if old.model != new.model:
-                yield Change(None, key, "changed", old.model.label, new.model.label, effect)
+                yield Change(None, key, "changed", old.model.described, new.model.described, effect)
         elif key == "examples":
             yield from _mapping_changes(None, key, _expectations(old), _expectations(new), effect)
         else:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
+from moderation.policy.model_choice import is_path
 from moderation.policy.source import Location
 
 
@@ -17,7 +18,7 @@ class Mistake(NamedTuple):
 
 def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
     """Every contradiction in a policy given as plain values. Parts of a wrong type are passed over: others tell those."""
-    found = [*_templates(policy), *_repeats(policy.get("contrast"), ("contrast",))]
+    found = [*_model(policy.get("model")), *_templates(policy), *_repeats(policy.get("contrast"), ("contrast",))]
     rules = [(i, rule) for i, rule in enumerate(_list(policy.get("rules"))) if isinstance(rule, Mapping)]
     shared = _texts(policy.get("contrast"))
     first: dict[str, int] = {}
@@ -47,6 +48,22 @@ def known(what: str, given: object, choices: Mapping[str, Any] | list[str]) -> s
     close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.55)
     listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return (f"did you mean `{close[0]}`? " if close else "") + f"{what}: {listed or 'none'}"
+
+
+def _model(model: Any) -> Iterator[Mistake]:
+    if not isinstance(model, Mapping):
+        return
+    name, pretrained = model.get("name"), model.get("pretrained")
+    if isinstance(pretrained, str) and "://" in pretrained:
+        message = f"weights are read from a file of the machine that scores, not from {pretrained.partition('://')[0]}://"
+        yield Mistake(("model", "pretrained"), message, "copy them to each of these machines, and give the path")
+    says = f"the tag {pretrained!r}" if isinstance(pretrained, str) and not is_path(pretrained) else None
+    if name == "demo":
+        says = "the demo model"
+    for key in ("preprocess", "quick_gelu"):
+        if says and model.get(key) is not None:
+            message = f"`{key}` is for a checkpoint that is given by its path: {says} has its own"
+            yield Mistake(("model", key), message, f"leave `{key}` out")
 
 
 def _templates(policy: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from moderation.policy.consistency import known
 from moderation.policy.findings import Finding
+from moderation.policy.model_choice import moved
 from moderation.policy.source import MAX_BYTES, Location, Source, Span, parse
 
 MAX_FILES = 8
@@ -112,13 +113,17 @@ def _included(source: Source, name: str, folder: Path | None, root: Path | None,
     if finding is not None:
         return Merged(None, {shown: text}, [finding])
     included = _merge(text, shown, path.parent, root, (*above, Path(name).resolve()))
-    _move_examples(included.content, PurePosixPath(given).parent)
+    _move_paths(included.content, PurePosixPath(given).parent)
     return included
 
 
-def _move_examples(content: Any, folder: PurePosixPath) -> None:
-    """Images of included examples lie beside the included file."""
-    for example in _list(content.get("examples")) if isinstance(content, dict) else []:
+def _move_paths(content: Any, folder: PurePosixPath) -> None:
+    """Images of included examples, and a model's weights, lie beside the included file."""
+    if not isinstance(content, dict):
+        return
+    if "model" in content:
+        content["model"] = moved(content["model"], str(folder))
+    for example in _list(content.get("examples")):
         if isinstance(example, dict) and isinstance(example.get("image"), str) and "://" not in example["image"]:
             example["image"] = str(folder / example["image"])
 

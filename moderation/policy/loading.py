@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from moderation.errors import PolicyError
+from moderation.errors import ModelError, PolicyError
 from moderation.policy.consistency import mistakes
 from moderation.policy.findings import Finding
 from moderation.policy.including import Merged, merge, read_text
-from moderation.policy.schema import Example, ModelChoice, Override, Policy, PolicyFile, Rule
+from moderation.policy.model_choice import ModelChoice, Preprocess
+from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
 from moderation.policy.source import Location
 
 
@@ -29,18 +30,23 @@ class ReadPolicy:
     """where the parts of the policy stand"""
 
 
-def load_policy(path: str | Path) -> Policy:
-    """Read and check a policy file. Raises `PolicyError` that lists every mistake found."""
-    return _required(read_policy(path))
+def load_policy(path: str | Path, folder: str | None = None) -> Policy:
+    """Read and check a policy file. Raises `PolicyError` that lists every mistake found. `folder` as in `read_policy`."""
+    return _required(read_policy(path, folder))
 
 
-def parse_policy(text: str, name: str = "policy") -> Policy:
-    """Check the text of a policy; `name` is what messages call it. Raises `PolicyError`."""
-    return _required(_checked(merge(text, name, None)))
+def parse_policy(text: str, name: str = "policy", folder: str | None = None) -> Policy:
+    """Check the text of a policy; `name` is what messages call it. Raises `PolicyError`.
+
+    Paths of weights in it are relative to `folder`, by default the current one.
+    """
+    return _required(_checked(merge(text, name, None), folder))
 
 
-def read_policy(path: str | Path) -> ReadPolicy:
+def read_policy(path: str | Path, folder: str | None = None) -> ReadPolicy:
     """Read and check a policy file and what it includes. Mistakes stand in `findings`.
+
+    Paths of weights in it are relative to the file, or to `folder` for a copy that lies elsewhere.
 
     Raises `PolicyError` only if the file itself cannot be read.
     """
@@ -52,7 +58,18 @@ def read_policy(path: str | Path) -> ReadPolicy:
         raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
     if finding is not None:
         return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
-    return _checked(merge(text, str(path), path.parent))
+    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()))
+
+
+def located(path: str | Path, error: ModelError) -> ModelError:
+    """An error about the model that a policy file names, with the place in the file that is at fault."""
+    if not error.key:
+        return error
+    try:
+        merged = read_policy(path).merged
+        return ModelError(str(merged.finding(("model", error.key), error.message, error.hint)))
+    except (PolicyError, LookupError):  # the file is another by now
+        return error
 
 
 def _required(read: ReadPolicy) -> Policy:
@@ -61,12 +78,12 @@ def _required(read: ReadPolicy) -> Policy:
     return read.policy
 
 
-def _checked(merged: Merged) -> ReadPolicy:
+def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
     findings = list(merged.findings)
     policy = None
     if isinstance(merged.content, dict):
         try:
-            policy = Policy.model_validate(merged.content)
+            policy = Policy.model_validate(merged.content, context={"folder": folder})
         except ValidationError as error:
             findings += [_finding(merged, details) for details in error.errors() if not _is_told_elsewhere(details)]
         findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
@@ -101,6 +118,7 @@ _MESSAGES = {
     "dict_type": "should be a mapping",
     "float_type": "should be a number",
     "finite_number": "should be a finite number",
+    "bool_type": "should be true or false",
     "too_short": "should have at least one entry",
     "string_too_short": "should not be empty",
     "string_pattern_mismatch": "is no name",
@@ -117,6 +135,7 @@ _HINTS = {
     "model_attributes_type": "write {key: value}, or a line for each key",
     "dict_type": "write {key: value}, or a line for each key",
     "float_type": "write 0.6, with a point and without quotes",
+    "three_numbers": "for example [0.48, 0.46, 0.41]",
     "string_pattern_mismatch": "use small letters a-z, 0-9 and -, and in rule ids _ too",
     "date_from_datetime_parsing": "write 2026-12-31",
     "date_parsing": "write 2026-12-31",
@@ -143,12 +162,16 @@ def _key_hint(location: Location) -> str:
 
 def _model_at(location: Location) -> type[BaseModel]:
     parts: dict[str, type[BaseModel]] = {"rules": Rule, "examples": Example, "model": ModelChoice, "overrides": Override}
+    if location[:2] == ("model", "preprocess"):
+        return Preprocess
     return parts.get(str(location[0]), PolicyFile) if location else PolicyFile
 
 
 def _value_hint(details: ErrorDetails) -> str:
-    if details["type"] == "enum":
+    if details["type"] in ("enum", "literal_error"):
         values = re.findall(r"'([^']+)'", str(details.get("ctx", {}).get("expected", "")))
         close = difflib.get_close_matches(str(details["input"]), values, n=1, cutoff=0.5)
         return f"did you mean `{close[0]}`?" if close else ""
+    if details["type"] == "less_than_equal" and "preprocess" in details["loc"]:
+        return "pixels go from 0 to 1 here: divide by 255"
     return _HINTS.get(details["type"], "")

@@ -6,11 +6,11 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from moderation.policy.consistency import mistakes
+from moderation.policy.model_choice import ModelChoice, Strict, Text
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Threshold = Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False, strict=True)]
@@ -49,23 +49,7 @@ class ScoreKind(StrEnum):
     SIGMOID = "sigmoid"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class ModelChoice(_Strict):
-    """Which CLIP model scores the images."""
-
-    name: Text = Field(description="`demo`, an open_clip architecture such as ViT-B-32, hf-hub:org/repo, or local-dir:folder")
-    pretrained: Text | None = Field(default=None, description="an open_clip pretrained tag, or the path of a checkpoint")
-
-    @property
-    def label(self) -> str:
-        """The model as one text, e.g. `ViT-B-32/laion2b_s34b_b79k`."""
-        return f"{self.name}/{self.pretrained}" if self.pretrained else self.name
-
-
-class Rule(_Strict):
+class Rule(Strict):
     """One thing the policy looks for."""
 
     id: RuleId = Field(description="short name, unique in the policy: a-z 0-9 - _")
@@ -96,14 +80,14 @@ Expectation = Annotated[
 ]
 
 
-class Example(_Strict):
+class Example(Strict):
     """A test that the policy carries: an image and what should become of it."""
 
     image: Text = Field(description="path relative to the policy file, or a URI")
     expect: Expectation = Field(description="the action for the image, or the action of each rule")
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """A whole policy file."""
 
     policy: PolicyName = Field(description="name: a-z 0-9 -")
@@ -143,7 +127,7 @@ class Policy(_Strict):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-class Override(_Strict):
+class Override(Strict):
     """What a policy changes of a rule that it includes."""
 
     mode: Mode = Field(default=Mode.LIVE, description="live | shadow | off")

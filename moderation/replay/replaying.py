@@ -174,9 +174,9 @@ def _computed(files: RunFiles, policy: Policy) -> CompiledPolicy:
     if files.folder:
         raise SettingsError("the run kept no prompt embeddings, and only those of published runs can be computed anew")
     archive = open_archive(files.output, fingerprint=manifest.model_fingerprint, run_ids=[manifest.run_id])
-    model, texts = policy.model, prompt_texts(policy)
+    texts = prompt_texts(policy)
     try:
-        return CompiledPolicy.build(policy, embedded_texts(archive, model.name, model.pretrained, texts, keep=False))
+        return CompiledPolicy.build(policy, embedded_texts(archive, policy.model, texts, keep=False))
     except ModerationError as error:
         raise SettingsError(f"the run kept no prompt embeddings, and they cannot be computed: {_first_line(error)}") from None
 

@@ -137,7 +137,7 @@ def stages(manifest: Manifest) -> tuple[StageView, ...]:
     busy = manifest.timings.busy_seconds
     names = [*(s for s in STAGES if s in busy), *sorted(set(busy) - set(STAGES))]
     longest = max(busy.values(), default=0.0) or 1.0
-    images = manifest.scored + manifest.errored
+    images = manifest.timed_images
     return tuple(
         StageView(
             name=name,

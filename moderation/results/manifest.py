@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -15,16 +15,19 @@ from moderation.results.statistics import RuleStatistics
 from moderation.storage import Store
 
 VERSION = 1
+_MINUTE_S = 60.0
 
 
 class Timings(BaseModel):
-    """Where the time went."""
+    """Where the time of the attempt that published the run went. Earlier attempts at it are not counted."""
 
     model_config = ConfigDict(frozen=True)
 
     wall_seconds: float
     """from the first listed object to the last staged shard"""
     images_per_second: float
+    images: int | None = None
+    """objects that this attempt scored, or gave an error row; None in manifests of earlier versions"""
     busy_seconds: Mapping[str, float]
     """by stage, summed over threads and actors"""
     bottleneck: str
@@ -46,6 +49,8 @@ class EngineFacts(BaseModel):
     """of each actor"""
     decode_threads: int
     """of each actor"""
+    why: str = ""
+    """what the hardware is, and what was chosen for it; empty in manifests of earlier versions"""
 
 
 class Release(BaseModel):
@@ -80,6 +85,8 @@ class Manifest(BaseModel):
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}
     """the files it includes, word for word, by name"""
+    policy_folder: str | None = None
+    """what a relative path of weights in it is relative to; None where it names none, and in manifests of earlier versions"""
     model: str
     model_fingerprint: str
     prompts: str | None = None
@@ -117,6 +124,20 @@ class Manifest(BaseModel):
     def errored(self) -> int:
         """Objects with an error row."""
         return self.counts.errors
+
+    @property
+    def timed_images(self) -> int:
+        """Objects that `timings` are about."""
+        return self.scored + self.errored if self.timings.images is None else self.timings.images
+
+    @property
+    def speed(self) -> str:
+        """Of the attempt that published the run, in words: `310 images/s in 12.5 s`, and what it does not count."""
+        seconds = self.timings.wall_seconds
+        took = f"{seconds:.1f} s" if seconds < _MINUTE_S else str(timedelta(seconds=round(seconds)))
+        earlier = self.scored + self.errored - self.timed_images
+        rest = f", without {earlier:,} images of an earlier attempt" if earlier else ""
+        return f"{self.timings.images_per_second:,.0f} images/s in {took}{rest}"
 
     def to_json(self) -> bytes:
         """As stored, with the sums a reader wants written out."""

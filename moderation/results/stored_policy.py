@@ -1,5 +1,6 @@
 """The policy of a run, put together again from the texts in its manifest."""
 
+import os
 import tempfile
 from pathlib import Path, PurePosixPath
 
@@ -30,13 +31,14 @@ def stored_policy(manifest: Manifest) -> Policy:
 
 def _parsed(manifest: Manifest) -> Policy:
     if not manifest.policy_includes:
-        return parse_policy(manifest.policy_text)
+        return parse_policy(manifest.policy_text, folder=manifest.policy_folder)
     # Included files go by the path they had when the run began, and by their place beside the policy.
     main = PurePosixPath(str(manifest.settings.get("policy", "policy.yaml")))
     with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
         for name, text in {str(main): manifest.policy_text, **manifest.policy_includes}.items():
             _write(Path(folder), PurePosixPath(name), main.parent, text)
-        return load_policy(Path(folder) / main.name)
+        # Earlier versions took paths of weights relative to the current folder.
+        return load_policy(Path(folder) / main.name, manifest.policy_folder or os.path.abspath("."))  # noqa: PTH100
 
 
 def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) -> None:

@@ -28,7 +28,7 @@ class RowContext:
     model: str
     fingerprint: str
     engine: Engine | None = None
-    """how the model runs, as the first actor chose; None: as each has it"""
+    """how the model runs in every actor, as the first one says; None: as each has it"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How many actors a run has, and what each gets of the machines that Ray knows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
@@ -14,6 +14,8 @@ WELL_USED = 0.75
 """Share of the cores that CPU-only actors must use; where it can be had with fewer and larger ones, these are taken."""
 GPU_DECODE_THREADS = 64
 _ROUNDING = 1e-9
+_GPU_KIND = "accelerator_type:"
+"""How the resource begins by which Ray says what kind of GPU a machine has."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Machine:
 
     cpus: float
     gpus: float
+    gpu_kind: str = ""
+    """as Ray calls it, such as A100; empty where it does not say"""
 
 
 def decode_threads(settings: RunSettings, plan: PoolPlan) -> int:
@@ -65,8 +69,7 @@ def plan_pool(settings: RunSettings) -> PoolPlan:
         SettingsError: what the settings ask for does not fit.
     """
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    machines = [Machine(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources]
-    return divide(machines, settings)
+    return divide([Machine(r.get("CPU", 0.0), r.get("GPU", 0.0), _gpu_kind(r)) for r in resources], settings)
 
 
 def divide(machines: Sequence[Machine], settings: RunSettings) -> PoolPlan:
@@ -82,8 +85,19 @@ def divide(machines: Sequence[Machine], settings: RunSettings) -> PoolPlan:
         where = "the Ray cluster has no GPU" if gpus == 0 else "the actors have none with device `cpu`"
         raise SettingsError(f"JPEG decoder `gpu` was asked for, but {where}: use `--jpeg-decoder cpu`, or GPU nodes")
     if gpus and settings.device != "cpu":
+        kinds = sorted({machine.gpu_kind for machine in machines if machine.gpus >= 1})
+        if len(kinds) > 1 and settings.precision == "auto":
+            raise SettingsError(
+                f"the Ray cluster has GPUs of several kinds ({', '.join(kind or 'unknown' for kind in kinds)}), for which "
+                "precision `auto` may mean different ones: use `--precision bf16` or `--precision fp32`"
+            )
         return _on_gpus([machine for machine in machines if machine.gpus >= 1], gpus, settings)
     return _on_cpus([machine.cpus for machine in machines if machine.cpus > 0] or [1.0], settings.actors)
+
+
+def _gpu_kind(resources: Mapping[str, float]) -> str:
+    marks = [name.removeprefix(_GPU_KIND) for name in resources if name.startswith(_GPU_KIND)]
+    return marks[0] if marks else ""
 
 
 def _on_gpus(machines: Sequence[Machine], gpus: float, settings: RunSettings) -> PoolPlan:

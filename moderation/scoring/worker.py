@@ -1,16 +1,19 @@
 """What runs inside a Ray actor: one encoder, and the scorer for the run at hand."""
 
 import os
+import platform
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from moderation.errors import ModelError
 from moderation.images.limits import ImageLimits
 from moderation.images.sources import ObjectReader
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import MAX_BATCH, EngineChoice
+from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
@@ -26,8 +29,7 @@ if TYPE_CHECKING:
 class OpenClipScorer:
     """A `ScorerFactory` with what an actor needs to build the real thing."""
 
-    name: str
-    pretrained: str | None
+    model: ModelChoice
     reader: ObjectReader
     device: Device
     precision: Precision
@@ -49,9 +51,8 @@ class OpenClipScorer:
         from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded in actors only
 
         pa.array([""])  # pyarrow imports pandas at its first conversion: now, rather than while a batch waits
-        encoder = OpenClipEncoder(
-            self.name,
-            self.pretrained,
+        encoder = OpenClipEncoder.of(
+            self.model,
             device=self.device,
             precision=self.precision,
             engine=self.engine,
@@ -69,7 +70,7 @@ class _Worker:
 
     def describe(self, texts: list[str]) -> ModelDescription:
         encoder, options = self._encoder, self._options
-        engine = encoder.tune(most=options.max_batch, gpu_share=options.gpu_share)
+        engine = encoder.fit(most=options.max_batch, gpu_share=options.gpu_share)
         head = text_head(encoder, texts)
         return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, str(encoder.device), head, engine)
 
@@ -86,6 +87,7 @@ class _Worker:
                     self._scorer.close()
                 if context.engine is not None:
                     self._encoder.use(context.engine)
+                self._check_model(context)
                 self._scorer = ImageScorer(
                     self._encoder,
                     context.compiled,
@@ -98,6 +100,15 @@ class _Worker:
                     jpeg_decoder=self._gpu_decoder() if options.jpeg_decoder == "gpu" else None,
                 )
             return self._scorer
+
+    def _check_model(self, context: RowContext) -> None:
+        """Refuse rows under another model's name: machines of a cluster may differ in what lies at the same path."""
+        if self._encoder.fingerprint != context.fingerprint:
+            raise ModelError(
+                f"{self._encoder.name} has the fingerprint {self._encoder.fingerprint} on {platform.node()}, but the run uses "
+                f"{context.fingerprint}, which the model has on another machine of the cluster",
+                "put the same weights and the same version of open_clip on each machine",
+            )
 
     def _gpu_decoder(self) -> "GpuJpegDecoder":
         """Made once the model has taken the memory that it wants, and compared with Pillow then."""

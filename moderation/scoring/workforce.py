@@ -35,6 +35,7 @@ class Workforce:
             batch_size=self.engine.batch_size,
             torch_threads=self.plan.torch_threads,
             decode_threads=decode_threads(self.settings, self.plan),
+            why=self.engine.why,
         )
 
     def bottleneck(self, seconds: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from moderation.errors import ImageError, SettingsError, StorageError
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
-from moderation.policy.schema import ModelChoice
+from moderation.policy.model_choice import ModelChoice
 from moderation.prompt_embeddings import archive_encoder, embedded_texts
 from moderation.results.archive import Archive
 from moderation.storage import Store, file_uri
@@ -31,7 +31,7 @@ def text_query(archive: Archive, model: ModelChoice, text: str) -> Queries:
     """
     if not text.strip():
         raise SettingsError("the text to search for is empty: say what the image should show, such as: a red car")
-    head = embedded_texts(archive, model.name, model.pretrained, [text], keep=False)
+    head = embedded_texts(archive, model, [text], keep=False)
     return _unit(head.texts[text][None, :])
 
 
@@ -44,7 +44,7 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
     """
     limits = limits or ImageLimits()
     data = _read(location, limits)
-    encoder = archive_encoder(archive, model.name, model.pretrained)
+    encoder = archive_encoder(archive, model)
     prepare = encoder.preprocessing
     try:
         image = DecodedImage(data, limits, prepare.size)
