@@ -139,6 +139,11 @@ class DecodedImage:
         self._deadline.check()
         self._deadline.pause()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether any decoder may read the file: its colours are sRGB, and nothing is wrong with it as far as is known."""
+        return self.colours is None and self._early is None and not self.damaged
+
     def frames(self) -> Iterator[tuple[int, Image.Image]]:
         """Up to `max_frames` frames, evenly spread, first, last and primary among them: (index, upright picture).
 

@@ -31,7 +31,7 @@ from moderation.model.engines import (
     fitting_batch,
 )
 from moderation.model.lanes import CpuLane, CudaLane, Lanes, Tower
-from moderation.model.preprocessing import Preprocessing
+from moderation.model.preprocessing import DECODING, Preprocessing
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class OpenClipEncoder:
         """16 hex digits over weights, architecture, preprocessing and precision."""
         precision = self.engine.precision
         if precision not in self._fingerprints:
-            described = f"{self._architecture} {self.preprocessing} {precision}"
+            described = f"{self._architecture} {self.preprocessing} {DECODING} {precision}"
             self._fingerprints[precision] = _fingerprint(self._model, described)
         return self._fingerprints[precision]
 
