@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pillow_heif
-from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.file_colours import conversion_of
@@ -25,6 +25,7 @@ from moderation.images.reduction import Reduction, reduce
 from moderation.images.salvage import salvaged
 from moderation.images.survey import Survey
 from moderation.images.surveying import survey_file
+from moderation.images.tiff_layouts import MisreadLayoutError, set_right
 
 # One thread for an image: images are decoded side by side. Thumbnails, depth maps and masks are not looked at.
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -162,6 +163,8 @@ class DecodedImage:
             index = wanted.pop(0)
             try:
                 picture = self._picture(index, last=not wanted)
+            except MisreadLayoutError as error:
+                raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, str(error)) from None
             except PARSER_ERRORS as error:
                 if isinstance(error, MemoryError | Image.DecompressionBombError):
                     raise _broken(error) from None
@@ -200,6 +203,7 @@ class DecodedImage:
         image.seek(index)
         _check_pixels(*image.size, self._limits)
         orientation = self._orientation_of(image)
+        correct = set_right(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
         if image.format == "PNG" and self.header.frames == 1:  # one that holds too few pixels is read without an error
             whiten(image)
         image.load()
@@ -207,7 +211,7 @@ class DecodedImage:
         _check_pixels(*image.size, self._limits)
         if last:
             self._image = None
-        return self._finished(image, orientation, last=last)
+        return self._finished(correct(image) if correct else image, orientation, last=last)
 
     def _orientation_of(self, image: Image.Image) -> int:
         """As browsers turn pictures: not by what stands behind the pixels of a PNG, nor by XMP, nor any WebP."""
@@ -215,7 +219,7 @@ class DecodedImage:
             return self.orientation
         return _orientation(image.info.get("exif")) if self.header.format in ("PNG", "AVIF") else 1
 
-    def _finished(self, image: ImageFile.ImageFile, orientation: int, *, last: bool) -> Image.Image:
+    def _finished(self, image: Image.Image, orientation: int, *, last: bool) -> Image.Image:
         """The picture upright, and in RGB unless it is CMYK that is converted later."""
         if image.mode == "CMYK" and self.colours is not None and self.colours.mode == "CMYK":
             return upright(image, orientation)

@@ -25,6 +25,8 @@ def whiten(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
 
     Returns what is white, or transparent, in the picture's mode; None where nothing is.
     """
+    if not image.tile:  # no pixels at all
+        return None
     white = _WHITE.get(image.mode)
     if image.mode == "P":
         white = _white_index(image)
