@@ -123,7 +123,7 @@ def test_what_was_right_before_is_the_same_to_the_bit() -> None:
         if not path.exists():  # the photos are test data that may not be here
             continue
         digest, image = hashlib.sha256(), DecodedImage(path.read_bytes(), ImageLimits(), CLIP.size)
-        for index, frame in image.frames():
+        for _, frame in image.frames():
             crop = CLIP(frame, image.reduction, image.colours)
             digest.update(crop.tobytes())
             digest.update(pdq(frame, image.colours)[0].encode())

@@ -229,7 +229,7 @@ class DecodedImage:
         return upright(picture, orientation)
 
     def _salvaged(self, error: BaseException) -> Image.Image:
-        """As much of the first picture as browsers show, the rest white. Raises `error` as an `ImageError` if that is nothing."""
+        """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""
         reduction = self.reduction
         self._image = None
         for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._limits, self._prepare_any):

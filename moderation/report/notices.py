@@ -58,8 +58,8 @@ def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
         found.append(Notice("block", "Nothing was scored", text))
     if damaged := manifest.counts.damaged:
         text = (
-            f"{number(damaged)} of the {number(manifest.scored)} scored images have damaged files: cut short, or with broken parts. "
-            "They were scored as far as browsers show them; the column `damaged` of `decisions` says what is wrong with each."
+            f"{number(damaged)} of the {number(manifest.scored)} scored images have damaged files: cut short, or with broken "
+            "parts. They were scored as far as browsers show them; the column `damaged` of `decisions` says what is wrong."
         )
         found.append(Notice("plain", "Damaged images" if damaged > 1 else "A damaged image", text))
     warned = warning(manifest)
