@@ -24,6 +24,7 @@ MINUTES = 15.0
 
 BENCHMARKS = (
     Benchmark("decode", "benchmarks.decode", 120, ("decode_12mp_vs_pillow",)),
+    Benchmark("colours", "benchmarks.parity", 60, ("colour_conversion_ms",)),
     Benchmark("get", "benchmarks.get", 120, ("get_vs_boto3",)),
     Benchmark("against_peers", "benchmarks.against_peers", 420, ("vs_ray_data_500x375", "vs_ray_data_12mp")),
     Benchmark("pipeline_rate", "benchmarks.pipeline_rate", 330, ("pipeline_over_limit",), ("--quick",)),

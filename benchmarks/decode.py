@@ -37,7 +37,7 @@ def ours(data: bytes) -> None:
     """What `ImageScorer` does, but for the hashes."""
     image = DecodedImage(data, LIMITS, CLIP.size)
     for _, frame in image.frames():
-        CLIP(frame, image.reduction)
+        CLIP(frame, image.reduction, image.colours)
 
 
 def pillow(data: bytes) -> None:

@@ -79,6 +79,8 @@ class Counts:
     errored: Mapping[str, int] = field(default_factory=dict)
     flagged: Mapping[str, int] = field(default_factory=dict)
     shadow: Mapping[str, int] = field(default_factory=dict)
+    damaged: int = 0
+    """scored images whose file is damaged"""
 
     @property
     def errors(self) -> int:
@@ -94,6 +96,7 @@ class Counts:
             add_numbers(self.errored, other.errored),
             add_numbers(self.flagged, other.flagged),
             add_numbers(self.shadow, other.shadow),
+            self.damaged + other.damaged,
         )
 
 

@@ -308,8 +308,11 @@ def test_a_turned_picture_is_turned_back(orientation):
     assert np.array_equal(picture(data), np.asarray(scene()))
     header = DecodedImage(data, LIMITS).header
     assert (header.width, header.height) == ((48, 32) if orientation < 5 else (32, 48)), "the header says what is stored"
-    assert np.array_equal(picture(turned(orientation, "WEBP", lossless=True)), np.asarray(scene()))
     assert np.abs(picture(turned(orientation, "JPEG", quality=95)).astype(int) - np.asarray(scene(), int)).mean() < 6
+
+
+def test_browsers_do_not_turn_a_webp():
+    assert np.array_equal(picture(turned(6, "WEBP", lossless=True)), STORED[6](np.asarray(scene())))
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -491,10 +494,21 @@ def test_the_header_is_enough_to_refuse_a_bomb(width, height):
         tracemalloc.stop()
 
 
-def test_a_jpeg_bomb_is_judged_by_its_full_size_and_not_by_the_reduced_one():
-    data = encoded(plain(3000, 3000, "red"), "JPEG")
-    with pytest.raises(ImageError, match="too_many_pixels: 3000 x 3000 = 9,000,000 pixels; the limit is 8,000,000"):
-        DecodedImage(data, ImageLimits(max_pixels=8_000_000), 64)
+def test_a_large_jpeg_is_judged_by_what_decoding_it_takes():
+    data = encoded(plain(4000, 3000, "red"), "JPEG")
+    limits = ImageLimits(max_pixels=2_000_000)
+    image = DecodedImage(data, limits, 224)
+    assert (image.header.width, image.header.height) == (4000, 3000)
+    assert image.memory < 8 << 20
+    assert len(list(image.frames())) == 1
+    with pytest.raises(ImageError, match="too_many_pixels: 4000 x 3000 = 12,000,000 pixels; the limit is 2,000,000"):
+        DecodedImage(data, limits)  # at full scale
+
+
+def test_there_is_an_end_to_the_pixels_of_a_jpeg_at_reduced_scale_too():
+    data = encoded(plain(4000, 3000, "red"), "JPEG")
+    with pytest.raises(ImageError, match="too_many_pixels: 4000 x 3000"):
+        DecodedImage(data, ImageLimits(max_pixels=900_000), 224)
 
 
 # --- what is no image, and what is broken ----------------------------------------------------------------------------------
@@ -528,10 +542,22 @@ def test_what_is_no_image_is_unsupported(data):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.7, 0.95])
-def test_a_truncated_image_is_corrupt(kind, part):
+def test_a_truncated_image_is_corrupt_or_scored_as_far_as_it_goes(kind, part):
     require(needs_writer(kind))
-    data = encoded(noise(64, 64), kind)
-    assert code_of(data[: int(len(data) * part)]) == ErrorCode.CORRUPT
+    whole = encoded(noise(64, 64), kind)
+    data = whole[: int(len(whole) * part)]
+    if kind not in ("JPEG", "PNG", "GIF", "BMP"):
+        assert code_of(data) == ErrorCode.CORRUPT
+        return
+    image = DecodedImage(data, LIMITS) if part > 0.1 or kind in ("PNG", "BMP") else None
+    if image is None or (kind == "JPEG" and part == 0.3):
+        return  # the first rows may be there or not
+    [(_, found)] = image.frames()
+    assert "truncated" in image.damaged
+    expected, pixels = picture(whole), np.asarray(found)
+    first, last = (-1, 0) if kind == "BMP" else (0, -1)
+    assert np.abs(pixels[first].astype(int) - expected[first]).mean() < 3
+    assert part == 0.95 or (pixels[last] > 200).all()
 
 
 @pytest.mark.parametrize("length", [8, 12, 16])
@@ -545,10 +571,14 @@ def test_an_image_cut_off_in_its_header_is_corrupt(kind, length):
         assert code_of(data) == ErrorCode.CORRUPT
 
 
-def test_a_broken_later_frame_is_corrupt():
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_before_a_broken_frame_all_are_scored(kind):
     images = [noise(40, 40, seed) for seed in range(5)]
-    data = encoded(images[0], "PNG", save_all=True, append_images=images[1:])
-    assert code_of(data[: len(data) * 3 // 4]) == ErrorCode.CORRUPT
+    data = encoded(images[0], kind, save_all=True, append_images=images[1:])
+    image = DecodedImage(data[: len(data) * 3 // 4], LIMITS)
+    assert not image.damaged
+    assert [index for index, _ in image.frames()] == [0, 1, 2]
+    assert image.damaged.startswith("frame 3 or one before it is broken: ") or image.damaged.startswith("frame 4 or")
 
 
 @needs_data

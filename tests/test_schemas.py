@@ -28,6 +28,7 @@ DECISIONS = [
     "sha256",
     "pdq",
     "pdq_quality",
+    "damaged",
     "action",
     "flagged",
     "flags",
@@ -73,7 +74,7 @@ def test_columns_are_those_of_the_contract_and_described(schema: pa.Schema, name
         assert field.metadata[b"description"], field.name
         assert 1 <= int(field.metadata[b"since"]) <= schemas.VERSION
         assert field.nullable or field.metadata[b"since"] == b"1", f"{field.name} would be missing in files of version 1"
-    assert schema.metadata[b"schema_version"] == b"2"
+    assert schema.metadata[b"schema_version"] == b"3"
 
 
 def test_types() -> None:
@@ -85,7 +86,7 @@ def test_types() -> None:
     nullable = {f.name for f in schemas.DECISIONS if f.nullable}
     assert nullable == {
         *("error_code", "error_detail", "format", "width", "height", "frames", "frame", "sha256"),
-        *("pdq", "pdq_quality"),
+        *("pdq", "pdq_quality", "damaged"),
         *("top_rule", "top_category", "top_score", "top_threshold"),
     }
 

@@ -10,21 +10,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pillow_heif
-from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
-from moderation.images.gif_blocks import survey_gif
-from moderation.images.guarding import Deadline, GuardedFile
-from moderation.images.isobmff_boxes import BRANDS, survey_boxes
-from moderation.images.jpeg_segments import survey_jpeg
+from moderation.images.file_colours import conversion_of
+from moderation.images.guarding import Deadline
+from moderation.images.isobmff_boxes import BRANDS
 from moderation.images.limits import ImageLimits
 from moderation.images.memory import memory_limit, memory_needed
+from moderation.images.opening import FORMATS, open_file, parse
+from moderation.images.partial import whiten
 from moderation.images.pixels import rgb, upright
-from moderation.images.png_chunks import survey_png
 from moderation.images.reduction import Reduction, reduce
+from moderation.images.salvage import salvaged
 from moderation.images.survey import Survey
-from moderation.images.tiff_directories import PREFIXES, survey_tiff
-from moderation.images.webp_chunks import survey_webp
+from moderation.images.surveying import survey_file
+from moderation.images.tiff_layouts import MisreadLayoutError, set_right
 
 # One thread for an image: images are decoded side by side. Thumbnails, depth maps and masks are not looked at.
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -33,9 +34,6 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-"""The image formats that are read; all others are `unsupported_format`."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -61,6 +59,8 @@ PARSER_ERRORS = (
 _ORIENTATION = 0x0112
 _MAX_EXIF = 1 << 20
 """Bytes. Larger metadata is not read: it could take gigabytes."""
+_MAX_SCALE = 12
+"""Pixels in the header of a JPEG decoded at reduced scale, for each pixel that is allowed: they cost time, not memory."""
 _STEP = 8
 """Frames of an animation between two looks at the clock."""
 
@@ -84,7 +84,10 @@ class DecodedImage:
         header: what the file says of itself.
         orientation: EXIF's, of a JPEG; 1 for all others, where it may stand behind the pixels.
         reduction: how the pictures of a JPEG that is decoded at reduced scale lie in their pixels; None at full scale.
+        colours: what makes sRGB of the pictures that `frames` gives, to be applied once they are small; None: they are sRGB.
+        primary: index of the frame that viewers show first.
         memory: bytes that `frames` will take at most, as far as the header tells; never more than `memory_limit`.
+        damaged: what is wrong with a file that can be shown nevertheless, in words, as far as is known yet; "" if nothing is.
     """
 
     def __init__(self, data: bytes, limits: ImageLimits, target_size: int | None = None) -> None:
@@ -100,25 +103,35 @@ class DecodedImage:
         self.orientation = 1
         self.reduction: Reduction | None = None
         self._limits = limits
+        self._target_size = target_size
         self._deadline = Deadline(limits.max_seconds)
         try:
-            survey = _survey(data, self._deadline)
-            self._file = GuardedFile(data, self._deadline)
-            image = Image.open(self._file, formats=FORMATS)
+            survey = survey_file(data, self._deadline)
+            opened = open_file(data, self._deadline, PARSER_ERRORS, memory_limit(limits), odd=survey.odd)
+            self.damaged, self._data, image = opened.damaged, opened.data, opened.image
+            if opened.data is not data:
+                survey = survey_file(opened.data, self._deadline)
             width, height = image.size
-            _check_pixels(width, height, limits)
             frames = _frame_count(image, survey)
+            if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24:25] == b"\x10":
+                raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
+            conversion = conversion_of(image, survey)
             if image.format == "HEIF" and frames > 1:
                 survey = replace(survey, pixels=_largest_heif(data))
+            early = conversion is not None and (conversion.early or frames > 1 or _has_alpha(image))
+            if early:  # what is reduced is averaged
+                self._target_size = None
             if isinstance(image, JpegImagePlugin.JpegImageFile):
-                if not survey.buffers:  # one scan, whose time its size bounds, can be decoded by one call
-                    image.decodermaxblock = len(data)
-                self.orientation = _orientation(image)
-                self.reduction = reduce(image, target_size, self.orientation) if target_size else None
+                self._prepare_jpeg(image, survey)
+            _check_pixels(*image.size, limits)
         except PARSER_ERRORS as error:
             raise _unreadable(data, error) from None
         self._image: ImageFile.ImageFile | None = image
+        self._survey = survey
+        self._early = conversion if early else None
+        self.colours = None if early else conversion
         self.header = ImageHeader("JPEG" if image.format == "MPO" else str(image.format), width, height, frames)
+        self.primary = _primary(image, frames)
         self.memory = memory_needed(image, frames, survey)
         if frames > len(data):
             raise ImageError(ErrorCode.CORRUPT, f"{frames:,} frames in {len(data):,} bytes")
@@ -127,32 +140,61 @@ class DecodedImage:
         self._deadline.check()
         self._deadline.pause()
 
-    def frames(self) -> Iterator[tuple[int, Image.Image]]:
-        """Up to `max_frames` frames, evenly spread, first and last among them: (index, upright RGB picture).
+    @property
+    def is_plain(self) -> bool:
+        """Whether any decoder may read the file: its colours are sRGB, and nothing is wrong with it as far as is known."""
+        return self.colours is None and self._early is None and not self.damaged
 
-        They can be had once: memory is given back as soon as it can be. The time between this object's making and the
-        first frame does not count towards `max_seconds`.
+    def frames(self) -> Iterator[tuple[int, Image.Image]]:
+        """Up to `max_frames` frames, evenly spread, first, last and primary among them: (index, upright picture).
+
+        Pictures are RGB, or CMYK where `colours` takes these. They can be had once: memory is given back as soon as it can be.
+        The time between this object's making and the first frame does not count towards `max_seconds`.
 
         Raises:
             ImageError: corrupt, too_many_pixels or worker_timeout.
         """
+        if self._image is None:
+            raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be had once")
         self._deadline.resume()
-        indexes = spread(self.header.frames, self._limits.max_frames)
-        for index in indexes:
+        wanted = with_primary(spread(self.header.frames, self._limits.max_frames), self.primary, self._limits.max_frames)
+        before = -1
+        while wanted:
+            index = wanted.pop(0)
             try:
-                picture = self._picture(index, last=index == indexes[-1])
+                picture = self._picture(index, last=not wanted)
+            except MisreadLayoutError as error:
+                raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, str(error)) from None
             except PARSER_ERRORS as error:
-                raise _broken(error) from None
+                if isinstance(error, MemoryError | Image.DecompressionBombError):
+                    raise _broken(error) from None
+                if before < 0 and not index:
+                    picture, wanted = self._salvaged(error), []
+                else:
+                    self.damaged = f"frame {index} or one before it is broken: {_words(error)}"
+                    room = self._limits.max_frames if before < 0 else len(wanted)
+                    wanted = [before + 1 + i for i in spread(index - before - 1, room)]
+                    if not wanted and before < 0:
+                        raise _broken(error) from None
+                    continue
             self._deadline.check()
             yield index, picture
+            before = index
             del picture
 
+    def _prepare_jpeg(self, image: JpegImagePlugin.JpegImageFile, survey: Survey) -> None:
+        """Choose how much is decoded at a time, and at which scale."""
+        if not survey.buffers or survey.arithmetic:  # one scan, whose time its size bounds, can be decoded by one call
+            image.decodermaxblock = len(self._data) + 2
+        self.orientation = _orientation(image.info.get("exif"))
+        if image.width * image.height > _MAX_SCALE * self._limits.max_pixels:
+            _check_pixels(*image.size, self._limits)
+        self.reduction = reduce(image, self._target_size, self.orientation) if self._target_size else None
+
     def _picture(self, index: int, *, last: bool) -> Image.Image:
-        image = self._image
-        if image is None:
-            raise ValueError("the frames of an image can be had once")
-        if image.format == "HEIF" and index:  # its plugin keeps the pixels of all frames it has loaded
-            image = self._image = Image.open(self._file, formats=("HEIF",))
+        image = self._image or parse(self._data, self._deadline)
+        if image.format == "HEIF" and index != image.tell():  # its plugin keeps the pixels of all frames it has loaded
+            image = self._image = parse(self._data, self._deadline)
         if image.format in ("WEBP", "AVIF"):  # their decoders go from frame to frame without a look at the clock
             for before in range(image.tell() + _STEP, index, _STEP):
                 image.seek(before)
@@ -160,17 +202,57 @@ class DecodedImage:
                 self._deadline.check()
         image.seek(index)
         _check_pixels(*image.size, self._limits)
+        orientation = self._orientation_of(image)
+        correct = set_right(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+        if image.format == "PNG" and self.header.frames == 1:  # one that holds too few pixels is read without an error
+            whiten(image)
         image.load()
         self._deadline.check()
         _check_pixels(*image.size, self._limits)
-        orientation = self.orientation if self.header.format == "JPEG" else _orientation(image)
-        picture = rgb(image)
         if last:
             self._image = None
-        elif picture is image:  # it becomes the next frame
+        return self._finished(correct(image) if correct else image, orientation, last=last)
+
+    def _orientation_of(self, image: Image.Image) -> int:
+        """As browsers turn pictures: not by what stands behind the pixels of a PNG, nor by XMP, nor any WebP."""
+        if self.header.format == "JPEG":
+            return self.orientation
+        return _orientation(image.info.get("exif")) if self.header.format in ("PNG", "AVIF") else 1
+
+    def _finished(self, image: Image.Image, orientation: int, *, last: bool) -> Image.Image:
+        """The picture upright, and in RGB unless it is CMYK that is converted later."""
+        if image.mode == "CMYK" and self.colours is not None and self.colours.mode == "CMYK":
+            return upright(image, orientation)
+        picture = rgb(image, self._early)
+        if picture is image and not last:  # it becomes the next frame
             picture = image.copy()
-        del image
         return upright(picture, orientation)
+
+    def _salvaged(self, error: BaseException) -> Image.Image:
+        """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""
+        reduction = self.reduction
+        self._image = None
+        for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._limits, self._prepare_any):
+            self._deadline.check()
+            if self.reduction == reduction:
+                self.damaged = self.damaged or f"the picture is cut or broken: {_words(error)}"
+                return self._finished(image, self._orientation_of(image), last=True)
+        raise _broken(error) from None
+
+    def _prepare_any(self, image: ImageFile.ImageFile) -> None:
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            self._prepare_jpeg(image, self._survey)
+
+
+def with_primary(indexes: list[int], primary: int, limit: int) -> list[int]:
+    """The same with the primary frame among them, in the place of the nearest if there are `limit` already."""
+    if primary in indexes:
+        return indexes
+    if len(indexes) >= limit:
+        inner = indexes[1:-1] or indexes[-1:]
+        nearest = min(inner, key=lambda index: abs(index - primary))
+        indexes = [index for index in indexes if index != nearest]
+    return sorted([*indexes, primary])
 
 
 def spread(count: int, limit: int) -> list[int]:
@@ -178,22 +260,6 @@ def spread(count: int, limit: int) -> list[int]:
     if count <= limit:
         return list(range(count))
     return sorted({int(i) for i in np.linspace(0, count - 1, limit).round()})
-
-
-def _survey(data: bytes, deadline: Deadline) -> Survey:
-    if data.startswith(b"\xff\xd8\xff"):
-        return survey_jpeg(data)
-    if data.startswith(b"\x89PNG"):
-        return survey_png(data, deadline)
-    if data.startswith(b"GIF8"):
-        return survey_gif(data, deadline)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return survey_webp(data)
-    if data.startswith(PREFIXES):
-        return survey_tiff(data, deadline)
-    if data[4:8] == b"ftyp" and data[8:12] in BRANDS:
-        return survey_boxes(data, deadline)
-    return Survey()
 
 
 def _largest_heif(data: bytes) -> int:
@@ -208,11 +274,26 @@ def _frame_count(image: ImageFile.ImageFile, survey: Survey) -> int:
     return survey.frames or max(1, int(getattr(image, "n_frames", 1)))
 
 
-def _orientation(image: Image.Image) -> int:
-    if len(image.info.get("exif") or b"") > _MAX_EXIF:
+def _primary(image: ImageFile.ImageFile, frames: int) -> int:
+    """HEIF names one; of a PNG with a still picture for other viewers, browsers show what comes behind it."""
+    if frames == 1:
+        return 0
+    if image.format == "HEIF":
+        return image.tell()
+    return 1 if getattr(image, "default_image", False) else 0
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _orientation(exif: object) -> int:
+    if not isinstance(exif, bytes) or not exif or len(exif) > _MAX_EXIF:
         return 1
+    tags = Image.Exif()
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        tags.load(exif)
+        value = tags.get(_ORIENTATION, 1)
     except PARSER_ERRORS:  # broken metadata does not make a picture unreadable
         return 1
     return value if isinstance(value, int) else 1
@@ -241,8 +322,12 @@ def _unreadable(data: bytes, error: BaseException) -> ImageError:
     return _broken(error)
 
 
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _broken(error: BaseException) -> ImageError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = _words(error)
     if isinstance(error, MemoryError | Image.DecompressionBombError):
         return ImageError(ErrorCode.TOO_MANY_PIXELS, reason)
     return ImageError(ErrorCode.CORRUPT, reason)

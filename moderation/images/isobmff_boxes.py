@@ -33,6 +33,7 @@ def survey_boxes(data: bytes, deadline: Deadline) -> Survey:
         deep=any(flags & 0x40 for flags in av1) or any(depth & 7 for _, depth in hevc),
         dense=any(flags & 0x0C != 0x0C for flags in av1) or any(chroma & 3 > 1 for chroma, _ in hevc),
         tiled=b"grid" in index,
+        code_points=_code_points(index),
     )
 
 
@@ -50,6 +51,12 @@ def _index(data: bytes) -> bytes:
             index += data[position:end]
         position = end
     return index
+
+
+def _code_points(index: bytes) -> tuple[int, ...]:
+    """Of the first colour box; the matrix is the codec's affair."""
+    at = index.find(b"colrnclx")
+    return tuple(int.from_bytes(index[at + i : at + i + 2]) for i in (8, 10)) if 0 <= at < len(index) - 12 else ()
 
 
 def _found(index: bytes, box: bytes) -> Iterator[int]:

@@ -10,7 +10,10 @@ class ImageLimits(BaseModel):
 
     max_bytes: int = Field(default=64 << 20, gt=0, description="objects with more bytes are `too_large`")
     max_pixels: int = Field(
-        default=89_478_485, gt=0, le=178_956_970, description="images with more pixels are `too_many_pixels`"
+        default=89_478_485,
+        gt=0,
+        le=1 << 30,
+        description="images that decode to more pixels are `too_many_pixels`; a large JPEG counts at the scale of its decoding",
     )
     max_frames: int = Field(default=8, ge=1, le=64, description="frames taken of an animated or multi-page image")
     max_seconds: float = Field(

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from moderation.images.pixels import Convert
+
 SAME = 31
 """Pictures whose hashes differ in at most this many bits look the same (the paper's threshold)."""
 
@@ -22,8 +24,8 @@ _FREQUENCY = np.arange(1, _BITS + 1)[:, None]
 _DCT = (np.sqrt(2 / _SIDE) * np.cos(np.pi / 2 / _SIDE * _FREQUENCY * (2 * np.arange(_SIDE) + 1)[None, :])).astype(np.float32)
 
 
-def pdq(picture: Image.Image) -> tuple[str, int]:
-    """The hash of an RGB or grey picture, and how much it has to tell.
+def pdq(picture: Image.Image, colours: Convert | None = None) -> tuple[str, int]:
+    """The hash of an RGB or grey picture, and how much it has to tell. `colours` makes sRGB of a picture, of its few samples.
 
     Returns:
         64 hex digits, and a quality of 0 to 100; below 50 (plain areas, little detail) the hash says little.
@@ -34,9 +36,12 @@ def pdq(picture: Image.Image) -> tuple[str, int]:
     factors = (max(1, picture.width // (2 * wide)), max(1, picture.height // (2 * high)))
     if factors != (1, 1):
         picture = picture.reduce(factors)
-    luma = np.asarray(picture.convert("L"))
-    rows = _sampled(luma, high)
-    small = _sampled(np.ascontiguousarray(rows.T), wide).T
+    if colours is None:
+        small = _small(picture.convert("L"), wide, high)
+    else:
+        levels = [_small(band, wide, high).round().clip(0, 255).astype(np.uint8) for band in picture.split()]
+        samples = colours(Image.merge(picture.mode, [Image.fromarray(band) for band in levels]))
+        small = np.asarray(samples.convert("L"), np.float32)
     spectrum = _DCT @ small @ _DCT.T
     ordered = np.sort(spectrum, axis=None)
     median = (ordered[ordered.size // 2 - 1] + ordered[ordered.size // 2]) / 2
@@ -47,6 +52,12 @@ def pdq(picture: Image.Image) -> tuple[str, int]:
 def distance(one: str, other: str) -> int:
     """How many bits two hashes differ in, 0 to 256."""
     return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+def _small(luma: Image.Image, wide: int, high: int) -> NDArray[np.float32]:
+    """The 64×64 samples of one channel, of a picture that is to be reduced to `wide` by `high` pixels."""
+    rows = _sampled(np.asarray(luma), high)
+    return _sampled(np.ascontiguousarray(rows.T), wide).T
 
 
 def _sampled(lines: NDArray[np.uint8] | NDArray[np.float32], reduced: int) -> NDArray[np.float32]:

@@ -1,11 +1,14 @@
 """From Pillow's many modes to upright RGB, a band at a time, so that a large picture is held twice and never four times."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+Convert = Callable[[Image.Image], Image.Image]
+"""from RGB to RGB of other colours"""
 
 BAND = 1 << 18
 """Pixels that are converted at a time."""
@@ -21,16 +24,19 @@ _TRANSPOSE = {
 }
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB: transparency over white, 16 bits scaled to 8. An RGB picture is returned as it is."""
-    if image.mode == "RGB" and "transparency" not in image.info:
+def rgb(image: Image.Image, convert: Convert | None = None) -> Image.Image:
+    """Any Pillow mode as RGB: transparency over white, 16 bits scaled to 8. An RGB picture is returned as it is.
+
+    `convert` makes sRGB of the colours, before they are laid over white.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info and convert is None:
         return image
     levels = _levels(image) if image.mode in ("I", "F") else None
     if image.width * image.height <= BAND:
-        return _rgb(image, levels)
+        return _rgb(image, levels, convert)
     result = Image.new("RGB", image.size)
     for box in _bands(image.size):
-        result.paste(_rgb(image.crop(box), levels), box)
+        result.paste(_rgb(image.crop(box), levels, convert), box)
     return result
 
 
@@ -51,16 +57,33 @@ class _Levels:
         return ((values - self.low if self.low else values) * self.factor).astype(np.uint8)
 
 
-def _rgb(image: Image.Image, levels: _Levels | None) -> Image.Image:
+def _rgb(image: Image.Image, levels: _Levels | None, convert: Convert | None) -> Image.Image:
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _of_16_bits(image)
     elif levels is not None:
         image = Image.fromarray(levels.apply(_values(image)))
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
+        if convert is not None:
+            alpha = image.getchannel("A")
+            image = convert(image.convert("RGB")).convert("RGBA")
+            image.putalpha(alpha)
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    image = image if convert is not None and image.mode == "CMYK" else image.convert("RGB")
+    return convert(image) if convert is not None else image
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Grey, with alpha if one level is transparent."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:

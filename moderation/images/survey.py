@@ -26,6 +26,12 @@ class Survey:
     """colour is stored as finely as brightness"""
     tiled: bool = False
     """the picture is put together of others"""
+    odd: bool = False
+    """Pillow would read it otherwise than browsers do, until it is repaired"""
+    arithmetic: bool = False
+    """a JPEG whose decoder wants the whole file at once"""
+    code_points: tuple[int, ...] = ()
+    """what the colours are, by ITU-T H.273: primaries, transfer, matrix, full range"""
 
 
 def out_of_proportion(what: str) -> ImageError:

@@ -22,6 +22,7 @@ from moderation.model.encoder import Device, Precision
 from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice, chosen_engine, fitting_batch
 from moderation.model.lanes import CpuLane, CudaLane, Lanes, Tower
 from moderation.model.loading import activation, load, preprocessing_of
+from moderation.model.preprocessing import DECODING
 from moderation.policy.model_choice import ModelChoice
 
 _CUDA_BATCH = 256
@@ -123,7 +124,7 @@ class OpenClipEncoder:
         """16 hex digits over weights, architecture, preprocessing and precision."""
         precision = self.engine.precision
         if precision not in self._fingerprints:
-            described = f"{self._architecture} {self.preprocessing} {precision}"
+            described = f"{self._architecture} {self.preprocessing} {DECODING} {precision}"
             self._fingerprints[precision] = _fingerprint(self._model, described)
         return self._fingerprints[precision]
 

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from moderation.images.pixels import Convert
 from moderation.images.reduction import Reduction
 
+DECODING = "decoding 2"
+"""How files become pictures, a part of every model's fingerprint: 2 shows colours and damage as browsers do."""
 MAX_ASPECT = 32
 """A picture longer than this many times its width is cut before it is resized."""
 
@@ -33,23 +36,31 @@ class Preprocessing:
     fill: int = 0
     """grey value of the padding that `longest` needs, 0 to 255"""
 
-    def __call__(self, image: Image.Image, reduction: Reduction | None = None) -> NDArray[np.uint8]:
-        """An RGB picture of any size as uint8 [S, S, 3]; `reduction`: that of a picture decoded at reduced scale."""
+    def __call__(
+        self, image: Image.Image, reduction: Reduction | None = None, colours: Convert | None = None
+    ) -> NDArray[np.uint8]:
+        """An RGB picture of any size as uint8 [S, S, 3].
+
+        Args:
+            image: the picture.
+            reduction: that of a picture decoded at reduced scale.
+            colours: makes sRGB of it, once it is small; pictures of other modes than RGB are those that it takes.
+        """
         if reduction:
-            return self._from_reduced(image, reduction)
+            return self._from_reduced(image, reduction, colours)
         if self.resize_mode == "shortest":
             image = _within(image, MAX_ASPECT)
         resized = image.resize(self.resized(image.size), RESAMPLING[self.interpolation])
-        return np.asarray(_center(resized, self.size, self.fill))
+        return np.asarray(_center(resized, self.size, self.fill, colours))
 
-    def _from_reduced(self, image: Image.Image, reduction: Reduction) -> NDArray[np.uint8]:
+    def _from_reduced(self, image: Image.Image, reduction: Reduction, colours: Convert | None) -> NDArray[np.uint8]:
         """What the whole picture would give, as nearly as can be, by one resize straight to the crop."""
         wide, high = self.resized(reduction.size)
         left, top, right, bottom = reduction.box
         (left, right), (top, bottom) = _kept(left, right, wide, self.size), _kept(top, bottom, high, self.size)
         size = (min(wide, self.size), min(high, self.size))
         resized = image.resize(size, RESAMPLING[self.interpolation], (left, top, right, bottom))
-        return np.asarray(_center(resized, self.size, self.fill))
+        return np.asarray(_center(resized, self.size, self.fill, colours))
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height after resizing, before cropping or padding."""
@@ -82,10 +93,17 @@ def _kept(low: float, high: float, resized: int, size: int) -> tuple[float, floa
     return low + start * step, min(high, low + (start + min(size, resized)) * step)
 
 
-def _center(image: Image.Image, size: int, fill: int) -> Image.Image:
+def _center(image: Image.Image, size: int, fill: int, colours: Convert | None) -> Image.Image:
+    if colours is not None:
+        image = colours(_cropped(image, size))
     if image.width < size or image.height < size:
         canvas = Image.new("RGB", (max(size, image.width), max(size, image.height)), (fill, fill, fill))
         canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
         image = canvas
-    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
-    return image.crop((left, top, left + size, top + size))
+    return _cropped(image, size)
+
+
+def _cropped(image: Image.Image, size: int) -> Image.Image:
+    """The middle, of those sides that are longer than `size`."""
+    left, top = max(0, round((image.width - size) / 2.0)), max(0, round((image.height - size) / 2.0))
+    return image.crop((left, top, min(image.width, left + size), min(image.height, top + size)))

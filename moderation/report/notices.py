@@ -56,6 +56,12 @@ def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
             "See the errors below."
         )
         found.append(Notice("block", "Nothing was scored", text))
+    if damaged := manifest.counts.damaged:
+        text = (
+            f"{number(damaged)} of the {number(manifest.scored)} scored images have damaged files: cut short, or with broken "
+            "parts. They were scored as far as browsers show them; the column `damaged` of `decisions` says what is wrong."
+        )
+        found.append(Notice("plain", "Damaged images" if damaged > 1 else "A damaged image", text))
     warned = warning(manifest)
     if warned and manifest.state != "quarantined":
         text = "The run was published all the same; look at these before you rely on its numbers."

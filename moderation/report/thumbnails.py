@@ -11,6 +11,7 @@ from moderation.errors import ImageError, StorageError
 from moderation.images.budget import MemoryBudget
 from moderation.images.decoding import PARSER_ERRORS, DecodedImage
 from moderation.images.limits import ImageLimits
+from moderation.images.pixels import Convert
 from moderation.images.sources import ObjectReader
 
 SIZE = 160
@@ -40,18 +41,18 @@ def _thumbnail(reader: ObjectReader, wanted: Wanted, limits: ImageLimits, memory
         with memory.reserve(image.memory):
             for index, picture in image.frames():
                 if index == frame:
-                    return _data_uri(picture)
+                    return _data_uri(picture, image.colours)
     except (StorageError, ImageError):
         return None
     return None
 
 
-def _data_uri(picture: Image.Image) -> str | None:
+def _data_uri(picture: Image.Image, colours: Convert | None) -> str | None:
     """The picture as it is seen, without any of the file's metadata."""
     try:
         picture.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=2.0)
         small = Image.new("RGB", picture.size)
-        small.paste(picture)
+        small.paste(colours(picture) if colours else picture)
         file = io.BytesIO()
         small.save(file, "JPEG", quality=QUALITY, optimize=True)
     except PARSER_ERRORS:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
 
 Table = Literal["decisions", "scores", "embeddings"]
 TABLES: tuple[Table, ...] = ("decisions", "scores", "embeddings")
@@ -52,8 +52,8 @@ DECISIONS = _schema(
         _field(
             "pdq",
             _TEXT,
-            "perceptual hash (PDQ) of the first frame, 64 hex digits: near-identical images differ in at most 31 of 256 bits; "
-            "null if it could not be computed",
+            "perceptual hash (PDQ) of the first frame, of a HEIF its primary image, 64 hex digits: near-identical images differ "
+            "in at most 31 of 256 bits; null if it could not be computed",
             nullable=True,
             since=2,
         ),
@@ -63,6 +63,13 @@ DECISIONS = _schema(
             "how much the picture has to tell for its hash, 0 to 100; below 50 the hash says little",
             nullable=True,
             since=2,
+        ),
+        _field(
+            "damaged",
+            _TEXT,
+            "what is wrong with the file of a scored image, which was scored as far as browsers show it; null if nothing is",
+            nullable=True,
+            since=3,
         ),
         _field("action", _TEXT, "allow | review | block: the strongest of the live rules; `unreadable` of the policy on error"),
         _field("flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),

@@ -183,20 +183,29 @@ class Preparer:
             else:
                 with self._memory.reserve(image.memory), clock.measure("decode"):
                     for index, frame in image.frames():
-                        if not indexes:
-                            fingerprint, quality = pdq(frame)
+                        if not indexes or index == image.primary:
+                            fingerprint, quality = pdq(frame, image.colours)
                         indexes.append(index)
-                        pixels.append(prepare(frame, image.reduction))
+                        pixels.append(prepare(frame, image.reduction, image.colours))
                         del frame  # its memory is needed for the next
         except ImageError as error:
             return error
         header = image.header
         return Embedded(
-            ref, digest, header.format, header.width, header.height, header.frames, tuple(indexes), fingerprint, quality
+            ref,
+            digest,
+            header.format,
+            header.width,
+            header.height,
+            header.frames,
+            tuple(indexes),
+            fingerprint,
+            quality,
+            image.damaged or None,
         )
 
     def _ready(self, image: DecodedImage, data: bytes) -> ReadyPicture | None:
-        if self._jpeg_decoder is None or image.header.format != "JPEG":
+        if self._jpeg_decoder is None or image.header.format != "JPEG" or not image.is_plain:
             return None
         return self._jpeg_decoder.decode(data, image.orientation)
 

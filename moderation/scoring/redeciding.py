@@ -33,6 +33,7 @@ _KEPT = (
     "sha256",
     "pdq",
     "pdq_quality",
+    "damaged",
 )
 """Columns of decisions that do not depend on the policy."""
 
@@ -61,7 +62,7 @@ def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> S
         schema=schemas.embeddings(images.vectors.shape[1]),
     )
     return ScoredBatch(
-        BatchSummary(judged.counts(), {}),
+        BatchSummary(replace(judged.counts(), damaged=count - kept["damaged"].null_count), {}),
         decisions.select(schemas.DECISIONS.names).cast(schemas.DECISIONS),
         score_rows(keys, judged),
         embeddings,

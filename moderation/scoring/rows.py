@@ -45,6 +45,7 @@ class Embedded:
     frame_indexes: tuple[int, ...]
     pdq: str | None = None
     pdq_quality: int | None = None
+    damaged: str | None = None
 
 
 def build_rows(
@@ -75,11 +76,13 @@ def build_rows(
             "sha256": pa.array([e.sha256 for e in embedded], pa.string()),
             "pdq": pa.array([e.pdq for e in embedded], pa.string()),
             "pdq_quality": pa.array([e.pdq_quality for e in embedded], pa.int32()),
+            "damaged": pa.array([e.damaged for e in embedded], pa.string()),
             **judged_columns(judged),
             **identity_columns(context, count, now),
         }
     )
-    counts = replace(judged.counts(), errored=_errors_by_code(failures))
+    damaged = sum(e.damaged is not None for e in embedded)
+    counts = replace(judged.counts(), errored=_errors_by_code(failures), damaged=damaged)
     return ScoredBatch(
         BatchSummary(counts, {}),
         pa.concat_tables([scored.select(schemas.DECISIONS.names).cast(schemas.DECISIONS), error_rows(context, failures, now)]),

@@ -48,7 +48,7 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
     prepare = encoder.preprocessing
     try:
         image = DecodedImage(data, limits, prepare.size)
-        pixels = [prepare(frame, image.reduction) for _, frame in image.frames()]
+        pixels = [prepare(frame, image.reduction, image.colours) for _, frame in image.frames()]
     except ImageError as error:
         raise SettingsError(f"cannot search for the image {visible(location)!r}: {error}") from None
     # In float16, as it would be stored: an image is found at the very place of its own embedding.

@@ -1,0 +1,105 @@
+"""From bytes to an opened Pillow image: the format by its first bytes, its parser started directly.
+
+`Image.open` has a limit of pixels for the whole process, by the header; here what decoding takes decides. What browsers show
+though Pillow refuses it is repaired first.
+"""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from moderation.images import bmp_fields, gif_repair, isobmff_repair, jpeg_repair, png_repair
+from moderation.images.guarding import Deadline, GuardedFile
+from moderation.images.isobmff_boxes import BRANDS
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+"""The image formats that are read; all others are `unsupported_format`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose header Pillow has read."""
+
+    image: ImageFile.ImageFile
+    data: bytes
+    """what it was read from: the file, or what was made of it"""
+    damaged: str
+    """what was wrong with the file, in words; "" if nothing was"""
+
+
+def open_file(
+    data: bytes, deadline: Deadline, errors: tuple[type[BaseException], ...], limit: int, *, odd: bool = False
+) -> Opened:
+    """Start the parser of a file's format.
+
+    Args:
+        data: the file.
+        deadline: what each read of Pillow's is checked against.
+        errors: those that mean a broken file.
+        limit: bytes that a repaired file may have.
+        odd: whether the survey says that it must be repaired.
+
+    Raises:
+        one of `errors`: the file cannot be read; ImageError: worker_timeout.
+    """
+    data = _as_browsers_read(data, deadline, limit)
+    if odd:
+        repaired, damaged = _repairs(data, deadline, limit)[0]
+        return Opened(parse(repaired, deadline), repaired, damaged)
+    try:
+        return Opened(parse(data, deadline), data, "")
+    except errors as error:
+        for repaired, damaged in _repairs(data, deadline, limit):
+            try:
+                return Opened(parse(repaired, deadline), repaired, damaged)
+            except errors:
+                continue
+        raise error from None
+
+
+def parse(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
+    """The opened image. Raises whatever Pillow does; `UnidentifiedImageError` if no parser accepts it."""
+    Image.preinit()
+    file = GuardedFile(data, deadline)
+    prefix = data[:16]
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            Image.init()
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):
+            continue
+        file.seek(0)
+        try:
+            image = factory(file, "")
+        except (SyntaxError, IndexError, TypeError) as error:
+            raise UnidentifiedImageError(str(error)) from None
+        if isinstance(image, ImageFile.ImageFile):
+            return image
+    raise UnidentifiedImageError("no parser accepts the file")
+
+
+def _as_browsers_read(data: bytes, deadline: Deadline, limit: int) -> bytes:
+    """Files that Pillow reads without an error, but otherwise than browsers do, so that it reads them alike."""
+    if data.startswith(b"GIF8") and gif_repair.leaves_canvas_open(data):
+        return gif_repair.with_open_canvas(data, deadline) or data
+    if data.startswith(b"BM"):
+        found = bmp_fields.bitmap(data)
+        if found is not None and found.is_odd:
+            return bmp_fields.rewritten(data, found, limit, deadline) or data
+    return data
+
+
+def _repairs(data: bytes, deadline: Deadline, limit: int) -> list[tuple[bytes, str]]:
+    """What may be opened instead of a file that cannot be, and what is wrong with it."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return [(jpeg_repair.without_broken_segments(data), "a JPEG segment beside the picture is broken")]
+    if data.startswith(png_repair.SIGNATURE):
+        return [png_repair.repaired_png(data)]
+    if data[4:8] == b"ftyp" and data[8:12] in BRANDS:
+        return isobmff_repair.repairs(data)
+    if data.startswith(b"BM"):
+        found = bmp_fields.bitmap(data)
+        made = bmp_fields.rewritten(data, found, limit, deadline) if found is not None else None
+        return [(made, "")] if made else []
+    return []
