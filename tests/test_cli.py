@@ -24,7 +24,7 @@ def environment(prefect_home: Path) -> dict[str, str]:
 
 
 def moderate(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MODERATE, *arguments], capture_output=True, text=True, env=env, check=False, timeout=240)
+    return subprocess.run([*MODERATE, *arguments], capture_output=True, text=True, env=env, check=False, timeout=900)
 
 
 @pytest.fixture

@@ -435,7 +435,7 @@ def test_rights_in_the_security_page_are_enough_and_no_more(enforcing: str, tmp_
     keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
     environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": enforcing, "AWS_REGION": "us-east-1"}
     done = subprocess.run(
-        [sys.executable, "-c", EVERYTHING, tmp_path], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", EVERYTHING, tmp_path], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
 
