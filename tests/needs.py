@@ -95,6 +95,14 @@ def needs_mount() -> pytest.MarkDecorator:
 
 
 @cache
+def needs_network_namespaces() -> pytest.MarkDecorator:
+    """Skip where this user may make no network namespace."""
+    program = find_program("unshare")
+    done = subprocess.run([program, "-n", "true"], capture_output=True, check=False).returncode if program else 1
+    return needs(not done, "the right to make a network namespace", "run as root, with unshare (apt-get install util-linux)")
+
+
+@cache
 def needs_cuda() -> pytest.MarkDecorator:
     """Skip where torch sees no GPU."""
     import torch

@@ -5,13 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 NOBODY = 65534
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root can act as another user: run the tests as root, as CI does"
-)
 
 
 def as_nobody(function: Callable[..., Any], *arguments: Any) -> Any:

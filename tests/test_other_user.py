@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from other_user import NOBODY, as_nobody, needs_root
+from needs import needs_root
+from other_user import NOBODY, as_nobody
 from own_rays import Driver, driver_with_ray, wait_until
 from support import descendants
 from test_ports import answer, listeners

@@ -163,7 +163,7 @@ def test_a_token_of_the_users_for_some_cluster_goes_nowhere(run: Observed) -> No
 
 
 def test_no_port_answers_without_the_runs_secrets(run: Observed) -> None:
-    """Prefect's server asks for its password, Ray's processes for the run's certificate. `test_other_user.py` tries with TLS."""
+    """Prefect's server wants its password, Ray's processes the run's certificate. `test_other_user.py` tries with TLS."""
     server = {said for listener, said in run.answers.items() if "flows.server_process" in listener.process}
     assert server == {"refused"}
     ray = {listener.process: said for listener, said in run.answers.items() if "flows.server_process" not in listener.process}

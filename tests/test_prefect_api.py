@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from needs import needs, needs_network_namespaces, needs_root, needs_setpriv, require
 from support import descendants
 
 from flows.api_url import named_api_url
@@ -297,9 +298,7 @@ def test_the_temporary_server_goes_with_its_run_even_if_that_is_killed(tmp_path:
 
 def in_own_network(setup: str, **environment: str) -> str:
     """What a temporary server says in a network namespace of its own, where loopback is set up like this."""
-    probe = ["unshare", "-n", "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("needs `unshare -n` (util-linux) and the rights to use it")
+    require(needs_network_namespaces())
     command = f"{setup}; exec {sys.executable} -c '{HOLD}' </dev/null"
     done = subprocess.run(
         ["unshare", "-n", "bash", "-c", command],
@@ -361,8 +360,9 @@ PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin")
 """One that other users may run; ours may lie in a home folder."""
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv (apt install util-linux)")
-@pytest.mark.skipif(PYTHON is None, reason="needs a python3 that other users may run (apt install python3)")
+@needs_root
+@needs_setpriv
+@needs(PYTHON is not None, "a python3 that other users may run", "apt-get install python3")
 def test_another_user_of_the_machine_gets_no_answer_and_no_file() -> None:
     command = [sys.executable, "-c", HOLD]
     run = subprocess.Popen(command, env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

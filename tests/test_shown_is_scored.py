@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import needs_chromium
 from PIL import Image, features
 from strange_pictures import PROFILES, corpus, encoded, photo, scene
 from support import DATA, needs_data
 
-from benchmarks.chromium import CHROMIUM, Chromium, Parity, averaged, folder_parity, parity
+from benchmarks.chromium import Chromium, Parity, averaged, folder_parity, parity
 from moderation.demo import IMAGES_DIR
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import pdq
 from moderation.model.preprocessing import Preprocessing
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install `chromium` to run these")
 CASES = DATA.parent / "cases" / "images"
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 CROPS = Path(__file__).parent / "golden" / "crops.txt"
