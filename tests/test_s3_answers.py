@@ -108,6 +108,13 @@ def test_tags_of_a_listing_and_of_an_answer_may_be_written_in_two_ways(server: L
     assert [store.read(item) for item in items] == [b"12345", b"123456"]
 
 
+@pytest.mark.parametrize("key", ["a.jpg", "b//c.jpg"])
+def test_tags_of_a_manifest_that_no_header_can_hold_are_another_version(server: ListingServer, key: str) -> None:
+    store = Store("s3://shop/in")
+    for tag in ("a\nb", "\0", "é", 'a"b', "x" * 70_000, " a", "\u65e5"):
+        assert failure(store.get, key, tag).startswith("changed: ")
+
+
 def test_an_answer_without_a_tag_is_looked_up(server: ListingServer) -> None:
     server.bucket.etag = TAGS["weak"]
     store = Store("s3://shop/in")

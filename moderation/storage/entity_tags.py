@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 
 _WEAK = re.compile(r'[Ww]/"?([^"]*)"?')
+_FIT_FOR_HEADER = re.compile(r'"?[\x21\x23-\x7e]{1,1024}"?')
 _MADE = re.compile(r'M/"([0-9a-f]+)-([0-9a-f]+)"')
 
 
@@ -35,8 +36,8 @@ def is_made(tag: str) -> bool:
 
 
 def condition(tag: str | None) -> str | None:
-    """What `If-Match` can say, which compares strongly: None for weak tags, made ones, and none."""
-    return f'"{tag}"' if tag and not is_made(tag) and not _WEAK.fullmatch(tag) else None
+    """What `If-Match` can say, which compares strongly: None for weak tags, made ones, none, and what no header can hold."""
+    return f'"{tag}"' if tag and _FIT_FOR_HEADER.fullmatch(tag) and not is_made(tag) and not _WEAK.fullmatch(tag) else None
 
 
 def is_same(tag: str, other: str) -> bool:

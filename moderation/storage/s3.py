@@ -134,7 +134,7 @@ class S3Backend(ObstoreBackend):
         if tag and not found and not asked:
             found = self.head(key).etag
         if tag and found and not is_same(found, tag):
-            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {tag}, now {found}")
+            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {tag!r:.80}, now {found!r:.80}")
         return data
 
     def _answer(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, str]:

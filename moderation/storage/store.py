@@ -98,7 +98,9 @@ class Store:
         path = self._prefix + key
         found = retried(lambda: self._backend.head(path))
         if etag and not is_same(found.etag, etag):
-            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {etag}, now {found.etag}")
+            raise StorageError(
+                ErrorCode.CHANGED, f"the object changed after listing: etag {etag!r:.80}, now {found.etag!r:.80}"
+            )
 
         def fetch(start: int, length: int) -> bytes:
             return retried(lambda: whole(self._backend.get_range(path, start, length, found.etag or None), length))
