@@ -168,12 +168,9 @@ EXIFS = [b"Exif\0\0", b"Exif\0\0\0\0\x11\0" + bytes(9), b"\xff\xe1\0\x40Exif\0\0
 
 
 @pytest.mark.parametrize("exif", EXIFS)
-@pytest.mark.parametrize("kind", ["JPEG", "HEIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "HEIF", "WEBP"])
 def test_odd_exif_changes_nothing(kind, exif):
-    try:
-        data = encoded(scene(), kind, quality=95, exif=exif)
-    except (ValueError, SyntaxError, OSError, struct.error):
-        pytest.skip("the encoder does not write it")
+    data = encoded(scene(), kind, quality=95, exif=exif)
     assert np.abs(picture(data).astype(int) - np.asarray(scene(), int)).mean() < 6
 
 
