@@ -24,7 +24,6 @@ MINUTES = 15.0
 
 BENCHMARKS = (
     Benchmark("decode", "benchmarks.decode", 120, ("decode_12mp_vs_pillow",)),
-    Benchmark("colours", "benchmarks.parity", 60, ("colour_conversion_ms",)),
     Benchmark("get", "benchmarks.get", 120, ("get_vs_boto3",)),
     Benchmark("against_peers", "benchmarks.against_peers", 420, ("vs_ray_data_500x375", "vs_ray_data_12mp")),
     Benchmark("pipeline_rate", "benchmarks.pipeline_rate", 330, ("pipeline_over_limit",), ("--quick",)),
@@ -38,6 +37,7 @@ BENCHMARKS = (
         ("--objects", "100000"),
     ),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),
+    Benchmark("colours", "benchmarks.parity", 60),
     Benchmark("gpu", "benchmarks.gpu", 300, ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")),
 )
 NAMES = tuple(benchmark.name for benchmark in BENCHMARKS)

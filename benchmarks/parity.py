@@ -1,6 +1,6 @@
 """What a browser shows and what is scored, over a folder of images: `python -m benchmarks.parity --corpus FOLDER`.
 
-Counts what is shown and scored alike, shown but refused (by error code), and scored but different; `--list` names the files. And
+Counts what is shown and scored alike, shown but refused (by error code), scored but different; `--list` names the files. And
 what it costs to convert the colours of an image.
 """
 

@@ -759,6 +759,9 @@ def avifs():
         "PQ": (9, 16),
         "HLG": (9, 18),
         "linear": (1, 8),
+        "BT.709": (1, 1),
+        "PQ of no primaries": (2, 16),
+        "unknown curve": (9, 77),
     }.items():
         files[f"{name}.avif"] = _nclx(whole, primaries, transfer)
     return files

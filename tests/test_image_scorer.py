@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
     pages = [picture(100 + i) for i in range(12)]
     (folder / "animated.gif").write_bytes(encoded(pages[0], "GIF", save_all=True, append_images=pages[1:], duration=40))
     (folder / "pages.tiff").write_bytes(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:3]))
-    (folder / "cut.png").write_bytes((folder / "00.png").read_bytes()[:200])
+    (folder / "cut.png").write_bytes((folder / "00.png").read_bytes()[:60])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "notes.txt").write_bytes(b"no picture")
     return folder

@@ -24,6 +24,8 @@ _WELL_READ = frozenset(
     }
 )
 """Masks of red, green, blue and alpha that Pillow knows."""
+MAX_SIZE = 32 << 20
+"""Bytes of a picture that is rewritten, 8 megapixels: its memory is counted by nobody."""
 _BAND = 1 << 18
 """Pixels that are rewritten at a time."""
 
@@ -75,10 +77,10 @@ def bitmap(data: bytes) -> Bitmap | None:
     return Bitmap(offset, header, width, height, bits, compression, masks, data[start : start + 4 * min(colours, 256)])
 
 
-def rewritten(data: bytes, found: Bitmap, limit: int, deadline: Deadline) -> bytes | None:
-    """The same picture as Pillow reads it, or None: it is of another kind, or would take more than `limit` bytes."""
+def rewritten(data: bytes, found: Bitmap, deadline: Deadline) -> bytes | None:
+    """The same picture as Pillow reads it, or None: it is of another kind, or too large."""
     size = found.width * found.rows * 4
-    if found.width <= 0 or not found.rows or size > limit:
+    if found.width <= 0 or not found.rows or size > MAX_SIZE:
         return None
     if found.compression in (_RLE8, _RLE4):
         pixels = _unpacked(data, found, deadline)

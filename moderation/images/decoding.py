@@ -107,7 +107,7 @@ class DecodedImage:
         self._deadline = Deadline(limits.max_seconds)
         try:
             survey = survey_file(data, self._deadline)
-            opened = open_file(data, self._deadline, PARSER_ERRORS, memory_limit(limits), odd=survey.odd)
+            opened = open_file(data, self._deadline, PARSER_ERRORS, odd=survey.odd)
             self.damaged, self._data, image = opened.damaged, opened.data, opened.image
             if opened.data is not data:
                 survey = survey_file(opened.data, self._deadline)
@@ -232,7 +232,7 @@ class DecodedImage:
         """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""
         reduction = self.reduction
         self._image = None
-        for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._limits, self._prepare_any):
+        for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._prepare_any):
             self._deadline.check()
             if self.reduction == reduction:
                 self.damaged = self.damaged or f"the picture is cut or broken: {_words(error)}"

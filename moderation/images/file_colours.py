@@ -11,6 +11,8 @@ from moderation.images.icc import BT709, Chromaticities, made_profile
 from moderation.images.survey import Survey
 from moderation.images.video_colours import by_code_points
 
+_BT709, _UNSPECIFIED, _SRGB = 1, 2, 13
+_VIDEO = frozenset({1, 2, 6, 14, 15})
 _PROFILE = b"ICC_PROFILE\0"
 _UNMANAGED = frozenset({"GIF", "BMP"})
 """Formats in which browsers do not look for colours."""
@@ -88,5 +90,8 @@ def _video(image: Image.Image, survey: Survey) -> Conversion | None:
     points = (box["color_primaries"], box["transfer_characteristics"]) if box else tuple(survey.code_points[:2])
     if len(points) != 2:
         return None
-    found = by_code_points(int(points[0]), int(points[1]))
+    primaries, transfer = int(points[0]), int(points[1])
+    # In these, browsers take the curves of SDR video for sRGB's, and what is unspecified too; in PNG they do not.
+    primaries = _BT709 if primaries == _UNSPECIFIED else primaries
+    found = by_code_points(primaries, _SRGB if transfer in _VIDEO else transfer) or by_code_points(primaries, _SRGB)
     return found.conversion if found else None

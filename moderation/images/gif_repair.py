@@ -7,7 +7,7 @@ from PIL import GifImagePlugin, Image
 
 from moderation.images.guarding import Deadline, GuardedFile
 
-MAX_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 24
 """Of a first frame that is looked through for a colour it has not."""
 _EXTENSION, _IMAGE, _TRAILER, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 

@@ -27,29 +27,26 @@ class Opened:
     """what was wrong with the file, in words; "" if nothing was"""
 
 
-def open_file(
-    data: bytes, deadline: Deadline, errors: tuple[type[BaseException], ...], limit: int, *, odd: bool = False
-) -> Opened:
+def open_file(data: bytes, deadline: Deadline, errors: tuple[type[BaseException], ...], *, odd: bool = False) -> Opened:
     """Start the parser of a file's format.
 
     Args:
         data: the file.
         deadline: what each read of Pillow's is checked against.
         errors: those that mean a broken file.
-        limit: bytes that a repaired file may have.
         odd: whether the survey says that it must be repaired.
 
     Raises:
         one of `errors`: the file cannot be read; ImageError: worker_timeout.
     """
-    data = _as_browsers_read(data, deadline, limit)
+    data = _as_browsers_read(data, deadline)
     if odd:
-        repaired, damaged = _repairs(data, deadline, limit)[0]
+        repaired, damaged = _repairs(data, deadline)[0]
         return Opened(parse(repaired, deadline), repaired, damaged)
     try:
         return Opened(parse(data, deadline), data, "")
     except errors as error:
-        for repaired, damaged in _repairs(data, deadline, limit):
+        for repaired, damaged in _repairs(data, deadline):
             try:
                 return Opened(parse(repaired, deadline), repaired, damaged)
             except errors:
@@ -79,18 +76,18 @@ def parse(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
     raise UnidentifiedImageError("no parser accepts the file")
 
 
-def _as_browsers_read(data: bytes, deadline: Deadline, limit: int) -> bytes:
+def _as_browsers_read(data: bytes, deadline: Deadline) -> bytes:
     """Files that Pillow reads without an error, but otherwise than browsers do, so that it reads them alike."""
     if data.startswith(b"GIF8") and gif_repair.leaves_canvas_open(data):
         return gif_repair.with_open_canvas(data, deadline) or data
     if data.startswith(b"BM"):
         found = bmp_fields.bitmap(data)
         if found is not None and found.is_odd:
-            return bmp_fields.rewritten(data, found, limit, deadline) or data
+            return bmp_fields.rewritten(data, found, deadline) or data
     return data
 
 
-def _repairs(data: bytes, deadline: Deadline, limit: int) -> list[tuple[bytes, str]]:
+def _repairs(data: bytes, deadline: Deadline) -> list[tuple[bytes, str]]:
     """What may be opened instead of a file that cannot be, and what is wrong with it."""
     if data.startswith(b"\xff\xd8\xff"):
         return [(jpeg_repair.without_broken_segments(data), "a JPEG segment beside the picture is broken")]
@@ -100,6 +97,6 @@ def _repairs(data: bytes, deadline: Deadline, limit: int) -> list[tuple[bytes, s
         return isobmff_repair.repairs(data)
     if data.startswith(b"BM"):
         found = bmp_fields.bitmap(data)
-        made = bmp_fields.rewritten(data, found, limit, deadline) if found is not None else None
+        made = bmp_fields.rewritten(data, found, deadline) if found is not None else None
         return [(made, "")] if made else []
     return []

@@ -6,8 +6,6 @@ from PIL import ImageFile
 
 from moderation.images import bmp_fields, gif_repair, jpeg_repair, png_repair
 from moderation.images.guarding import Deadline
-from moderation.images.limits import ImageLimits
-from moderation.images.memory import memory_limit
 from moderation.images.opening import parse
 from moderation.images.partial import load_partly
 
@@ -19,7 +17,6 @@ def salvaged(
     kind: str,
     deadline: Deadline,
     errors: Errors,
-    limits: ImageLimits,
     prepare: Callable[[ImageFile.ImageFile], None],
 ) -> Iterator[ImageFile.ImageFile]:
     """Loaded images that show what there is, the fullest first; none if nothing is left.
@@ -29,7 +26,6 @@ def salvaged(
         kind: its format.
         deadline: when time is over.
         errors: those that mean a broken file.
-        limits: what is too much of an image.
         prepare: called with each opened image before its pixels are loaded.
     """
     if kind == "JPEG" and jpeg_repair.is_progressive(data):
@@ -39,7 +35,7 @@ def salvaged(
             yield image
     elif kind == "BMP":
         found = bmp_fields.bitmap(data)
-        made = bmp_fields.rewritten(data, found, memory_limit(limits), deadline) if found is not None else None
+        made = bmp_fields.rewritten(data, found, deadline) if found is not None else None
         yield from _partly(made or data, deadline, errors, prepare)
     elif kind == "GIF":
         whole = gif_repair.with_whole_blocks(data)

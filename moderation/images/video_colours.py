@@ -87,7 +87,9 @@ _WHITE = 203.0
 def _light_of_pq(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """SMPTE ST 2084, in multiples of diffuse white."""
     power = levels ** (1 / 78.84375)
-    return 10_000 / _WHITE * ((power - 0.8359375).clip(0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+    part = (power - 0.8359375).clip(0) / (18.8515625 - 18.6875 * power)
+    light: NDArray[np.float64] = 10_000 / _WHITE * part ** (1 / 0.1593017578125)
+    return light
 
 
 def _light_of_hlg(levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,7 +97,8 @@ def _light_of_hlg(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - c) / a) + b) / 12)
     luminance = scene @ np.array([0.2627, 0.678, 0.0593])
-    return 1_000 / _WHITE * scene * (luminance**0.2)[:, None]
+    light: NDArray[np.float64] = 1_000 / _WHITE * scene * (luminance**0.2)[:, None]
+    return light
 
 
 def _tone_mapped(chromaticities: Chromaticities, light: Curve) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

@@ -52,8 +52,8 @@ DECISIONS = _schema(
         _field(
             "pdq",
             _TEXT,
-            "perceptual hash (PDQ) of the first frame, of a HEIF its primary image, 64 hex digits: near-identical images differ "
-            "in at most 31 of 256 bits; null if it could not be computed",
+            "perceptual hash (PDQ) of the first frame, of a HEIF its primary image, 64 hex digits: near-identical images "
+            "differ in at most 31 of 256 bits; null if it could not be computed",
             nullable=True,
             since=2,
         ),
