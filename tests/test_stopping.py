@@ -1,8 +1,10 @@
 """Ctrl-C in a terminal, SIGTERM and SIGHUP: seconds, one line, an exit code that says it, and nothing left behind."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +26,16 @@ START_S, END_S = 400.0, 2 * GRACE_S
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Terminal]:
     """A run in a terminal, and what it leaves behind of temporary files."""
-    (tmp_path / "tmp").mkdir()
+    short = tempfile.mkdtemp(prefix="s")  # the paths of Ray's sockets must be short
+    (tmp_path / "tmp").symlink_to(short)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"TMPDIR": str(tmp_path / "tmp"), "HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "200"}
+    environment |= {"TMPDIR": short, "HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "200"}
     command = [sys.executable, "-P", "-m", "moderation.cli", "run", str(IMAGES_DIR), "-p", str(POLICY_FILE), "-o", "out"]
     small = ["--run-id", "mine", "--shard-size", "16", "--batch-size", "8"]
     terminal = Terminal([*command, *small], environment, tmp_path)
     yield terminal
     terminal.close()
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def ended(run: Terminal, code: int, folder: Path, said: str = f"stopped; nothing was published: {RESUME}") -> None:
