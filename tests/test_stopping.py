@@ -18,6 +18,8 @@ from moderation.results.manifest import published_manifests
 from moderation.stopping import GRACE_S
 from moderation.storage import Store
 
+SCORING = "0 errors"
+"""What is shown while images are scored, and at no other time."""
 RESUME = "to resume, give the same command with --run-id mine"
 START_S, END_S = 400.0, 2 * GRACE_S
 """Seconds: of a machine that is busy with other tests."""
@@ -62,7 +64,7 @@ def test_control_c_while_it_starts_up(run: Terminal, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["loading the model", "scoring", "checking"])
+@pytest.mark.parametrize("stage", ["loading the model", SCORING, "checking"])
 def test_control_c_while_it_works(run: Terminal, tmp_path: Path, stage: str) -> None:
     run.read_until(stage, START_S)
     run.control_c()
@@ -71,7 +73,7 @@ def test_control_c_while_it_works(run: Terminal, tmp_path: Path, stage: str) -> 
 
 @pytest.mark.slow
 def test_control_c_twice(run: Terminal, tmp_path: Path) -> None:
-    run.read_until("scoring", START_S)
+    run.read_until(SCORING, START_S)
     run.control_c()
     time.sleep(0.8)
     if Path(f"/proc/{run.pid}").exists():
@@ -82,14 +84,14 @@ def test_control_c_twice(run: Terminal, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_are_treated_alike(run: Terminal, tmp_path: Path, number: int) -> None:
-    run.read_until("scoring", START_S)
+    run.read_until(SCORING, START_S)
     run.kill(number)
     ended(run, 128 + number, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_terminal_that_is_closed(run: Terminal, tmp_path: Path) -> None:
-    run.read_until("scoring", START_S)
+    run.read_until(SCORING, START_S)
     run.hang_up()
     ended(run, 128 + signal.SIGHUP, tmp_path)
 
