@@ -288,6 +288,15 @@ def test_the_command_says_so_too(cluster: RayCluster, demo_images: Path, prefect
     assert "Traceback" not in driver.stderr
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "http://head:8265", "ray://", "ray://head", "head:port", "[", " "])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    from moderation.scoring.joining import join
+
+    with pytest.raises(SettingsError) as refused:
+        join(address)
+    assert str(refused.value) == f"the address of a Ray cluster is host:6379, ray://host:10001 or auto, not {address!r}"
+
+
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
 def test_nobody_there(form: str) -> None:
     from moderation.scoring.joining import join
@@ -312,6 +321,23 @@ print({name for node in facts.nodes for name, version in node.versions.items() i
 def test_a_cluster_is_described_without_sending_anything(cluster: RayCluster, address: str) -> None:
     driver = drive(DESCRIBE, address, **cluster.environment)
     assert driver.stdout.splitlines() == ["2 3.0 2.0 {True} False", "set()"], driver.stderr
+
+
+SEARCHED = """
+import os, sys
+import ray
+from moderation.scoring.joining import join
+join(sys.argv[1], with_code=sys.argv[2] == "with code")
+print(os.getcwd() in ray.get(ray.remote(lambda: sys.path).options(num_cpus=0).remote()))
+"""
+
+
+@pytest.mark.slow
+def test_nodes_search_no_folder_of_the_driver_for_modules(cluster: RayCluster) -> None:
+    proxies = {"http_proxy": "http://127.0.0.1:9", "RAY_grpc_enable_http_proxy": "0"}
+    for code in ("with code", "without"):
+        driver = drive(SEARCHED, cluster.address, code, **cluster.environment, **proxies)
+        assert driver.stdout == "False\n", driver.stderr
 
 
 @pytest.mark.slow

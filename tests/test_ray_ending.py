@@ -41,9 +41,8 @@ def test_nothing_is_left_of_a_run(way: signal.Signals | str) -> None:
             said, complaints = driver.process.communicate("", timeout=120)
             assert (said, driver.process.returncode) == ("over\n", 0), complaints
             assert not driver.folder.exists()  # at once
-        wait_until(lambda: not driver.processes, "processes are left")
         wait_until(lambda: not driver.folder.exists(), "files are left")
-        assert [process for process in processes if state(process) not in ("gone", "Z")] == []
+        wait_until(lambda: {state(process) for process in processes} <= {"gone", "Z"}, "processes are left")
 
 
 def test_what_is_left_when_the_cleaner_is_killed_too_goes_with_the_next_run() -> None:

@@ -13,7 +13,8 @@ import re
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,6 +53,8 @@ OWN_RAY = {
     "PYTHONSAFEPATH": "1",
 }
 """What its processes have in their environment, beside secrets and paths."""
+START_S, PULSE_S = 180, 0.1
+"""Seconds for the GCS, and then the raylet, to come up, and between two looks."""
 SESSION = "session"
 LONGEST_SOCKET = f"{PREFIX}12345678/r/{SESSION}/sockets/plasma_store"
 MOST_PATH = 103
@@ -113,6 +116,7 @@ def _start(folder: Path, starter: Executor, closed_port: int) -> None:
     with (
         environment(_changes(folder, token, certificate)),
         replaced(node, "Node", own),
+        replaced(node, "wait_for_persisted_port", own.gcs_port),
         replaced(services, "get_node", own.registered),
         replaced(services, "ConsolePopen", _process_class(starter, closed_port)),
         sigterm_kept(),
@@ -177,7 +181,7 @@ def _changes(folder: Path, token: str, certificate: Certificate) -> dict[str, st
 
 
 def _node_class(closed_port: int) -> type[Any]:
-    get_node = services.get_node
+    get_node, wait_for_port = services.get_node, node.wait_for_persisted_port
 
     class OwnNode(node.Node):  # type: ignore[misc]
         """A head without dashboard, autoscaler and log monitor, whose raylet waits for no agents."""
@@ -188,6 +192,7 @@ def _node_class(closed_port: int) -> type[Any]:
             ray_params.session_name = SESSION  # with the time and process in it, paths of sockets would be longer
             ray_params.no_monitor = True
             ray_params.include_log_monitor = False
+            OwnNode.starting = self
             super().__init__(ray_params, **options)
 
         def start_api_server(self, **_: Any) -> None:
@@ -197,16 +202,29 @@ def _node_class(closed_port: int) -> type[Any]:
             for name in AGENT_PORT_NAMES:
                 _core.persist_port(self._session_dir, self._node_id, getattr(_core, name), closed_port)
             super().start_raylet(*arguments, **options)
-            self._watched = self.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process
-            OwnNode.starting = self
 
-        @staticmethod
-        def registered(*arguments: Any) -> Any:
-            """What is asked again and again until the raylet is there; Ray itself asks for 30 s after a dead one."""
-            code = OwnNode.starting._watched.poll()
-            if code is not None:
-                raise ChildProcessError(f"its raylet ended with code {code}")
-            return get_node(*arguments)
+        @classmethod
+        def gcs_port(cls, *arguments: Any, timeout_ms: int) -> Any:
+            del timeout_ms
+            return cls.starting.wait(ray_constants.PROCESS_TYPE_GCS_SERVER, lambda: wait_for_port(*arguments, timeout_ms=500))
+
+        @classmethod
+        def registered(cls, *arguments: Any) -> Any:
+            return cls.starting.wait(ray_constants.PROCESS_TYPE_RAYLET, lambda: get_node(*arguments))
+
+        def wait(self, kind: str, ask: Callable[[], Any]) -> Any:
+            """Wait for a process to answer as long as it lives. Ray itself waits 30 s: for a dead one too, and no longer."""
+            until = time.monotonic() + START_S
+            while True:
+                code = self.all_processes[kind][0].process.poll()
+                if code is not None:
+                    raise ChildProcessError(f"its {kind} ended with code {code}")
+                try:
+                    return ask()
+                except Exception:
+                    if time.monotonic() > until:
+                        raise
+                time.sleep(PULSE_S)
 
     return OwnNode
 
