@@ -228,13 +228,12 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
     with listening(told.append):
         manifest = stub_run(settings(images, folder, run_id="killed", shard_size=20))
     # Speed is that of this attempt.
-    already = sum(Receipt.model_validate_json(content).objects for content in staged.values())
-    assert already > 0
+    already = max(one.earlier for one in told)  # workers of the killed driver may have staged more before they ended
+    assert sum(Receipt.model_validate_json(content).objects for content in staged.values()) <= already < 93
     assert manifest.timings.images == 93 - already
     assert manifest.timings.images_per_second <= (93 - already + 1) / manifest.timings.wall_seconds
     assert f"without {already} images of an earlier attempt" in manifest.speed
     assert max(one.done for one in told) == 93
-    assert max(one.earlier for one in told) == already
     assert set(staged) < {Path(entry.path).stem for entry in manifest.files}
     undisturbed = stub_run(settings(images, tmp_path / "undisturbed", shard_size=7))
     assert undisturbed.timings.images == 93
