@@ -236,7 +236,9 @@ def test_pictures_are_large_and_lead_to_the_original(tmp_path: Path) -> None:
     photo = tmp_path / "a photo #1.jpg"
     Picture.effect_noise((1500, 900), 60).convert("RGB").save(photo)
     uri = f"file://{photo}"
-    shown = previews(ObjectReader(manifests=True, local_files=True), [(uri, "", 0)], size=LARGE)[uri, 0]
+    shown = previews(
+        ObjectReader(manifests=True, local_files=True), [(uri, Store(str(tmp_path)).head(photo.name).etag, 0)], size=LARGE
+    )[uri, 0]
     assert Picture.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))).size == (512, 307)
     assert address(uri, local=True) == f"file://{quote(str(photo))}"
     for other in ("s3://shop/a.jpg", f"file://{tmp_path}/page.html", f"file://{tmp_path}/a.svg"):
