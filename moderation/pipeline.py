@@ -363,6 +363,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy=policy.policy,
         policy_version=policy.version,
         policy_hash=policy.hash,
+        unreadable=policy.unreadable.value,
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
         model=running.model.name,

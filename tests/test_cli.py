@@ -142,7 +142,19 @@ def test_control_c_stops_cleanly_and_the_run_can_go_on(tmp_path: Path, environme
 def test_the_demo_shows_the_table_and_where_everything_lies(tmp_path: Path, environment: dict[str, str]) -> None:
     found = moderate("demo", "--output", str(tmp_path / "out"), env=environment)
     assert found.returncode == 0, found.stderr
-    for text in ("listed", "scored", "errored", "corrupt", "blocked", "flagged for review", "precision", "recall", "weapons"):
+    for text in (
+        "listed",
+        "scored",
+        "errored",
+        "corrupt",
+        "blocked",
+        "to review",
+        "by rules",
+        "unreadable",
+        "precision",
+        "recall",
+        "weapons",
+    ):
         assert text in found.stdout
     values = dict(
         line.split(maxsplit=1) for line in found.stdout.splitlines() if line.startswith(("decisions", "manifest", "report"))

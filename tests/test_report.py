@@ -241,7 +241,7 @@ def test_the_summary_for_machines() -> None:
     told = json.loads(summary(a_manifest(policy, COUNTS, sources=["s3://b/\udcff", "s3://c"]), policy, runs))
     assert told["counts"] == {
         "listed": 11_000, "unchanged": 10_000, "repeated": 0, "scored": 990, "errored": 10,
-        "blocked": 3, "review": 17, "allowed": 970, "near_threshold": 5,
+        "blocked": 3, "review": 17, "to_review": 27, "allowed": 970, "near_threshold": 5,
     }  # fmt: skip
     assert told["rates"]["flagged"] == 20 / 990
     assert told["rules"]["firearms"] | {"flagged": 20, "rate": 20 / 990, "mode": "live"} == told["rules"]["firearms"]

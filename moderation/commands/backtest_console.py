@@ -161,6 +161,8 @@ def _show_per_day(found: Backtest) -> None:
     for action, name in (("review", "reviews"), ("block", "blocks")):
         table.add_row(name, *(_rate(getattr(side, action), days) for side in (found.total.before, found.total.after)))
     _OUT.print(table)
+    before, after = found.work
+    _OUT.print(f"to review in all: {number(before.images)} ({before.parts}) → {number(after.images)} ({after.parts})")
     _OUT.print(f"[dim]images to review or blocked, divided by the {_days(days)} from {found.first_day} to {found.last_day}[/]")
 
 
@@ -169,10 +171,21 @@ def _show_rules(found: Backtest) -> None:
     table.add_column("rule", overflow="fold")
     for name in ("before", "after", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
+    shadow = any(rule.would for rule in found.rules.values())
+    if shadow:
+        table.add_column("would flag", justify="right", no_wrap=True)
     for name, rule in found.rules.items():
-        style = "" if rule.gained or rule.lost else "dim"
-        table.add_row(escape(visible(name)), *map(number, (rule.before, rule.after, rule.gained, rule.lost)), style=style)
+        style = "" if rule.gained or rule.lost or rule.would else "dim"
+        cells = [*map(number, (rule.before, rule.after, rule.gained, rule.lost)), number(rule.would) if rule.would else ""]
+        table.add_row(escape(visible(name)), *cells[: 5 if shadow else 4], style=style)
     _OUT.print(table)
+    for name, rule in found.rules.items():
+        if rule.would:
+            _OUT.print(
+                f"{escape(visible(name))} is a shadow rule and acts on nothing; live, it would flag {number(rule.would)}:"
+            )
+            for image in rule.would_flag[:IMAGES]:
+                _OUT.print(f"  {image.score:.3f} would {image.after}  {_name(image)}", soft_wrap=True)
 
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:

@@ -13,6 +13,7 @@ from moderation.report.text import NONE, duration, key_of, milliseconds, number,
 from moderation.results.aggregates import Aggregates, ErrorExample
 from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest
+from moderation.results.work import Work
 
 Tone = Literal["", "block", "review", "error"]
 Sum = Callable[[EarlierRun], int]
@@ -92,6 +93,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
         return Tile(label, number(part(now)), f"{rate} {note}", _changes(now, before, part, whole), tone)
 
     listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
+    work = Work(now.review, now.unreadable_review)
     unreadable = f"of images taken up; the policy says {policy.unreadable.value}"
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
@@ -99,7 +101,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
         tile("Scored", scored, listed, f"of listed{f', {number(anew)} from stored embeddings' if anew else ''}"),
         tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
-        tile("Review", attrgetter("review"), scored, "of scored", "review"),
+        tile("To review", attrgetter("to_review"), taken_up, f"of images taken up: {work.parts}", "review"),
         tile("Allowed", attrgetter("allowed"), scored, "of scored"),
         tile("Near a threshold", attrgetter("near_threshold"), scored, f"of scored, within {policy.near:g}"),
     )

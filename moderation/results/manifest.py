@@ -12,6 +12,7 @@ from moderation.records import Counts
 from moderation.results.checks import CheckResult
 from moderation.results.shard_files import FileEntry
 from moderation.results.statistics import RuleStatistics
+from moderation.results.work import Work, to_review
 from moderation.storage import Store
 
 VERSION = 1
@@ -76,6 +77,8 @@ class Manifest(BaseModel):
     policy: str
     policy_version: str
     policy_hash: str
+    unreadable: str | None = None
+    """what the policy says about images that cannot be scored; None in manifests of earlier versions"""
     policy_text: str
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}
@@ -113,6 +116,11 @@ class Manifest(BaseModel):
     def errored(self) -> int:
         """Objects with an error row."""
         return self.counts.errors
+
+    @property
+    def to_review(self) -> Work:
+        """Images that await a person."""
+        return to_review(self.counts, self.unreadable)
 
     def to_json(self) -> bytes:
         """As stored, with the sums a reader wants written out."""
