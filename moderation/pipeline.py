@@ -382,6 +382,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
             images_per_second=round(taken_up / max(scored.wall_seconds, 1e-9), 2),
             busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
             bottleneck=running.workforce.bottleneck(scored.seconds),
+            threads=running.workforce.threads,
         ),
         checks=checks,
         statistics=rule_statistics(scored.aggregates, scored.counts),

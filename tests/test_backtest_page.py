@@ -307,3 +307,12 @@ def test_markdown_has_the_numbers() -> None:
     assert "Blocked a day: 3.88 → 4.12. To review a day: 11.8 → 12.4." in text
     assert "| firearms | 700 | 745 | 52 | 7 |" in text
     assert "Over the budget" not in text
+
+
+def test_the_page_says_what_changed_in_the_policy() -> None:
+    old, new = a_policy(), a_policy(unreadable="block")
+    words = words_of(render(a_backtest([]), new, RESULTS, {}, before=old))
+    assert "What changed in the policy Since the policy of the newest run." in words
+    assert "the policy unreadable review block changes decisions" in words
+    assert "Nothing in meaning." in words_of(render(a_backtest([]), old, RESULTS, {}, before=old))
+    assert "What changed in the policy" not in words_of(render(a_backtest([]), old, RESULTS, {}))

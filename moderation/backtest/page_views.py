@@ -7,8 +7,9 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from moderation.backtest.records import Backtest, BeforeAfter, Changed, RuleChange
+from moderation.policy.comparison import Change, compare
 from moderation.policy.schema import Mode, Policy, Rule, Severity
-from moderation.report.text import number, percent, score, threshold
+from moderation.report.text import NONE, number, percent, score, threshold
 from moderation.report.thumbnails import Wanted
 
 ACTIONS = ("allow", "review", "block")
@@ -127,6 +128,36 @@ def rule_rows(found: Backtest, policy: Policy) -> tuple[RuleRow, ...]:
     known = {rule.id: rule for rule in policy.rules}
     order = [rule for rule in known if rule in found.rules] + sorted(found.rules.keys() - known.keys())
     return tuple(RuleRow(rule, known.get(rule), found.rules[rule]) for rule in order)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """One change in the policy, in words."""
+
+    rule: str
+    """empty: the policy as a whole"""
+    what: str
+    old: str
+    new: str
+    note: str
+
+
+def policy_changes(old: Policy, new: Policy) -> tuple[PolicyChange, ...]:
+    """What changed in meaning from one policy to the other."""
+    return tuple(
+        PolicyChange(change.rule or "", _what(change), _value(change.old), _value(change.new), change.note)
+        for change in compare(old, new)
+    )
+
+
+def _what(change: Change) -> str:
+    if change.key == "id":
+        return f"rule {change.kind}"
+    return "lookalikes" if change.rule and change.key == "contrast" else change.key
+
+
+def _value(value: str | float | None) -> str:
+    return NONE if value is None else value if isinstance(value, str) else threshold(value)
 
 
 class Sheets:

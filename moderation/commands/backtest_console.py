@@ -15,6 +15,7 @@ from rich.table import Table
 from moderation import progress as run_progress
 from moderation.backtest.examples import distance
 from moderation.backtest.records import OTHER, Backtest, BeforeAfter, Changed
+from moderation.commands.terminal import print_whole
 from moderation.policy.decision import ACTIONS
 from moderation.policy.schema import Policy
 from moderation.report.text import NONE, number, percent
@@ -190,7 +191,7 @@ def _show_rules(found: Backtest) -> None:
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:
     table = Table(title=title, title_justify="left")
-    table.add_column(name, overflow="fold")
+    table.add_column(name, no_wrap=True)
     for column in ("images", "changed"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("review", "block"):
@@ -198,7 +199,7 @@ def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_g
     for group, counts in groups.items():
         pairs = (f"{number(getattr(counts.before, a))} → {number(getattr(counts.after, a))}" for a in ("review", "block"))
         table.add_row(escape(visible(group)), number(counts.before.images), number(counts.changed), *pairs)
-    _OUT.print(table)
+    print_whole(table)
     if all_groups > len(groups):
         _OUT.print(f"[dim]… and {number(all_groups - len(groups))} more {name}s, see the page[/]")
 
@@ -212,10 +213,10 @@ def _show_nearest(found: Backtest) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("rule", overflow="fold", min_width=8)
     table.add_column("decided", no_wrap=True)
-    table.add_column("image", overflow="fold")
+    table.add_column("image", no_wrap=True)
     for image in sorted(images, key=lambda image: (distance(image), image.uri))[:IMAGES]:
         table.add_row(f"{image.score:.5f}", f"{image.threshold:g}", escape(image.rule or ""), _decided(image), _name(image))
-    _OUT.print(table)
+    print_whole(table)
 
 
 def _most_changed(groups: Mapping[str, BeforeAfter]) -> dict[str, BeforeAfter]:

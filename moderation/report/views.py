@@ -61,7 +61,7 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """Busy time of a stage; `share` of the longest one, in percent."""
+    """Busy time of a stage; `share`: per thread, of the longest one, in percent."""
 
     name: str
     seconds: str
@@ -69,6 +69,8 @@ class StageView:
     """per image"""
     share: str
     bottleneck: bool
+    threads: int = 0
+    """that worked on it; 0 where it is not known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,19 @@ def errors(manifest: Manifest, aggregates: Aggregates) -> tuple[ErrorView, ...]:
 
 
 def stages(manifest: Manifest) -> tuple[StageView, ...]:
-    """Stages in the order of the pipeline."""
-    busy = manifest.timings.busy_seconds
+    """Stages in the order of the pipeline. Bars are of busy time per thread, so that the longest is the bottleneck."""
+    busy, threads = manifest.timings.busy_seconds, manifest.timings.threads
+    per_thread = {stage: seconds / max(1, threads.get(stage, 1)) for stage, seconds in busy.items()}
     names = [*(s for s in STAGES if s in busy), *sorted(set(busy) - set(STAGES))]
-    longest = max(busy.values(), default=0.0) or 1.0
+    longest = max(per_thread.values(), default=0.0) or 1.0
     images = manifest.scored + manifest.errored
     return tuple(
         StageView(
             name=name,
             seconds=duration(busy[name]),
             each=milliseconds(busy[name] / images) if images else NONE,
-            share=f"{100 * busy[name] / longest:.1f}",
+            share=f"{100 * per_thread[name] / longest:.1f}",
+            threads=threads.get(name, 1) if threads else 0,
             bottleneck=name == manifest.timings.bottleneck,
         )
         for name in names

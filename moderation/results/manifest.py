@@ -30,6 +30,8 @@ class Timings(BaseModel):
     """by stage, summed over threads and actors"""
     bottleneck: str
     """the stage that was busiest for the threads it had"""
+    threads: Mapping[str, int] = {}
+    """by stage, over all actors; stages that are not named have one. Empty in manifests of earlier versions"""
 
 
 class EngineFacts(BaseModel):

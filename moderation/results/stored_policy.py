@@ -61,6 +61,14 @@ def newest_policy_file(archive: Archive) -> Path | None:
         return None
 
 
+def newest_policy_if_readable(archive: Archive) -> Policy | None:
+    """The policy of the newest run of an archive; None where there is none, or it is not of today's language."""
+    try:
+        return newest_policy(archive)
+    except (PolicyError, SettingsError):
+        return None
+
+
 def newest_policy(archive: Archive) -> Policy:
     """The policy of the newest run of an archive.
 
