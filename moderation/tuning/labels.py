@@ -21,7 +21,7 @@ _SPELLINGS: dict[str, bool | None] = {
         ("wahr", "ja", "vrai", "oui", "verdadero", "sí", "vero", "sì", "verdadeiro", "sim", "waar", "prawda"), True
     ),
     **dict.fromkeys(("falsch", "nein", "faux", "non", "falso", "não", "onwaar", "nee", "fałsz"), False),
-    **dict.fromkeys(("unsure", "?", "-"), None),
+    "unsure": None,
 }
 _HEAVIEST = 1e15
 _SHOWN = 5
