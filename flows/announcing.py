@@ -60,7 +60,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
         "scored": manifest.scored,
         "errored": manifest.errored,
         "blocked": manifest.counts.blocked,
-        "review": manifest.counts.review,
+        "review": manifest.to_review.images,
     }
 
 

@@ -34,6 +34,7 @@ from moderation.policy.scoring import CompiledPolicy
 from moderation.progress import StageLines, listening
 from moderation.prompt_embeddings import compiled_for
 from moderation.results.archive import Archive, open_archive
+from moderation.results.stored_policy import newest_policy_if_readable
 from moderation.settings import Location
 from moderation.storage import Store
 
@@ -160,7 +161,13 @@ def write_report(inputs: Inputs, found: Backtest, over: str, folder: Path) -> st
     """Put the page and the list of changed images beside the results. Returns the page's URI."""
     output = inputs.archive.output
     page = write_page(
-        found, folder, policy=inputs.new, results=output.uri, over_budget=over or None, thumbnails=inputs.settings.images
+        found,
+        folder,
+        policy=inputs.new,
+        results=output.uri,
+        over_budget=over or None,
+        thumbnails=inputs.settings.images,
+        before=inputs.old or newest_policy_if_readable(inputs.archive),
     )
     target = f"{FOLDER}/{_run_name()}"
     try:

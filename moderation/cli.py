@@ -25,6 +25,7 @@ from moderation.commands.replay import replay
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
+from moderation.commands.terminal import show_any_text
 from moderation.commands.tune import tune
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
@@ -199,6 +200,7 @@ def version() -> None:
 
 def main() -> None:
     """The command, after `moderation.entry`: errors of the user's are one line each and exit code 2."""
+    show_any_text()
     try:
         app(prog_name="moderate")
     except ModerationError as error:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from moderation.errors import ErrorCode, StorageError
+from moderation.demo import SCHEME, picture
+from moderation.errors import ErrorCode, SourceError, StorageError
 from moderation.model.encoder import Encoder
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.explanation import Explanation, explain, unreadable
@@ -54,6 +55,55 @@ def explain_images(
     return tuple(ref if isinstance(ref, Explanation) else found[ref.uri] for ref in refs)
 
 
+MOST_IMAGES = 500
+"""A folder with more objects than this is explained up to here: `explain` is for looking, and a run for everything."""
+
+
+def expand(images: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The images that are meant by paths and URIs of which some are folders.
+
+    Returns:
+        The images, those of a folder in the order of their names, hidden files left out; and the folders of which only the
+        first `MOST_IMAGES` are among them.
+
+    Raises:
+        SourceError: a folder without files, or one that cannot be listed.
+    """
+    found: list[str] = []
+    cut: list[str] = []
+    for image in images:
+        if not _is_folder(image):
+            found.append(image)
+            continue
+        inside: list[str] = []
+        try:
+            store = Store(image)
+            for page in store.list():
+                inside += [item.uri for item in page if not _hidden(store.key_of(item.uri))]
+                if len(inside) > MOST_IMAGES:
+                    cut.append(image)
+                    break
+        except StorageError as error:
+            raise SourceError(f"cannot list the folder {image!r}: {error.detail}") from None
+        if not inside:
+            raise SourceError(f"the folder {image!r} holds no files: name images, or a folder of images")
+        found += [uri.removeprefix("file://") for uri in inside[:MOST_IMAGES]]
+    return tuple(found), tuple(cut)
+
+
+def _is_folder(location: str) -> bool:
+    if "://" in location and not location.startswith("file://"):
+        return location.endswith("/") and not location.startswith(SCHEME)
+    try:
+        return Path(location.removeprefix("file://")).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
+
+
 def _vectors(rows: pa.Table) -> NDArray[np.float16]:
     flat: NDArray[np.float16] = rows["embedding"].combine_chunks().flatten().to_numpy()
     return flat.reshape(len(rows), -1)
@@ -62,6 +112,8 @@ def _vectors(rows: pa.Table) -> NDArray[np.float16]:
 def _reference(policy: Policy, location: str, folder: Path) -> ObjectRef | Explanation:
     """The image as storage gives it, or why there is none."""
     try:
+        if location.startswith(SCHEME):
+            location = str(picture(location))
         if "://" not in location:
             location = file_uri(str((folder / Path(location).expanduser()).resolve()))
         location.encode()

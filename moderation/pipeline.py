@@ -8,6 +8,7 @@
 
 import contextlib
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -332,12 +333,13 @@ def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -
         place = quarantine(output, paths, manifest, scored.receipts)
         page = _report(running, scored, manifest.model_copy(update={"state": "quarantined"}))
         reasons = "\n".join(f"  - {check}" for check in failed)
+        results = shlex.quote(output.uri.removeprefix("file://"))
         _log.info("quarantined", extra={"reason": [str(check) for check in failed]})
         raise QuarantinedError(
             f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\n"
             f"it lies at {place}, its report at {page}; publish it after all or remove it:\n"
-            f"  moderate runs release {paths.run_id} --results {output.uri} --reason '...' --by NAME\n"
-            f"  moderate runs discard {paths.run_id} --results {output.uri}"
+            f"  moderate runs release {paths.run_id} --results {results} --reason 'why it is right' --by 'your name'\n"
+            f"  moderate runs discard {paths.run_id} --results {results}"
         )
     publish(output, paths, manifest, scored.receipts)
     _log.info("published", extra={"listed": manifest.listed, "scored": manifest.scored, "errors": manifest.errored})
@@ -381,6 +383,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy=policy.policy,
         policy_version=policy.version,
         policy_hash=policy.hash,
+        unreadable=policy.unreadable.value,
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
         policy_folder=policy.model.folder,
@@ -403,6 +406,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
             images=images,
             busy_seconds={stage: round(seconds, 3) for stage, seconds in scored.seconds.items()},
             bottleneck=running.workforce.bottleneck(scored.seconds),
+            threads=running.workforce.threads,
         ),
         checks=checks,
         statistics=rule_statistics(scored.aggregates, scored.counts),

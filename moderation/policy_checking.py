@@ -1,6 +1,7 @@
 """Checking policy files: the language, the model they name, and what is odd in them."""
 
 import contextlib
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from moderation.demo import SCHEME, captions, picture
 from moderation.errors import ModelError
 from moderation.model.catalog import ModelFacts, facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.findings import Finding
 from moderation.policy.including import Merged
-from moderation.policy.linting import Oddity, lint, lint_prompts, lint_similarity
+from moderation.policy.languages import reads_many_languages, words_of
+from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts, lint_similarity
 from moderation.policy.loading import read_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
@@ -64,15 +67,20 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
                 errors.append(_model_finding(read.merged, error))
     if facts is not None and isinstance(content, dict):
         errors += [read.merged.finding(*mistake) for mistake in _misfits(content, facts)]
+    if isinstance(content, dict):
+        errors += [read.merged.finding(*mistake) for mistake in _missing_examples(content, Path(path).parent)]
     if errors or read.policy is None:
         return Checked(str(path), None, tuple(sorted(dict.fromkeys(errors))), note)
     odd = lint(read.policy, today)
     if facts is not None:
         odd += lint_similarity(read.policy, facts.has_bias)
+        if not reads_many_languages(read.policy.model.name, read.policy.model.pretrained):
+            odd += lint_language(read.policy, lambda text: facts.count_tokens(text) - 2, _vocabulary(read.policy))
         if compare_prompts:
             more, note = _compare(read.policy)
             odd += more
     warnings = [replace(read.merged.finding(o.location, o.message, o.hint), level="warning") for o in odd]
+    warnings += read.merged.warnings
     return Checked(str(path), read.policy, tuple(sorted(dict.fromkeys(warnings))), note)
 
 
@@ -112,6 +120,48 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
             if longest > facts.token_limit:
                 message = f"the prompt has {longest} tokens in its longest template; the model reads {facts.token_limit}"
                 yield place, message, "shorten it: what is behind the limit would be ignored"
+
+
+def _missing_examples(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Location, str, str]]:
+    """Images of examples that do not lie where the policy says. URIs are not looked up."""
+    for at, example in enumerate(_list(content.get("examples"))):
+        image = example.get("image") if isinstance(example, Mapping) else None
+        if not isinstance(image, str) or ("://" in image and not image.startswith(SCHEME)):
+            continue
+        try:
+            path = picture(image) if image.startswith(SCHEME) else folder / Path(image).expanduser()
+            if path.is_file():
+                continue
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        except (OSError, ValueError, RuntimeError):
+            beside = []
+        close = difflib.get_close_matches(Path(image).name, beside, n=1, cutoff=0.6)
+        if close:
+            hint = f"did you mean {str(Path(image).parent / close[0])!r}?"
+        elif image.startswith(SCHEME):
+            hint = f"{SCHEME} names pictures that come with the program"
+        else:
+            hint = "copy the image there: paths start at the policy's folder"
+        yield ("examples", at, "image"), f"there is no image {image!r} beside the policy", hint
+
+
+def _vocabulary(policy: Policy) -> frozenset[str] | None:
+    """The words that the demo model knows; those of other models are not known."""
+    if policy.model.name != "demo":
+        return None
+    return frozenset(word for text in (*captions(), *_TEMPLATES) for word in words_of(text))
+
+
+_TEMPLATES = (
+    "a photo of the",
+    "an image of",
+    "a picture of a",
+    "a blurry close-up of",
+    "an emoji",
+    "a drawing",
+    "and with in on",
+)
+"""What the demo model's captions stood in."""
 
 
 def _compare(policy: Policy) -> tuple[list[Oddity], str]:

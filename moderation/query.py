@@ -14,6 +14,7 @@ import duckdb
 
 from moderation.errors import SettingsError, StorageError
 from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.runs import unpublished
 from moderation.results.views import VIEWS, create_views
 from moderation.storage import Store
 from moderation.visible import visible
@@ -26,7 +27,7 @@ _GONE = re.compile(r'No files found that match the pattern "(.+)"|Cannot access 
 
 
 def connect(results: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the views `decisions`, `latest_decisions`, `scores`, `embeddings`, `errors` and `runs`.
+    """A DuckDB connection with the `VIEWS`, and the function `pdq_distance(a, b)`.
 
     `results` is the output of runs: a folder or URI. The views show the runs that are published now; connect again to see
     later ones. The connection is kept in memory, reads no other files, uses no network but for the results, and loads no
@@ -84,7 +85,8 @@ def _published(output: Store) -> Iterator[Manifest]:
         found = True
         yield manifest
     if not found:
-        raise SettingsError(f"no run is published in {visible(output.uri)}: give what `moderate run` was given as --output")
+        told = unpublished(output) or "give what `moderate run` was given as --output"
+        raise SettingsError(f"no run is published in {visible(output.uri)}: {told}")
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:

@@ -18,7 +18,9 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("errored", f"{counts.errors:,}"),
         *((f"  {code}", f"{number:,}") for code, number in counts.errored.items()),
         ("blocked", f"{counts.blocked:,}"),
-        ("flagged for review", f"{counts.review:,}"),
+        ("to review", f"{manifest.to_review.images:,}"),
+        *([("  by rules", f"{counts.review:,}")] if manifest.to_review.unreadable else []),
+        *([("  unreadable", f"{manifest.to_review.unreadable:,}")] if manifest.to_review.unreadable else []),
         ("near a threshold", f"{counts.near_threshold:,}"),
     ]
 

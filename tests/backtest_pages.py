@@ -74,7 +74,14 @@ def a_backtest(keys: list[str], **others: object) -> Backtest:
         "rules": {
             "firearms": RuleChange(700, 745, 52, 7, near),
             "tobacco": RuleChange(200, 200, 0, 0),
-            "fireworks": RuleChange(0, 0, 0, 0),
+            "fireworks": RuleChange(
+                0,
+                0,
+                0,
+                0,
+                would=2,
+                would_flag=(a_changed("rocket.jpg", "allow", "review", rule="fireworks", score=0.7, threshold=0.4),),
+            ),
             "knives": RuleChange(17, 0, 0, 17),
         },
         "prefixes": {"listings/": BeforeAfter(Actions(9, 1, 0), Actions(8, 1, 1), 1)}

@@ -136,6 +136,15 @@ def test_it_equals_a_full_run_row_by_row(
         assert (row["policy_hash_before"], row["policy_hash_after"]) == (OLD.hash, new.hash)
         if acts:
             assert (row["score"], row["frame"]) == (new_row["top_score"], new_row["frame"])
+    would = Counter(flag for row in after.values() for flag in row["shadow_flags"])
+    assert {name: rule.would for name, rule in found.rules.items() if rule.would} == would
+    for name, rule in found.rules.items():
+        assert len(rule.would_flag) == min(rule.would, examples.EXAMPLES)
+        assert all(name in after[one.uri]["shadow_flags"] and one.after != "allow" for one in rule.would_flag)
+        assert [one.score for one in rule.would_flag] == sorted((one.score for one in rule.would_flag), reverse=True)
+    for work, rows in zip(found.work, (before, after), strict=True):
+        people = [row["status"] for row in rows.values() if row["action"] == "review"]
+        assert (work.images, work.unreadable) == (len(people), people.count("error"))
     counted = Counter((before[uri]["action"], after[uri]["action"]) for uri in NEWEST)
     assert {pair: count for pair, count in found.transitions.items() if count} == counted
     for name, rule in found.rules.items():

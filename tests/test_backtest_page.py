@@ -54,7 +54,7 @@ def test_the_page_says_what_changes() -> None:
         "allow → 9,000 90.1% 40 0.40% 12 0.12% 9,052 90.6%",
         "in all 9,000 90.1% 743 7.4% 247 2.5% 9,990 100%",
         "firearms 0.60 0.90 700 → 745 52 7",
-        "fireworks shadow: flags nothing",
+        "fireworks shadow: would flag 2",
         "knives no longer in the policy",
         "listings/ 10 1 10.0% 1 → 1 0 → 1",
         "2026-09-01 to 2026-10-30",
@@ -63,6 +63,8 @@ def test_the_page_says_what_changes() -> None:
         "stays allow 0.588 firearms: 0.012 below review 0.60 near gun.jpg",
         "tobacco: at review 0.50 frame 3",
         "knives: not in the new policy",
+        "fireworks would flag 2 images, the 1 highest scores shown",
+        "0.700 fireworks: 0.300 above review 0.40 rocket.jpg",
         "could not be scored: `unreadable` decides",
         "could not be scored review → block could not be scored: `unreadable` decides",
         "names are below s3://bucket/uploads/",
@@ -94,11 +96,11 @@ def test_it_says_what_is_otherwise_than_usual() -> None:
 def test_tiles_without_a_picture_say_why() -> None:
     found = a_backtest(["gun.jpg"])
     tried = page_views.wanted(found)
-    assert len(tried) == 4
+    assert len(tried) == 5
     page = Page(render(found, a_policy(), RESULTS, {}, tried=tried)).text
-    assert (page.count("cannot be read any more"), page.count("not fetched"), page.count(" could not be scored\n")) == (4, 0, 1)
+    assert (page.count("cannot be read any more"), page.count("not fetched"), page.count(" could not be scored\n")) == (5, 0, 1)
     page = Page(render(found, a_policy(), RESULTS, {}, tried=tried[:1])).text
-    assert (page.count("cannot be read any more"), page.count("not fetched")) == (1, 3)
+    assert (page.count("cannot be read any more"), page.count("not fetched")) == (1, 4)
 
 
 def test_a_page_has_a_bounded_number_of_pictures() -> None:
@@ -306,3 +308,12 @@ def test_markdown_has_the_numbers() -> None:
     assert "Blocked a day: 3.88 → 4.12. To review a day: 11.8 → 12.4." in text
     assert "| firearms | 700 | 745 | 52 | 7 |" in text
     assert "Over the budget" not in text
+
+
+def test_the_page_says_what_changed_in_the_policy() -> None:
+    old, new = a_policy(), a_policy(unreadable="block")
+    words = words_of(render(a_backtest([]), new, RESULTS, {}, before=old))
+    assert "What changed in the policy Since the policy of the newest run." in words
+    assert "the policy unreadable review block changes decisions" in words
+    assert "Nothing in meaning." in words_of(render(a_backtest([]), old, RESULTS, {}, before=old))
+    assert "What changed in the policy" not in words_of(render(a_backtest([]), old, RESULTS, {}))

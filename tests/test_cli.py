@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -141,7 +142,19 @@ def test_control_c_stops_cleanly_and_the_run_can_go_on(tmp_path: Path, environme
 def test_the_demo_shows_the_table_and_where_everything_lies(tmp_path: Path, environment: dict[str, str]) -> None:
     found = moderate("demo", "--output", str(tmp_path / "out"), env=environment)
     assert found.returncode == 0, found.stderr
-    for text in ("listed", "scored", "errored", "corrupt", "blocked", "flagged for review", "precision", "recall", "weapons"):
+    for text in (
+        "listed",
+        "scored",
+        "errored",
+        "corrupt",
+        "blocked",
+        "to review",
+        "by rules",
+        "unreadable",
+        "precision",
+        "recall",
+        "weapons",
+    ):
         assert text in found.stdout
     values = dict(
         line.split(maxsplit=1) for line in found.stdout.splitlines() if line.startswith(("decisions", "manifest", "report"))
@@ -149,3 +162,24 @@ def test_the_demo_shows_the_table_and_where_everything_lies(tmp_path: Path, envi
     assert all(Path(value.removeprefix("file://")).exists() for value in values.values())
     assert set(values) == {"decisions", "manifest", "report"}
     assert "moderate run" in found.stdout
+
+
+def test_output_in_another_encoding_shows_every_text() -> None:
+    """A pipe in an old locale, or a console of Windows, may have no word for what a policy holds."""
+    policy = "policy: p\nmodel: {name: demo}\ncontrast: [a tree]\nrules:\n  - {id: a, prompts: [“паук” → 🕷], review: 0.5}\n"
+    script = "import sys; from moderation.cli import main; main()"
+    for encoding in ("latin-1", "ascii"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"}
+        for command in ("show", "check"):
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+                file.write(policy.replace("“", "").replace("”", ""))
+                file.flush()
+                found = subprocess.run(
+                    [sys.executable, "-c", script, "policy", command, file.name],
+                    capture_output=True,
+                    env=environment,
+                    check=False,
+                )
+            assert (found.returncode, found.stderr) == (0, b""), found.stderr.decode()
+            assert b"\\u043f" in found.stdout
+            assert b"->" in found.stdout

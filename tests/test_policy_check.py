@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from moderation.demo import POLICY_FILE
+from moderation.model.catalog import facts_of
 from moderation.policy.findings import Finding, as_github, as_json
+from moderation.policy.languages import reads_many_languages, why_not_english
 from moderation.policy_checking import Checked, check_policy
 
 TODAY = date(2026, 11, 21)
@@ -111,6 +113,94 @@ def test_what_is_odd_is_a_warning_with_its_reason(
     assert checked.ok
     matching = [(line, column, level) for line, column, level, found in told(checked) if message in found]
     assert matching == [(*place, "warning")], told(checked)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "review: 0.5\n  - id: beer",
+            "review: 0\n  - id: beer",
+            "`review: 0` of the rule 'knives': every image goes to a person",
+        ),
+        ("review: 0.5\n  - id: beer", "review: 0.01\n  - id: beer", "nearly every image goes to a person"),
+        ("review: 0.5\n  - id: beer", "block: 0\n  - id: beer", "every image is blocked"),
+        ("review: 0.5\n  - id: beer", "review: 1\n  - id: beer", "next to no image goes to a person"),
+        ("a beer mug", "Spinne", "'Spinne': the model never saw 'spinne'"),
+        ("a beer mug", "eine Spinne", "the model never saw 'eine' and 'spinne'"),
+        ("a beer mug", "🕷️", "'🕷️': it has an emoji, which stands in no caption"),
+        ("a beer mug", "паук", "it is written in Cyrillic letters"),
+        ("a beer mug", "ビール", "it is written in Japanese"),
+        ("a teacup", "eine Tasse", "'eine Tasse': 'eine' is no English article"),
+        (
+            "contrast: [a cat",
+            'templates: ["ein Foto von {}"]\ncontrast: [a cat',
+            "'ein Foto von {}': 'ein' is no English article",
+        ),
+    ],
+)
+def test_thresholds_and_languages_that_surprise_are_warnings(tmp_path: Path, old: str, new: str, message: str) -> None:
+    checked = check(tmp_path, (old, new))
+    assert checked.ok
+    assert any(message in f.message and f.level == "warning" and f.hint for f in checked.findings), told(checked)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "english"),
+    [
+        ("a spider", True),
+        ("a café terrace", True),
+        ("a delivery van", True),
+        ("AK-47", True),
+        ("the Confederate flag", True),
+        ("Katze", False),
+        ("ein Messer", False),
+        ("un chien", False),
+        ("une araignée", False),
+        ("araña", False),
+        ("het mes", False),
+    ],
+)
+def test_other_languages_are_seen_without_a_vocabulary_too(prompt: str, english: bool) -> None:
+    facts = facts_of("ViT-B-32", "laion2b_s34b_b79k")
+    assert (why_not_english(prompt, None, lambda text: facts.count_tokens(text) - 2) == "") == english
+
+
+@pytest.mark.parametrize(
+    ("name", "many"), [("xlm-roberta-base-ViT-B-32", True), ("ViT-B-16-SigLIP2", True), ("ViT-B-32", False)]
+)
+def test_models_of_many_languages_are_known_by_name(name: str, many: bool) -> None:
+    assert reads_many_languages(name, "laion5b_s13b_b90k") == many
+
+
+def test_what_can_be_read_and_means_something_else_is_a_warning(tmp_path: Path) -> None:
+    checked = check(tmp_path, ("[a beer mug]", "[a beer mug; a pint]"))
+    assert checked.ok
+    assert "`;` separates nothing" in str([f.message for f in checked.findings])
+
+
+def test_examples_whose_images_are_missing_are_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "Knife.jpg").touch()
+    lines = ["examples/Knife.jpg", "examples/knife.jpeg", "nothing.png", "s3://shop/a.jpg", "demo://listings/48903-coin.jpg"]
+    examples = "examples:\n" + "".join(f"  - {{image: {name!r}, expect: allow}}\n" for name in [*lines, "demo://none.png"])
+    checked = check(tmp_path, ("  - id: beer\n", "  - id: beer\n"), (GOOD, GOOD + examples))
+    assert not checked.ok
+    assert [(f.line, f.message, f.hint) for f in checked.findings] == [
+        (15, "there is no image 'examples/knife.jpeg' beside the policy", "did you mean 'examples/Knife.jpg'?"),
+        (
+            16,
+            "there is no image 'nothing.png' beside the policy",
+            "copy the image there: paths start at the policy's folder",
+        ),
+        (19, "there is no image 'demo://none.png' beside the policy", "demo:// names pictures that come with the program"),
+    ]
+
+
+def test_a_copy_of_the_demo_policy_keeps_its_examples(tmp_path: Path) -> None:
+    copy = tmp_path / "try.yaml"
+    copy.write_bytes(POLICY_FILE.read_bytes())
+    assert check_policy(copy, compare_prompts=False, today=TODAY).findings == ()
 
 
 def test_signs_that_say_no_are_things_to_be_seen(tmp_path: Path) -> None:

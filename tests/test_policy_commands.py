@@ -148,6 +148,44 @@ def test_frames_prompts_and_lookalikes_are_those_that_decided(explained: dict[Pa
     assert (medication.mode, medication.acts) == (Mode.SHADOW, False)
 
 
+def test_a_folder_stands_for_the_images_in_it(here: Here, policy_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    (folder / "more").mkdir(parents=True)
+    for image, name in ((KNIFE, "b.png"), (FOX, f"more/{FOX.name}")):
+        (folder / name).write_bytes(image.read_bytes())
+    (folder / ".DS_Store").touch()
+    found = here("explain", policy_file, folder, "--json")
+    assert found.returncode == 0
+    assert [image["image"] for image in json.loads(found.stdout)["images"]] == [
+        str(folder / "b.png"),
+        str(folder / "more" / FOX.name),
+    ]
+    as_uri = here("explain", policy_file, f"file://{folder}", "--json")
+    assert len(json.loads(as_uri.stdout)["images"]) == 2
+
+
+def test_explaining_nothing_is_no_success(here: Here, policy_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = here("explain", policy_file, tmp_path / "empty")
+    assert (empty.returncode, empty.stderr) == (
+        2,
+        f"error: the folder {str(tmp_path / 'empty')!r} holds no files: name images, or a folder of images\n",
+    )
+    assert here("explain", policy_file, tmp_path / "none.jpg").returncode == 1
+    assert here("explain", policy_file, tmp_path / "none.jpg", KNIFE).returncode == 0
+
+
+def test_a_large_folder_is_explained_up_to_a_number_and_says_so(
+    here: Here, policy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "MOST_IMAGES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(KNIFE.read_bytes())
+    found = here("explain", policy_file, tmp_path, "--json")
+    assert len(json.loads(found.stdout)["images"]) == 2
+    assert f"{tmp_path}: only the first images of the folder are explained" in found.stderr
+
+
 def test_an_image_that_cannot_be_read_is_explained_by_its_error(
     demo: Policy, encoder: Encoder, explained: dict[Path, Explanation], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from needs import needs_linux
 from moderation.demo import POLICY_FILE
 from moderation.errors import PolicyError
 from moderation.policy import Policy, load_policy
+from moderation.policy.including import merge
 from moderation.policy.loading import parse_policy
 from moderation.policy.source import MAX_BYTES
 
@@ -179,8 +180,73 @@ MISTAKES = {
     "quick_gelu that is no truth": ("laion2b_s34b_b79k}", "w.pt, quick_gelu: maybe}", 6),
     "tab": ("    severity: high", "\tseverity: high", 14),
     "bad indentation": ("    severity: high", "   severity: high", 14),
-    "quote left open": ('"2026.11"', '"2026.11', 7),
-    "bracket left open": ('"a handgun", "an assault rifle"]', '"a handgun"', 18),
+    "quote left open": ('"2026.11"', '"2026.11', 3),
+    "quote left open at the end of the file": ("image: examples/handgun.jpg", 'image: "examples/handgun.jpg', 30),
+    "apostrophe of a spreadsheet": ("review: 0.60", "review: '0.60", 20),
+    "bracket left open": ('"a handgun", "an assault rifle"]', '"a handgun"', 17),
+    "bracket closed by another": ('"an assault rifle"]', '"an assault rifle"}', 17),
+    "bracket too many": ('"an assault rifle"]', '"an assault rifle"]]', 17),
+    "text behind a quote": ("- a pint", '- "a pint" of beer', 25),
+    "quotes doubled by a spreadsheet": ("- a pint", '- ""a pint""', 25),
+    "apostrophe in single quotes": ("- a pint", "- 'a butcher's pint'", 25),
+    "comma missing between texts": ('"a handgun", "an', '"a handgun" "an', 17),
+    "template that begins with a bracket": ('"a photo of {}", "a close-up of {}"', "{} on a table", 7),
+    "backticks": ("- a pint", "- `a pint`", 25),
+    "text that begins with a star": ("- a pint", "- *pint*", 25),
+    "stars for dashes": ("      - a beer\n      - a pint", "      * a beer\n      * a pint", 24),
+    "en dashes for dashes": ("      - a beer\n      - a pint", "      – a beer\n      – a pint", 24),
+    "bullet before a rule": ("- id: beer", "• id: beer", 22),
+    "missing dash before a rule": ("  - id: beer", "    id: beer", 22),
+    "missing dash before a rule, in its column": ("  - id: beer", "  id: beer", 22),
+    "missing dash before an example": (
+        "  - {image: examples/handgun.jpg, expect",
+        "  {image: examples/handgun.jpg, expect",
+        30,
+    ),
+    "no space behind the dash": ("  - id: beer", "  -id: beer", 22),
+    "a list in a list": ("- a pint", "- - a pint", 25),
+    "no space behind the colon": ("review: 0.60", "review:0.60", 20),
+    "equals sign": ("review: 0.60", "review = 0.60", 20),
+    "no colon": ("review: 0.60", "review 0.60", 20),
+    "full-width colon": ("review: 0.60", "review：0.60", 20),
+    "full-width digits": ("0.60", "０．６０", 20),
+    "full-width brackets": ('["a handgun", "an assault rifle"]', "［a handgun，an assault rifle］", 17),
+    "no-break space in the indentation": ("    severity: high", "\u00a0\u00a0\u00a0 severity: high", 14),
+    "no-break space behind the colon": ("review: 0.60", "review:\u00a00.60", 20),
+    "no-break space in front of a comment": ("review: 0.60", "review: 0.60\u00a0# agreed", 20),
+    "zero-width space in a prompt": ("- a pint", "- a pi\u200bnt", 25),
+    "soft hyphen in a prompt": ("- a pint", "- a pi\u00adnt", 25),
+    "byte order mark in the middle": ("  - id: beer", "\ufeff  - id: beer", 22),
+    "tab behind the colon": ("review: 0.60", "review:\t0.60", 20),
+    "typographic quotes": ('["a handgun", "an assault rifle"]', "[“a handgun”, „an assault rifle“]", 17),
+    "guillemets": ("- a pint", "- « a pint »", 25),
+    "corner brackets": ("- a pint", "- 「a pint」", 25),
+    "single typographic quotes": ("- a pint", "- ‘a pint’", 25),
+    "quotes half typographic": ("- a pint", '- “a pint"', 25),
+    "typographic quotes around a word": ("mode: live", "mode: “live”", 15),
+    "typographic quotes around a number": ("review: 0.60", "review: “0.60”", 20),
+    "typographic quotes around a key": ("review: 0.60", "“review”: 0.60", 20),
+    "comment without a space": ("review: 0.60", "review: 0.60# May", 20),
+    "per cent out of range": ("review: 0.60", "review: 60", 20),
+    "minus of a word processor": ("review: 0.60", "review: –0.60", 20),
+    "minus of a similarity": ("review: 0.2", "review: –0.2", 27),
+    "near in per cent": ("near: 0.05", "near: 5 %", 10),
+    "decimal comma in a mapping": ("  - id: beer", "  - {id: ale, prompts: [an ale], review: 0,5}\n  - id: beer", 22),
+    "letter for a digit": ("review: 0.60", "review: O.60", 20),
+    "sign before a number": ("review: 0.60", "review: ≥ 0.60", 20),
+    "yes for a mode": ("mode: live", "mode: yes", 15),
+    "true for a mode": ("mode: live", "mode: true", 15),
+    "a word of another program for a mode": ("mode: live", "mode: dry-run", 15),
+    "a word of another program for an action": ("unreadable: review", "unreadable: reject", 9),
+    "nothing for a mode": ("mode: live", "mode:", 15),
+    "capital key": ("mode: live", "MODE: live", 15),
+    "description with a colon": ("Real guns. Toys are fine.", "Real guns: toys are fine", 16),
+    "key of a rule at the margin": ("    severity: high", "severity: high", 14),
+    "a deeper key": ("    review: 0.60", "     review: 0.60", 20),
+    "a fence of a chat": ("# a comment", "```yaml", 1),
+    "the words of a chat": ("# a comment", "Here is your policy:", 1),
+    "marks of a merge conflict": ("# a comment", "<<<<<<< HEAD", 1),
+    "backslash in double quotes": ("examples/drill.jpg", '"examples\\drill.jpg"', 29),
     "control character": ("a pint", "a \x07pint", 25),
     "two documents": ("examples:", "---\nexamples:", 28),
     "unknown anchor": ("- a pint", "- *pint", 25),
@@ -196,8 +262,25 @@ MISTAKES = {
 }
 
 
+DOUBTS = {
+    "two lines joined": ("- a pint", "  a pint", 24),
+    "semicolons": ('"food"', "food; drinks", 8),
+    "full-width comma": ("- a pint", "- a pint，a glass", 25),
+    "number sign": ("- a pint", "- the #1 pint", 25),
+    "comment that is none": ("- a pint", "- a pint# cold", 25),
+    "threshold without a number": ("review: 0.60", "review:", 20),
+    "no-break space in a prompt": ("- a pint", "- a\u00a0pint", 25),
+    "typographic quotes in quotes": ("- a pint", '- "“a pint”"', 25),
+}
+"""What can be read, and probably means something else than it says: `policy check` warns."""
+
+
 def golden() -> str:
     told = [f"# {what}\n{error_of(changed(old, new))}\n" for what, (old, new, _) in MISTAKES.items()]
+    told += [
+        f"# {what}\n" + "\n".join(map(str, merge(changed(old, new), "p.yaml", None).warnings)) + "\n"
+        for what, (old, new, _) in DOUBTS.items()
+    ]
     return "\n".join(told)
 
 
@@ -211,6 +294,46 @@ def test_every_message_is_the_one_in_the_golden_file():
 @pytest.mark.parametrize(("old", "new", "line"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_told_with_its_line(old, new, line):
     assert re.match(rf"p\.yaml:{line}:\d+: ", error_of(changed(old, new)))
+
+
+@pytest.mark.parametrize(("old", "new", "line"), DOUBTS.values(), ids=DOUBTS)
+def test_a_doubt_is_a_warning_and_the_policy_loads(old, new, line):
+    assert parse_policy(changed(old, new)).rules
+    assert [w.line for w in merge(changed(old, new), "p.yaml", None).warnings] == [line]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a butcher’s knife",
+        "a sign that says “no”",
+        "“exit” sign",
+        "’90s car",
+        "the workers’",
+        "👨‍👩‍👧",
+        "赤い　車",
+        "a café",
+        "x-ray – chest",
+    ],
+)
+def test_what_may_stand_in_a_prompt_stays_as_it_is(prompt):
+    text = changed("a pint", prompt)
+    assert parse_policy(text).rules[1].prompts[1] == prompt
+    assert merge(text, "p.yaml", None).warnings == []
+
+
+def test_a_missing_dash_is_one_mistake_and_hides_no_other():
+    text = (
+        changed("  - id: beer", "    id: beer")
+        .replace("{firearms: block}", "{beer: blok}")
+        .replace("review: 0.2", "review: 20%")
+    )
+    assert re.findall(r"^p\.yaml:(\d+)", error_of(text), re.MULTILINE) == ["22", "27", "30"]
+
+
+def test_an_invisible_character_moves_no_caret():
+    error = error_of(changed("    score: contrast", "    \u200bscore: cosine"))
+    assert re.findall(r"^p\.yaml:(\d+:\d+)", error, re.MULTILINE) == ["19:5", "19:13"]
 
 
 def test_contrast_rules_need_something_to_contrast_with():

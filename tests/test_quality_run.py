@@ -107,6 +107,11 @@ def flooded():
     return replace(run, counts=replace(run.counts, blocked=SCORED * 6 // 10))
 
 
+def all_to_people():
+    run = facts()
+    return replace(run, counts=replace(run.counts, review=SCORED * 9 // 10))
+
+
 def nothing_scored():
     counts = Counts(errored={"access_denied": 9})
     return facts(listed=9, unchanged=0, counts=counts, rows={"decisions": 9})
@@ -163,6 +168,12 @@ PLANTED = {
     "nothing scored": ("empty_run", nothing_scored, "9 listed, 9 taken up, 0 scored", 12),
     "30 % errors": ("error_rate", lambda: facts(errors=429), "30 % (429 of 1,429 objects): corrupt 429", 12),
     "a flood": ("flood", flooded, "60 % (600 of 1,000 images); rules that flag most: r0 20", ("s3://shop/<b>&.jpg",)),
+    "all images to people": (
+        "review_flood",
+        all_to_people,
+        "90 % (900 of 1,000 images); rules that flag most: r0 20",
+        (),
+    ),
     "a constant score": ("constant_scores", constant, "one score for all images: r0 (always 0.4)", ("r0",)),
 }
 

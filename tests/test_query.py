@@ -5,6 +5,8 @@
 import io
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -23,8 +25,10 @@ from published import AT_FIRST, FIRST, JOBS, MODEL, NEW, OLD, SECOND, THIRD, Job
 from moderation.errors import OutputError, SettingsError
 from moderation.query import VIEWS, connect, select, sql_errors
 from moderation.results import schemas
+from moderation.results.archive import open_archive
+from moderation.results.checks import CheckResult
 from moderation.results.manifest import Release, published_manifests
-from moderation.results.publishing import publish
+from moderation.results.publishing import publish, quarantine
 from moderation.results.view_runs import RUNS
 from moderation.results.views import sql_type, view_schema
 from moderation.storage import Store
@@ -361,3 +365,39 @@ def test_pandas_polars_duckdb_and_pyarrow_read_equal_tables(folder: Path) -> Non
 def alike(table: pa.Table) -> list[dict[str, object]]:
     found: list[dict[str, object]] = table.to_pylist()
     return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in found]
+
+
+def test_image_rules_are_flat_and_of_the_newest_decisions(connection: duckdb.DuckDBPyConnection) -> None:
+    found = select(connection, "SELECT * FROM image_rules")
+    assert not [kind for kind in map(str, found.types) if "[]" in kind or "MAP" in kind]
+    assert len(set(found.columns)) == len(found.columns)
+    images, pairs = rows(connection, "SELECT count(DISTINCT uri), count(*) FROM image_rules")[0]
+    assert images == rows(connection, "SELECT count(*) FROM latest_decisions WHERE status = 'scored'")[0][0]
+    assert pairs == rows(connection, "SELECT count(DISTINCT uri || rule) FROM image_rules")[0][0]
+    by_list = "SELECT count(*) FROM (SELECT unnest({0}) FROM latest_decisions)"
+    for column, listed in (("flags", "flags"), ("would_flag", "shadow_flags")):
+        counted = rows(connection, f"SELECT count(*) FILTER ({column}) FROM image_rules")
+        assert counted == rows(connection, by_list.format(listed))
+    deciding = rows(connection, "SELECT count(*) FILTER (decides) FROM image_rules")
+    assert deciding == rows(connection, "SELECT count(*) FILTER (flagged) FROM latest_decisions")
+
+
+def test_pictures_can_be_compared(connection: duckdb.DuckDBPyConnection) -> None:
+    zeros = "0" * 60
+    sql = f"SELECT pdq_distance('ff00{zeros}', '0F01{zeros}'), pdq_distance(NULL, 'ff00{zeros}')"
+    assert rows(connection, sql) == [(5, None)]
+
+
+def test_a_quarantined_run_is_named_where_none_is_published(tmp_path: Path) -> None:
+    folder = tmp_path / "my results"
+    output = Store(str(folder))
+    paths, manifest, receipts = stage(output, Job(FIRST, OLD, AT_FIRST))
+    flood = CheckResult(name="flood", description="not most images are blocked", severity="fail", passed=False)
+    quarantine(output, paths, manifest.model_copy(update={"checks": (flood,)}), receipts)
+    for ask in (lambda: connect(str(folder)), lambda: open_archive(output)):
+        with pytest.raises(SettingsError) as caught:
+            ask()
+        assert f"{FIRST} is quarantined, since quality checks failed: flood" in str(caught.value)
+        command = re.search(r"`(moderate runs release [^`]+)`", str(caught.value))
+        assert command
+        assert shlex.split(command[1])[3:6] == [FIRST, "--results", str(folder)]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,15 @@ def test_wide_answers_are_shown_as_records(ask: Ask, monkeypatch: pytest.MonkeyP
     assert lines[0].strip() == "row 1"
     assert any(line.split()[:1] == ["near_threshold"] for line in lines)
     assert "… and 21 more rows" in found.out
-    assert all(len(line) <= 60 for line in lines if not line.startswith("…"))
+    uris = re.findall(r"^uri +(s3://.*)$", found.out, re.MULTILINE)
+    assert uris
+    assert "s3://shop/listings/broken.jpg" in uris, "a URI that is broken in the middle cannot be copied"
+
+
+def test_tables_do_not_break_uris(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    found = ask("SELECT uri, action FROM latest_decisions WHERE uri LIKE '%rifle%'")
+    assert "s3://shop/listings/rifle.jpg" in found.out
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "＝1+1"]

@@ -201,7 +201,9 @@ def test_changes_since_the_last_run() -> None:
     ):
         assert expected in words
     other = words_of(a_page(["a.jpg"], earlier=(an_earlier_run(policy_hash="other"),)))
-    assert "with another version of the policy, or another model" in other
+    assert "with another version of the policy; rates" in other
+    both = words_of(a_page(["a.jpg"], earlier=(an_earlier_run(policy_hash="other", model_fingerprint="other"),)))
+    assert "with another version of the policy and another model; rates" in both
     assert "tobacco uncategorized critical shadow 0.50 – would be 1,234 124.6% –" in other  # it may be new
     assert "There is no earlier run of this policy" in words_of(a_page(["a.jpg"]))
 
@@ -241,7 +243,7 @@ def test_the_summary_for_machines() -> None:
     told = json.loads(summary(a_manifest(policy, COUNTS, sources=["s3://b/\udcff", "s3://c"]), policy, runs))
     assert told["counts"] == {
         "listed": 11_000, "unchanged": 10_000, "repeated": 0, "scored": 990, "errored": 10,
-        "blocked": 3, "review": 17, "allowed": 970, "near_threshold": 5,
+        "blocked": 3, "review": 17, "to_review": 27, "allowed": 970, "near_threshold": 5,
     }  # fmt: skip
     assert told["rates"]["flagged"] == 20 / 990
     assert told["rules"]["firearms"] | {"flagged": 20, "rate": 20 / 990, "mode": "live"} == told["rules"]["firearms"]
@@ -317,3 +319,25 @@ def test_keys_are_told_without_what_all_have_in_common() -> None:
 
 def test_every_error_code_is_explained() -> None:
     assert set(views.MEANINGS) == set(ErrorCode)
+
+
+def test_a_part_is_said_to_be_one_and_quiet_rules_are_folded_below() -> None:
+    page = a_page(["a.jpg", "b.jpg"])
+    assert re.search(r"Flagged: \d+ of 20, highest scores first", words_of(page))
+    order = re.findall(r'<article class="card rule" id="rule-([^"]+)"', page)
+    assert order == ["tobacco", "firearms", "money"], "critical first, then high; what flagged nothing last"
+    assert re.findall(r'<summary id="quiet-([^"]+)">', page) == ["money"]
+
+
+def test_the_longest_bar_is_the_bottleneck() -> None:
+    """Ten decode threads are busier in sum than the one that runs the model, which everything waits for."""
+    timings = Timings(
+        wall_seconds=10.0,
+        images_per_second=99.0,
+        busy_seconds={"decode": 40.0, "encode": 9.0},
+        bottleneck="encode",
+        threads={"decode": 10, "encode": 1},
+    )
+    manifest = a_manifest(a_policy(), COUNTS, timings=timings)
+    shown = {stage.name: (float(stage.share), stage.bottleneck) for stage in views.stages(manifest)}
+    assert shown == {"decode": (pytest.approx(44.4), False), "encode": (100.0, True)}

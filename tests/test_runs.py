@@ -1,6 +1,7 @@
 """`moderate runs`: states, release, discard, clean and prune, on real results."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,3 +139,15 @@ def test_prune_says_what_would_go_and_then_removes_runs_whole(results: Store, mo
 def test_results_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot read the results"):
         all_runs(Store(str(tmp_path / "nothing")))
+
+
+def test_a_page_links_to_every_report(moderate: Moderate, results: Store) -> None:
+    assert "written: " in moderate("list", "--page")
+    page = results.get("reports/index.html").decode()
+    for run in (FIRST, SECOND, THIRD, QUARANTINED, BROKEN_OFF):
+        assert run in page
+    links = re.findall(r'<a href="([^"]+)">', page)
+    reports = {run.manifest.report for run in all_runs(results) if run.manifest}
+    assert {f"reports/{link}" for link in links} == reports
+    assert [state in page for state in ("published", "quarantined", "unfinished")] == [True] * 3
+    assert "<script" not in page

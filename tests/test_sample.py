@@ -1,16 +1,20 @@
 """`moderate policy sample`: who is drawn, for how many each stands, and what a person is given to label."""
 
+import base64
 import csv
 import io
+import shlex
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import typer
+from PIL import Image as Picture
 from published import HOSTILE, JOBS, NEW, compiled, write_results
 from typer.testing import CliRunner
 from vector_results import RUN, Image, publish_vectors
@@ -18,8 +22,12 @@ from vector_results import RUN, Image, publish_vectors
 from moderation import Store
 from moderation.commands.sample import sample
 from moderation.errors import OutputError, PolicyError, SettingsError, UserError
+from moderation.images.sources import ObjectReader
 from moderation.policy.decision import decide
 from moderation.policy.loading import load_policy, parse_policy
+from moderation.report.label_sheet import address
+from moderation.report.previews import previews
+from moderation.report.thumbnails import LARGE
 from moderation.results.archive import open_archive
 from moderation.results.manifest import find_manifest
 from moderation.results.stored_policy import stored_policy
@@ -118,6 +126,20 @@ def test_a_sample_depends_on_nothing_but_its_seed(store: Store) -> None:
     assert drawn_from(store, 90, seed=1).images != found.images
 
 
+def test_the_order_says_nothing_about_the_stratum(store: Store) -> None:
+    """Were images in the order of their lots, those of the stratum from which few of many are drawn would come first."""
+    images = population(3_000, 5)
+    found = drawn_from(results(images, "order"), 90)
+    place = {
+        name: [at for at, image in enumerate(found.images) if image.stratum == name] for name in ("flagged", "near", "random")
+    }
+    middle = (len(found.images) - 1) / 2
+    assert all(abs(np.mean(at) - middle) < 12 for at in place.values()), place  # 4 standard errors of a random order
+    scores = [image.score for image in found.images]
+    assert abs(np.corrcoef(range(len(scores)), scores)[0, 1]) < 0.35
+    assert drawn_from(store, 90, seed=1).images != drawn_from(store, 90, seed=2).images
+
+
 def test_a_larger_sample_holds_the_smaller_one(store: Store) -> None:
     small, large = ({image.uri for image in drawn_from(store, count).images} for count in (60, 120))
     assert len(small - large) <= 2  # another copy may stand for a picture
@@ -210,6 +232,20 @@ def test_the_csv_comes_back_as_it_was(tmp_path: Path) -> None:
     assert labels.remarks == ()
 
 
+def test_pictures_are_large_and_lead_to_the_original(tmp_path: Path) -> None:
+    photo = tmp_path / "a photo #1.jpg"
+    Picture.effect_noise((1500, 900), 60).convert("RGB").save(photo)
+    uri = f"file://{photo}"
+    shown = previews(
+        ObjectReader(manifests=True, local_files=True), [(uri, Store(str(tmp_path)).head(photo.name).etag, 0)], size=LARGE
+    )[uri, 0]
+    assert Picture.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))).size == (512, 307)
+    assert address(uri, local=True) == f"file://{quote(str(photo))}"
+    for other in ("s3://shop/a.jpg", f"file://{tmp_path}/page.html", f"file://{tmp_path}/a.svg"):
+        assert address(other, local=True) is None, "a browser would not show it as a picture"
+    assert address(uri, local=False) is None
+
+
 def test_a_uri_without_a_scheme_is_refused() -> None:
     with pytest.raises(OutputError, match="no scheme"):
         drawn_from(results([Image("=1+1", [[0.8]])], "no-scheme", 1), 3)
@@ -248,13 +284,18 @@ def command(*arguments: str, folder: Path) -> str:
     return found.output
 
 
-def test_the_command_writes_a_csv_and_a_page(folder: Path) -> None:
+def test_the_command_writes_a_csv_and_a_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "my home" / "Downloads").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder / "my home"))
     images = [Image(f"file://{folder}/{name}", [[0.8]]) for name in ("gone.jpg", "<script>alert(1)</script>.jpg")]
     publish_vectors(Store(str(folder / "results")), images, POLICY, POLICY_TEXT, run_id="20261122T030000Z-ffffff")
     told = command("--rule", "firearms", "--n", "100", "--since", "2026-11-22", folder=folder)
     assert "there are only 2 images with scores, fewer than --n 100: all are drawn" in told
     rows = list(csv.DictReader(io.StringIO((folder / "labels" / "firearms.csv").read_text(), newline="")))
     assert {row["uri"] for row in rows} == {image.uri for image in images}
+    home = folder / "my home"
+    saved = shlex.quote(str(home / "Downloads" / "firearms-labels.csv"))
+    assert f"--labels {saved}" in told  # what the page saves, and not the empty file
     page = (folder / "labels" / "firearms.html").read_text()
     assert "<script>alert" not in page
     assert "2 have no preview" in page

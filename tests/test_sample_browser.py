@@ -110,6 +110,13 @@ def test_labels_are_given_by_keyboard_and_saved(browser: Browser, tmp_path: Path
 def test_an_image_is_seen_while_a_key_is_held(browser: Browser, tmp_path: Path) -> None:
     opened(browser, tmp_path, a_sheet(URIS))
     assert "blur" in browser.blur("#picture")
+    assert URIS[0] not in browser.ask("document.body.innerText"), "a name may give the answer away"
+    browser.mouse("click", "#where summary")
+    assert URIS[0] in browser.ask("document.body.innerText")
+    press(browser, "j")
+    press(browser, "k")
+    assert URIS[0] not in browser.ask("document.body.innerText")
+    assert browser.ask("document.getElementById('original').hasAttribute('href')") is False
     for key in ("v", " "):
         press(browser, key, release=False)
         assert browser.blur("#picture") == "none"
@@ -156,7 +163,7 @@ def test_hostile_names_do_nothing(browser: Browser, recorder: Recorder, tmp_path
         press(browser, "j")
     assert browser.ask("document.title") == f"firearms – {len(URIS)} images to label"
     assert browser.ask("document.querySelectorAll('script').length") == 2
-    assert browser.ask("document.querySelectorAll('iframe, a, img').length") == 1
+    assert browser.ask("document.querySelectorAll('iframe, img, a[href]').length") == 1
     assert browser.requested == set()
     assert browser.complaints == []
     assert not [asked for asked in recorder.asked if "example" in asked]

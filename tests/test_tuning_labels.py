@@ -40,6 +40,39 @@ def test_what_spreadsheets_write(tmp_path):
     assert not file.remarks
 
 
+ROWS = "uri,rule,label,weight\ns3://b/Größe.jpg,guns,true,1.5\ns3://b/b.jpg,guns,false,2.5\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "remarks"),
+    [
+        (ROWS.encode(), 0),
+        (ROWS.replace(",", ";").replace(".5", ",5").encode("utf-8-sig"), 0),
+        (b"sep=;\r\n" + ROWS.replace(",", ";").encode(), 0),
+        (ROWS.replace(",", "\t").encode("utf-16"), 1),
+        (ROWS.replace(",", ";").replace(".5", ",5").replace("\n", "\r\n").encode("cp1252"), 1),
+        (ROWS.replace("\n", "\r").encode(), 0),
+        (ROWS.replace("true", "1.0").replace("false", "0.0").encode(), 0),
+        (ROWS.replace("true", "WAHR").replace("false", "FALSCH").encode(), 0),
+        (ROWS.replace("true", "VRAI").replace("false", "FAUX").encode(), 0),
+    ],
+    ids=["plain", "German Excel", "sep=", "Unicode text", "Windows-1252", "old Mac", "pandas", "German", "French"],
+)
+def test_files_of_other_programs_and_countries_say_the_same(tmp_path, raw, remarks):
+    file = read(tmp_path, raw)
+    assert [(label.uri, label.rule, label.truth, label.weight) for label in file.labels] == [
+        ("s3://b/Größe.jpg", "guns", True, 1.5),
+        ("s3://b/b.jpg", "guns", False, 2.5),
+    ]
+    assert len(file.remarks) == remarks
+    assert all("Größe" in remark.message and remark.outcome == "counted" for remark in file.remarks)
+
+
+def test_unsure_is_a_label_that_is_not_there_yet(tmp_path):
+    file = read(tmp_path, HEADER + "a,r,unsure\nb,r,true\n")
+    assert (file.open, told(file)) == (1, [])
+
+
 def test_every_row_that_cannot_be_used_is_told_with_its_line(tmp_path):
     file = read(
         tmp_path,
@@ -84,16 +117,16 @@ def test_contradictions_and_repeats(tmp_path):
     [
         ("", "is empty"),
         ("uri,rule\na,b\n", "no column 'label'"),
-        ("uri;rule;label\n", "commas must separate"),
+        ("uri:rule:label\n", "commas must separate"),
         ("uri,rule,lable\n", "rename 'lable'"),
         ("uri,rule,label,label\n", "two columns 'label'"),
         (HEADER + 'a,b,"true\n', "labels.csv:2: not good CSV"),
         (HEADER + 'a,b,"true"x\n', "labels.csv:2: not good CSV"),
-        (HEADER.encode() + b"a,b,tr\xffue\n", "labels.csv:2: not UTF-8"),
-        (HEADER.encode("utf-16"), "labels.csv:1: not UTF-8"),
+        (HEADER.encode() + b"a,b,tr\x81ue\n", "labels.csv:2: not UTF-8"),
+        (HEADER.encode("utf-16-le"), "no column 'uri'"),
+        (b"PK\x03\x04 a workbook", "is a workbook: save it as CSV"),
         (HEADER + "a" * 200_000 + ",b,true\n", "field larger than"),
         (HEADER + "a" * (2 << 20), "longer than 1 MiB"),
-        (HEADER.replace("\n", "\r") + "a,b,true\r", "not good CSV"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_one_clear_line(tmp_path, text, message):

@@ -10,7 +10,7 @@ from pathlib import Path
 from moderation.backtest.changed_images import writing
 from moderation.backtest.condition import Condition
 from moderation.backtest.counting import Total, before_after, day_name
-from moderation.backtest.examples import Distances, Examples, Nearest
+from moderation.backtest.examples import Distances, Examples, Nearest, WouldFlag
 from moderation.backtest.records import Backtest, RuleChange
 from moderation.backtest.shards import Comparison
 from moderation.backtest.sides import Scorer
@@ -52,7 +52,7 @@ def backtest(
     began = time.monotonic()
     scorer, old_scorer = Scorer(new), Scorer(old) if old else None
     total, examples = Total(), Examples()
-    nearest = Nearest(len(scorer.rules))
+    nearest, would_flag = Nearest(len(scorer.rules)), WouldFlag()
     compare = Comparison(
         new=scorer,
         old=old_scorer,
@@ -72,6 +72,7 @@ def backtest(
             total.add(found.tally)
             nearest.add(found.nearest)
             examples.add(found.examples)
+            would_flag.add(found.would_flag)
             rows.add(found.changed)
             scored, errors, not_chosen = scored + found.scored, errors + found.errors, not_chosen + found.not_chosen
             done += shard.decisions.rows
@@ -88,7 +89,7 @@ def backtest(
         scored=scored,
         errors=errors,
         transitions=total.by_action(),
-        rules=_rules(total, scorer, nearest),
+        rules=_rules(total, scorer, nearest, would_flag),
         prefixes=total.by_folder(),
         days=total.by_day(),
         examples=examples.all(),
@@ -96,6 +97,7 @@ def backtest(
         last_day=day_name(days[-1]),
         seconds=time.monotonic() - began,
         total=before_after(total.transitions),
+        unreadable=before_after(total.unreadable),
         where=condition.sql if condition else None,
         not_chosen=not_chosen,
         runs_left_out=len(archive.left_out),
@@ -108,14 +110,23 @@ def told(policy: Policy | ArchivedRun) -> str:
     return f"{policy.policy} {policy.version} ({policy.hash})"
 
 
-def _rules(total: Total, scorer: Scorer, nearest: Nearest) -> dict[str, RuleChange]:
+def _rules(total: Total, scorer: Scorer, nearest: Nearest, would_flag: WouldFlag) -> dict[str, RuleChange]:
     """Those of the new policy in its order, then those that only the old one has."""
     found = {}
     for name in dict.fromkeys((*scorer.names, *total.rules)):
         counts = total.rules.get(name)
-        near = nearest.of(scorer.names.index(name)) if name in scorer.names else ()
+        at = scorer.names.index(name) if name in scorer.names else -1
+        near, would = (nearest.of(at), would_flag.of(at)) if at >= 0 else ((), ())
         before, after, both = (counts.before, counts.after, counts.both) if counts else (0, 0, 0)
-        found[name] = RuleChange(before, after, gained=after - both, lost=before - both, nearest=near)
+        found[name] = RuleChange(
+            before,
+            after,
+            gained=after - both,
+            lost=before - both,
+            nearest=near,
+            would=total.would.get(name, 0),
+            would_flag=would,
+        )
     return found
 
 

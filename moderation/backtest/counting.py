@@ -13,6 +13,7 @@ from moderation.backtest.folders import FolderCounts, folders
 from moderation.backtest.records import OTHER, Actions, BeforeAfter
 from moderation.backtest.sides import Verdicts
 from moderation.policy.decision import ACTIONS
+from moderation.records import add_numbers
 
 K = TypeVar("K", str, int)
 
@@ -43,17 +44,32 @@ class Tally:
     """What is counted of some images."""
 
     transitions: Transitions = field(default_factory=lambda: np.zeros(_KINDS, np.int64))
+    unreadable: Transitions = field(default_factory=lambda: np.zeros(_KINDS, np.int64))
+    """of these, images without scores"""
     rules: dict[str, RuleCounts] = field(default_factory=dict)
+    would: dict[str, int] = field(default_factory=dict)
+    """images that shadow rules of the new policy would flag"""
     folders: dict[str, Transitions] = field(default_factory=dict)
     days: dict[int, Transitions] = field(default_factory=dict)
     """by days since 1970, UTC"""
 
-    def count(self, rows: pa.Table, before: NDArray[np.int8], after: NDArray[np.int8], depth: int | None) -> None:
+    def count(
+        self,
+        rows: pa.Table,
+        before: NDArray[np.int8],
+        after: NDArray[np.int8],
+        depth: int | None,
+        *,
+        unreadable: bool = False,
+    ) -> None:
         """Take in N images with their decision rows and their actions [N]; folders are cut to `depth` levels."""
         if not len(rows):
             return
         change = 3 * before.astype(np.int64) + after
-        self.transitions += np.bincount(change, minlength=_KINDS)
+        counts = np.bincount(change, minlength=_KINDS)
+        self.transitions += counts
+        if unreadable:
+            self.unreadable += counts
         _add(self.folders, _grouped(folders(rows["uri"].combine_chunks(), depth), change))
         day = rows["last_modified"].cast(pa.int64()).to_numpy() // _DAY
         _add(self.days, _grouped(pa.array(day).dictionary_encode(), change))
@@ -73,13 +89,17 @@ class Total:
 
     def __init__(self) -> None:
         self.transitions: Transitions = np.zeros(_KINDS, np.int64)
+        self.unreadable: Transitions = np.zeros(_KINDS, np.int64)
         self.rules: dict[str, RuleCounts] = {}
+        self.would: dict[str, int] = {}
         self.folders = FolderCounts()
         self.days: dict[int, Transitions] = {}
 
     def add(self, tally: Tally) -> None:
         """Take in a shard's."""
         self.transitions += tally.transitions
+        self.unreadable += tally.unreadable
+        self.would = add_numbers(self.would, tally.would)
         self.folders.add(tally.folders)
         _add(self.days, tally.days.items())
         for name, found in tally.rules.items():

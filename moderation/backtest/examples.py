@@ -98,6 +98,24 @@ class Examples:
         return tuple(sorted(images, key=lambda i: (-abs(_STRENGTH[i.after] - _STRENGTH[i.before]), *_nearness(i))))
 
 
+class WouldFlag:
+    """Images that shadow rules would flag, those with the highest scores, by the index of the rule."""
+
+    def __init__(self, most: int = EXAMPLES) -> None:
+        self._most = most
+        self._kept: dict[int, list[Changed]] = {}
+
+    def add(self, found: Mapping[int, list[Changed]]) -> None:
+        """Take in those of a shard."""
+        for rule, images in found.items():
+            kept = sorted([*self._kept.get(rule, ()), *images], key=lambda image: (-(image.score or 0.0), image.uri))
+            self._kept[rule] = kept[: self._most]
+
+    def of(self, rule: int) -> tuple[Changed, ...]:
+        """The highest scores first."""
+        return tuple(self._kept.get(rule, ()))
+
+
 def distance(image: Changed) -> float:
     """Of its score from the threshold, in float32 as scores are; infinite without a score."""
     if image.score is None or image.threshold is None:

@@ -33,8 +33,8 @@ def markdown(found: Backtest, over_budget: str = "") -> str:
         )
         lines += [f"Images were last modified within {over}. Blocked a day: {blocks}. To review a day: {reviews}.\n"]
     lines += _table(
-        ("rule", "flagged before", "flagged after", "newly", "no longer"),
-        [(plain(name), *map(number, (r.before, r.after, r.gained, r.lost))) for name, r in found.rules.items()],
+        ("rule", "flagged before", "flagged after", "newly", "no longer", "would flag (shadow)"),
+        [(plain(name), *map(number, (r.before, r.after, r.gained, r.lost, r.would))) for name, r in found.rules.items()],
     )
     changed = sorted(((folder, both) for folder, both in found.prefixes.items() if both.changed), key=lambda f: -f[1].changed)
     if changed:

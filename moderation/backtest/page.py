@@ -31,6 +31,7 @@ def write_page(
     over_budget: str | None = None,
     thumbnails: bool = True,
     limits: ImageLimits | None = None,
+    before: Policy | None = None,
 ) -> Path:
     """Write `backtest.html` into a folder.
 
@@ -43,13 +44,14 @@ def write_page(
         over_budget: why the change is too much, in one line, if it is.
         thumbnails: whether the images shown are fetched, in a process of its own, to be shown blurred.
         limits: what is too much of an image.
+        before: the old policy, or that of the newest run: the page says what changed from it. None if it is not known.
 
     Raises:
         OutputError: the page cannot be written.
     """
     wanted = page_views.wanted(found) if thumbnails else []
     reader = ObjectReader(manifests=True, local_files=scheme_of(results) == "file")
-    page = render(found, policy, results, previews(reader, wanted, limits), over_budget, wanted)
+    page = render(found, policy, results, previews(reader, wanted, limits), over_budget, wanted, before)
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +68,7 @@ def render(
     made: Mapping[tuple[str, int], str],
     over_budget: str | None = None,
     tried: Sequence[Wanted] = (),
+    before: Policy | None = None,
 ) -> str:
     """One self-contained page. Everything from keys and policies is escaped, and what would hide is shown. Pure.
 
@@ -78,6 +81,7 @@ def render(
         made: thumbnails as data URIs, by URI and frame.
         over_budget: as in `write_page`.
         tried: the images of which it was tried to make thumbnails.
+        before: as in `write_page`.
     """
     shown, sheets = spans(found.days), page_views.Sheets(found, policy, made, tried)
     rules = page_views.rule_rows(found, policy)
@@ -91,6 +95,7 @@ def render(
         matrix=page_views.matrix(found),
         total=found.total,
         rules=rules,
+        changes=None if before is None else page_views.policy_changes(before, policy),
         spans=shown,
         charts=[(name, day_bars(shown, action, name)) for action, name in (("block", "Blocked"), ("review", "To review"))],
         sheets=sheets,

@@ -7,8 +7,9 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from moderation.backtest.records import Backtest, BeforeAfter, Changed, RuleChange
+from moderation.policy.comparison import Change, compare
 from moderation.policy.schema import Mode, Policy, Rule, Severity
-from moderation.report.text import number, percent, score, threshold
+from moderation.report.text import NONE, number, percent, score, threshold
 from moderation.report.thumbnails import Wanted
 
 ACTIONS = ("allow", "review", "block")
@@ -59,7 +60,7 @@ class RuleRow:
         """Why it flags nothing now, if it may not."""
         if self.rule is None:
             return "no longer in the policy"
-        return {Mode.SHADOW: "shadow: flags nothing", Mode.OFF: "off"}.get(self.rule.mode, "")
+        return {Mode.SHADOW: f"shadow: would flag {number(self.found.would)}", Mode.OFF: "off"}.get(self.rule.mode, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def tiles(found: Backtest) -> tuple[Tile, ...]:
         Tile("Newly blocked", number(found.new_blocks), f"{percent(found.new_blocks, images)} of images", "block"),
         Tile("Treated milder", number(milder), f"{percent(milder, images)} of images"),
         Tile("Blocked in all", _change(total.before.block, total.after.block), _rates(total, "block"), "block"),
-        Tile("To review in all", _change(total.before.review, total.after.review), _rates(total, "review"), "review"),
+        Tile("To review in all", _change(total.before.review, total.after.review), _parts(found), "review"),
         Tile("Not scored", number(found.errors), f"{percent(found.errors, images)} of images, decided by unreadable"),
     ]
     if days := found.days_covered:
@@ -127,6 +128,36 @@ def rule_rows(found: Backtest, policy: Policy) -> tuple[RuleRow, ...]:
     known = {rule.id: rule for rule in policy.rules}
     order = [rule for rule in known if rule in found.rules] + sorted(found.rules.keys() - known.keys())
     return tuple(RuleRow(rule, known.get(rule), found.rules[rule]) for rule in order)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """One change in the policy, in words."""
+
+    rule: str
+    """empty: the policy as a whole"""
+    what: str
+    old: str
+    new: str
+    note: str
+
+
+def policy_changes(old: Policy, new: Policy) -> tuple[PolicyChange, ...]:
+    """What changed in meaning from one policy to the other."""
+    return tuple(
+        PolicyChange(change.rule or "", _what(change), _value(change.old), _value(change.new), change.note)
+        for change in compare(old, new)
+    )
+
+
+def _what(change: Change) -> str:
+    if change.key == "id":
+        return f"rule {change.kind}"
+    return "lookalikes" if change.rule and change.key == "contrast" else change.key
+
+
+def _value(value: str | float | None) -> str:
+    return NONE if value is None else value if isinstance(value, str) else threshold(value)
 
 
 class Sheets:
@@ -152,6 +183,20 @@ class Sheets:
                 told = f"{number(count)} image{'' if count == 1 else 's'}"
                 more = "" if len(images) >= count else f", {number(len(images))} of them shown"
                 made.append(Sheet(f"{before} → {after}", told + more, self._tiles(images)))
+        return tuple(made)
+
+    def shadow(self) -> tuple[Sheet, ...]:
+        """Images that shadow rules would flag, a sheet for each rule that would."""
+        made = []
+        for rule, found in self._found.rules.items():
+            if found.would:
+                told = f"would flag {number(found.would)} image{'' if found.would == 1 else 's'}"
+                more = (
+                    ""
+                    if len(found.would_flag) >= found.would
+                    else f", the {number(len(found.would_flag))} highest scores shown"
+                )
+                made.append(Sheet(rule, told + more, self._tiles(found.would_flag)))
         return tuple(made)
 
     def nearest(self, rule: str) -> tuple[ImageTile, ...]:
@@ -183,12 +228,13 @@ class Sheets:
 
 
 def wanted(found: Backtest) -> list[Wanted]:
-    """Up to `MOST` images: those decided otherwise, then the nearest of each rule, then the second nearest, and so on.
+    """Up to `MOST` images: those that change, those that shadow rules would flag, and the nearest of each rule, in turns.
 
     Those without scores could not be read then, and are not tried again.
     """
     nearest = chain.from_iterable(zip_longest(*(rule.nearest for rule in found.rules.values())))
-    ranked = (image for image in chain(found.examples, nearest) if image is not None and image.rule is not None)
+    shadow = chain.from_iterable(rule.would_flag for rule in found.rules.values())
+    ranked = (image for image in chain(found.examples, shadow, nearest) if image is not None and image.rule is not None)
     return list(dict.fromkeys((image.uri, image.etag, image.frame) for image in ranked))[:MOST]
 
 
@@ -209,6 +255,7 @@ def _shown(found: Backtest) -> Iterable[Changed]:
     yield from found.examples
     for rule in found.rules.values():
         yield from rule.nearest
+        yield from rule.would_flag
 
 
 def _told(image: Changed, rule: Rule | None) -> str:
@@ -224,6 +271,12 @@ def _told(image: Changed, rule: Rule | None) -> str:
     name, value = names.get(np.float32(image.threshold), ("threshold", image.threshold))
     distance = f"{abs(image.score - image.threshold):.3f}"
     return f"{image.rule}: {f'{distance} {side}' if float(distance) else 'at'} {name} {threshold(value)}"
+
+
+def _parts(found: Backtest) -> str:
+    """19 by rules, 12 unreadable → 24 by rules, 12 unreadable."""
+    before, after = found.work
+    return f"{before.parts} → {after.parts}"
 
 
 def _change(before: float, after: float) -> str:

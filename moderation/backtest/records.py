@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from moderation.results.archive import ModelRuns
+from moderation.results.work import Work
 
 OTHER = "(other)"
 """Stands for the prefixes beyond the largest ones."""
@@ -71,6 +72,10 @@ class RuleChange:
     lost: int
     nearest: tuple[Changed, ...] = ()
     """images whose scores are nearest to a threshold of the new policy's rule, the nearest first"""
+    would: int = 0
+    """images that the new policy's rule would flag were it live: it is a shadow rule, and acts on none"""
+    would_flag: tuple[Changed, ...] = ()
+    """some of these, those with the highest scores first; `after` is what the rule would do"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Backtest:
     last_day: str | None = None
     seconds: float = 0.0
     total: BeforeAfter = field(default_factory=BeforeAfter)
+    unreadable: BeforeAfter = field(default_factory=BeforeAfter)
+    """of `total`, the images that could not be scored: `unreadable` of the policies decides about them"""
     where: str | None = None
     """the condition that chose the images, in SQL"""
     not_chosen: int = 0
@@ -125,6 +132,18 @@ class Backtest:
     def new_reviews(self) -> int:
         """Images that a person has to look at and had not."""
         return sum(count for (before, after), count in self.transitions.items() if after == "review" and before != "review")
+
+    @property
+    def work(self) -> tuple[Work, Work]:
+        """What was left to people, and what would be."""
+        before, after = (
+            Work(whole.review - unreadable.review, unreadable.review)
+            for whole, unreadable in (
+                (self.total.before, self.unreadable.before),
+                (self.total.after, self.unreadable.after),
+            )
+        )
+        return before, after
 
     @property
     def days_covered(self) -> int:

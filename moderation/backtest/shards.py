@@ -34,6 +34,8 @@ class ShardFound:
     nearest: list[tuple[int, Changed]] = field(default_factory=list)
     """by the new policy's rule"""
     examples: dict[tuple[str, str], list[Changed]] = field(default_factory=dict)
+    would_flag: dict[int, list[Changed]] = field(default_factory=dict)
+    """by the new policy's shadow rule, those with the highest scores first"""
     changed: pa.Table = field(default_factory=changed_images.SCHEMA.empty_table)
 
 
@@ -87,6 +89,7 @@ class Comparison:
         distances = self.distances.nearest(new.scores)
         for image, rule in self.nearest.candidates(distances):
             found.nearest.append((rule, self._near(new, before.action, after.action, image, rule)))
+        self._shadow(found, new, before.action, after.action)
         changed = np.flatnonzero(before.action != after.action)
         if not len(changed):
             return changed_images.SCHEMA.empty_table()
@@ -107,6 +110,17 @@ class Comparison:
             score=float(score[0]),
             threshold=_short(self.distances.threshold(score, of)[0]),
         )
+
+    def _shadow(self, found: ShardFound, new: Scored, before: NDArray[np.int8], after: NDArray[np.int8]) -> None:
+        """What shadow rules would flag: how many, and the images with the highest scores."""
+        for rule, images in self.new.would(new.scores).items():
+            found.tally.would[self.new.names[rule]] = len(images)
+            score = new.scores[images, rule]
+            block = self.new.rules[rule].block
+            for at in np.argsort(-score, kind="stable")[:EXAMPLES]:
+                one = self._near(new, before, after, int(images[at]), rule)
+                does = "block" if block is not None and score[at] >= np.float32(block) else "review"
+                found.would_flag.setdefault(rule, []).append(replace(one, before=one.after, after=does))
 
     def _changed(
         self, new: Scored, old: Scored | None, image: NDArray[np.int64], before: NDArray[np.int8], after: NDArray[np.int8]
@@ -146,7 +160,7 @@ class Comparison:
         """Images without scores: `unreadable` decides, or did."""
         after = np.full(len(rows), self._unreadable(self.new), np.int8)
         before = actions(rows) if self.old is None else np.full(len(rows), self._unreadable(self.old), np.int8)
-        found.tally.count(rows, before, after, self.folders.depth)
+        found.tally.count(rows, before, after, self.folders.depth, unreadable=True)
         changed = np.flatnonzero(before != after)
         table = self._table(rows.take(pa.array(changed)), before[changed], after[changed])
         _add_examples(found, table)

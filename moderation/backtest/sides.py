@@ -56,6 +56,11 @@ class Scorer:
         image, rule = found.flagged.nonzero()
         return Verdicts(action, self.names, flagged[image], rule)
 
+    def would(self, scores: NDArray[np.float32]) -> dict[int, NDArray[np.int64]]:
+        """The images, of N with the scores [N, R], that each shadow rule would flag were it live, by the rule's index."""
+        shadow = [at for at, rule in enumerate(self.rules) if rule.mode is Mode.SHADOW]
+        return {at: np.flatnonzero(scores[:, at] >= np.float32(min(self.rules[at].thresholds))) for at in shadow}
+
     def same_scores(self, other: "Scorer") -> bool:
         """Whether both policies give every image the same scores, in the same columns: only thresholds or modes differ."""
         ours, theirs = self.compiled, other.compiled

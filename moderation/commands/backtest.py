@@ -91,6 +91,7 @@ def backtest(
     from moderation.commands.stored import opened
     from moderation.policy.loading import load_policy
     from moderation.prompt_embeddings import compiled_for
+    from moderation.results.stored_policy import newest_policy_if_readable
 
     policy = load_policy(new)
     old = None if against == _PUBLISHED else load_policy(against)
@@ -107,7 +108,13 @@ def backtest(
             found = decide_anew(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
         over = [told for budget in budgets if (told := budget.exceeded(found))]
         page = write_page(
-            found, folder, policy=policy, results=archive.output.uri, over_budget="; ".join(over) or None, thumbnails=thumbnails
+            found,
+            folder,
+            policy=policy,
+            results=archive.output.uri,
+            over_budget="; ".join(over) or None,
+            thumbnails=thumbnails,
+            before=old or newest_policy_if_readable(archive),
         )
     if as_json:
         backtest_console.print_json(found, policy, folder / NAME, page, over)

@@ -15,6 +15,7 @@ from rich.table import Table
 from moderation import progress as run_progress
 from moderation.backtest.examples import distance
 from moderation.backtest.records import OTHER, Backtest, BeforeAfter, Changed
+from moderation.commands.terminal import print_whole
 from moderation.policy.decision import ACTIONS
 from moderation.policy.schema import Policy
 from moderation.report.text import NONE, number, percent
@@ -161,6 +162,8 @@ def _show_per_day(found: Backtest) -> None:
     for action, name in (("review", "reviews"), ("block", "blocks")):
         table.add_row(name, *(_rate(getattr(side, action), days) for side in (found.total.before, found.total.after)))
     _OUT.print(table)
+    before, after = found.work
+    _OUT.print(f"to review in all: {number(before.images)} ({before.parts}) → {number(after.images)} ({after.parts})")
     _OUT.print(f"[dim]images to review or blocked, divided by the {_days(days)} from {found.first_day} to {found.last_day}[/]")
 
 
@@ -169,15 +172,26 @@ def _show_rules(found: Backtest) -> None:
     table.add_column("rule", overflow="fold")
     for name in ("before", "after", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
+    shadow = any(rule.would for rule in found.rules.values())
+    if shadow:
+        table.add_column("would flag", justify="right", no_wrap=True)
     for name, rule in found.rules.items():
-        style = "" if rule.gained or rule.lost else "dim"
-        table.add_row(escape(visible(name)), *map(number, (rule.before, rule.after, rule.gained, rule.lost)), style=style)
+        style = "" if rule.gained or rule.lost or rule.would else "dim"
+        cells = [*map(number, (rule.before, rule.after, rule.gained, rule.lost)), number(rule.would) if rule.would else ""]
+        table.add_row(escape(visible(name)), *cells[: 5 if shadow else 4], style=style)
     _OUT.print(table)
+    for name, rule in found.rules.items():
+        if rule.would:
+            _OUT.print(
+                f"{escape(visible(name))} is a shadow rule and acts on nothing; live, it would flag {number(rule.would)}:"
+            )
+            for image in rule.would_flag[:IMAGES]:
+                _OUT.print(f"  {image.score:.3f} would {image.after}  {_name(image)}", soft_wrap=True)
 
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:
     table = Table(title=title, title_justify="left")
-    table.add_column(name, overflow="fold")
+    table.add_column(name, no_wrap=True)
     for column in ("images", "changed"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("review", "block"):
@@ -185,7 +199,7 @@ def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_g
     for group, counts in groups.items():
         pairs = (f"{number(getattr(counts.before, a))} → {number(getattr(counts.after, a))}" for a in ("review", "block"))
         table.add_row(escape(visible(group)), number(counts.before.images), number(counts.changed), *pairs)
-    _OUT.print(table)
+    print_whole(table)
     if all_groups > len(groups):
         _OUT.print(f"[dim]… and {number(all_groups - len(groups))} more {name}s, see the page[/]")
 
@@ -199,10 +213,10 @@ def _show_nearest(found: Backtest) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("rule", overflow="fold", min_width=8)
     table.add_column("decided", no_wrap=True)
-    table.add_column("image", overflow="fold")
+    table.add_column("image", no_wrap=True)
     for image in sorted(images, key=lambda image: (distance(image), image.uri))[:IMAGES]:
         table.add_row(f"{image.score:.5f}", f"{image.threshold:g}", escape(image.rule or ""), _decided(image), _name(image))
-    _OUT.print(table)
+    print_whole(table)
 
 
 def _most_changed(groups: Mapping[str, BeforeAfter]) -> dict[str, BeforeAfter]:

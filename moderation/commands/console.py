@@ -17,6 +17,7 @@ from moderation.errors import PolicyError
 from moderation.pipeline import Outcome
 from moderation.policy.comparison import compare, identity
 from moderation.policy.schema import Policy
+from moderation.report.text import command
 from moderation.results.manifest import Manifest
 from moderation.results.reading import read_decisions
 from moderation.results.stored_policy import stored_policy
@@ -101,7 +102,8 @@ def show_demo(outcome: Outcome, settings: RunSettings) -> None:
     _OUT.print(table)
     _line("")
     _line(f"Try next: edit {_shown(str(POLICY_FILE))}, then run")
-    _line(f"  moderate run {_shown(str(IMAGES_DIR))} --policy {_shown(settings.policy)} --output {settings.output}")
+    images, policy = _shown(str(IMAGES_DIR)), _shown(settings.policy)
+    _line(f"  {command('moderate', 'run', images, '--policy', policy, '--output', settings.output)}")
 
 
 def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:

@@ -74,19 +74,25 @@ def show(file: _File) -> None:
 @policy_app.command()
 def explain(
     file: _File,
-    images: Annotated[list[str], typer.Argument(help="Images: paths or URIs (s3://, gs://, az://).", show_default=False)],
+    images: Annotated[
+        list[str], typer.Argument(help="Images or folders of images: paths or URIs (s3://, gs://, az://).", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with the images, blurred, and bars.")] = None,
 ) -> None:
     """Say what FILE decides on each IMAGE, and why.
 
     Shows every rule's score beside its thresholds, how far it is from the next action, the prompt that the image is closest
-    to, and the strongest lookalike. Needs neither Ray nor a run. Images that cannot be read are shown with their error.
+    to, and the strongest lookalike. Needs neither Ray nor a run. A folder stands for the images in it. Images that cannot be
+    read are shown with their error. Exit code 1 if not one could be read.
     """
-    from moderation.commands.policy_console import show_explanations, show_written
+    from moderation.commands.policy_console import show_cut, show_explanations, show_written
+    from moderation.explaining import expand
     from moderation.policy.loading import load_policy
 
     policy = load_policy(file)
+    expanded, cut = expand(images)
+    images = list(expanded)
     encoder, found = _explain(file, policy, images, None)
     named = list(zip(images, found, strict=True))
     if html is not None:
@@ -99,6 +105,9 @@ def explain(
         _print_json({**about, "images": [{"image": name, **asdict(explanation)} for name, explanation in named]})
     else:
         show_explanations(policy, named)
+    show_cut(cut)
+    if found and all(explanation.error_code is not None for explanation in found):
+        raise typer.Exit(1)
 
 
 @policy_app.command("test")

@@ -130,6 +130,13 @@ def show_written(path: Path) -> None:
     Console(stderr=True).print(f"written: {visible(str(path))}", markup=False, highlight=False, soft_wrap=True)
 
 
+def show_cut(folders: Sequence[str]) -> None:
+    """The folders of which only the first images are explained; on stderr, so that `--json` stays JSON."""
+    for folder in folders:
+        told = f"{visible(folder)}: only the first images of the folder are explained; `moderate run` decides all of them"
+        Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+
+
 def _headline(name: str, found: Explanation) -> str:
     action = f"[bold {_STYLE[found.action]}]{found.action.value}[/]"
     if found.error_code is not None:

@@ -29,8 +29,9 @@ def query(
 ) -> None:
     """Ask questions of published results with SQL (DuckDB's).
 
-    The views are `decisions`, `latest_decisions` (the newest of each image), `scores`, `embeddings`, `errors` and `runs`, with
-    what runs have published. `DESCRIBE decisions` shows the columns. SQL can read the results, and nothing else.
+    The views are `decisions`, `latest_decisions` (the newest of each image), `image_rules` (the same, a row per image and rule,
+    without lists), `scores`, `embeddings`, `errors` and `runs`, with what runs have published. `DESCRIBE decisions` shows the
+    columns; `pdq_distance(a, b)` says how much two pictures differ. SQL can read the results, and nothing else.
 
     Example: `moderate query --results results "SELECT action, count(*) FROM latest_decisions GROUP BY action"`
     """

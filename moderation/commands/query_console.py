@@ -47,19 +47,19 @@ def show_table(result: duckdb.DuckDBPyRelation) -> None:
         table = Table()
         for number, name in enumerate(names):
             justify: Literal["right", "left"] = "right" if any(_is_number(row[number]) for row in rows) else "left"
-            table.add_column(name, justify=justify, overflow="fold")
+            whole = any(_is_uri(row[number]) for row in rows)
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=whole)
         for row in cells:
             table.add_row(*row)
         console.print(table)
     else:
         more += max(0, len(cells) - SHOWN_AS_RECORDS)
         for number, row in enumerate(cells[:SHOWN_AS_RECORDS], 1):
-            record = Table(box=None, show_header=False, pad_edge=False, title=f"row {number}", title_justify="left")
-            record.add_column(no_wrap=True, style="dim")
-            record.add_column(overflow="fold")
+            console.print(f"row {number}", style="italic")
+            indent = max(name.cell_len for name in names)
             for name, cell in zip(names, row, strict=True):
-                record.add_row(name, cell)
-            console.print(record)
+                padding = " " * (indent - name.cell_len + 1)
+                console.print(Text.assemble((name.plain, "dim"), padding, cell), soft_wrap=True)
     if not rows:
         console.print("no rows")
     if more:
@@ -212,6 +212,11 @@ def _shown(text: str) -> Text:
     return Text(visible(text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}\u2026"))
 
 
+def _is_uri(value: Any) -> bool:
+    """Whether a cell is of no use where it is broken in the middle."""
+    return isinstance(value, str) and "://" in value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
@@ -220,7 +225,7 @@ def _least_width(names: list[Text], cells: list[list[Text]]) -> int:
     """The narrowest terminal in which the table can still be read: long cells are folded, names are not."""
     columns = zip(*cells, strict=True) if cells else [()] * len(names)
     widths: list[int] = [
-        max([name.cell_len, *(min(cell.cell_len, _NARROWEST) for cell in column)])
+        max([name.cell_len, *(cell.cell_len if _is_uri(cell.plain) else min(cell.cell_len, _NARROWEST) for cell in column)])
         for name, column in zip(names, columns, strict=True)
     ]
     return sum(width + 3 for width in widths) + 1

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moderation.errors import SettingsError
+from moderation.errors import OutputError, SettingsError, StorageError
 
 runs_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="List, replay, release, discard and clean up runs."
@@ -21,12 +21,26 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, and ask nothing."
 def list_runs(
     results: Results,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per run.")] = False,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Also write a page beside the reports, reports/index.html, that links to all of them."),
+    ] = False,
 ) -> None:
     """Every run, the newest first: state, counts, duration, images per second, checks."""
     from moderation.commands.runs_console import show_runs
     from moderation.results.runs import all_runs
 
-    show_runs(all_runs(_store(results)), as_json)
+    store = _store(results)
+    runs = all_runs(store)
+    show_runs(runs, as_json)
+    if page:
+        from moderation.report.run_list import KEY, run_list_page
+
+        try:
+            store.put(KEY, run_list_page(runs, store.uri).encode())
+        except StorageError as error:
+            raise OutputError(f"cannot write to {store.uri}: {error.detail}") from None
+        typer.echo(f"written: {store.uri_of(KEY)}", err=True)
 
 
 @runs_app.command()

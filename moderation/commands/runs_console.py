@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moderation.report.text import command
 from moderation.results.manifest import Manifest
 from moderation.results.retention import KEPT_WITH_EMBEDDINGS
 from moderation.results.runs import Run
@@ -50,7 +51,8 @@ def show_run(run: Run, store: Store) -> None:
         _line(f"source   {visible(source)}")
     manifest = run.manifest
     if manifest is None:
-        _line(f"go on with it: the same command as before with --run-id {run.run_id}; or: moderate runs discard {run.run_id}")
+        discard = command("moderate", "runs", "discard", run.run_id, "--results", store.uri.removeprefix("file://"))
+        _line(f"resume it: the same command as before with --run-id {run.run_id}; or remove it: {discard}")
         return
     _line(f"policy   {manifest.policy} {visible(manifest.policy_version)} ({manifest.policy_hash})")
     _line(f"model    {visible(manifest.model)} ({manifest.model_fingerprint}) on {manifest.device}")
@@ -98,7 +100,7 @@ def _figures(manifest: Manifest | None) -> tuple[str, ...]:
         f"{counts.scored + counts.errors:,}",
         f"{counts.errors:,}",
         f"{counts.blocked:,}",
-        f"{counts.review:,}",
+        f"{manifest.to_review.images:,}",
         str(timedelta(seconds=round(timings.wall_seconds))),
         f"{timings.images_per_second:,.0f}",
         f"{passed}/{len(manifest.checks)}",
@@ -126,6 +128,7 @@ def _as_json(run: Run) -> dict[str, object]:
             "errored": manifest.errored,
             "blocked": manifest.counts.blocked,
             "review": manifest.counts.review,
+            "to_review": manifest.to_review.images,
             "wall_seconds": manifest.timings.wall_seconds,
             "images_per_second": manifest.timings.images_per_second,
             "checks_failed": [check.name for check in manifest.checks if not check.passed],

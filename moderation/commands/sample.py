@@ -40,7 +40,7 @@ def sample(
     from moderation.commands.stored import opened
     from moderation.policy.loading import load_policy
     from moderation.prompt_embeddings import compiled_for
-    from moderation.results.stored_policy import newest_policy
+    from moderation.results.stored_policy import newest_policy, newest_policy_file
     from moderation.sampling.drawing import MOST, draw, rule_to_sample
     from moderation.sampling.labels_file import labels_csv
 
@@ -66,27 +66,32 @@ def sample(
                 file.write(content)
     except OSError as error:
         raise OutputError(f"cannot write {str(output)!r}: {(error.strerror or str(error)).lower()}") from None
-    show_sample(drawn, *written, policy=policy, results=results)
+    show_sample(drawn, *written, policy=policy or newest_policy_file(archive), results=results)
 
 
 def _page(drawn: "Sample", csv_text: str, results: str) -> str:
     from moderation.images.sources import ObjectReader
-    from moderation.report.label_sheet import LabelledImage, LabelSheet, render
+    from moderation.report.label_sheet import LabelledImage, LabelSheet, address, render
     from moderation.report.previews import previews
-    from moderation.sampling.labels_file import header, identity, unlabelled
+    from moderation.report.thumbnails import LARGE
+    from moderation.sampling.labels_file import header, identity, saved_name, unlabelled
     from moderation.storage import scheme_of
 
     rule = drawn.rule
+    # Whoever may write to a bucket of results may not have files of this machine shown.
+    local = scheme_of(results) == "file"
     sheet = LabelSheet(
         policy=drawn.policy,
         rule=rule,
         model=drawn.archive.model,
         header=header(),
-        images=[LabelledImage(image.uri, image.frame, unlabelled(rule.id, image)) for image in drawn.images],
+        images=[
+            LabelledImage(image.uri, image.frame, unlabelled(rule.id, image), address(image.uri, local=local))
+            for image in drawn.images
+        ],
         identity=identity(csv_text),
-        file_name=f"{rule.id}-labels.csv",
+        file_name=saved_name(rule.id),
         population=drawn.population,
     )
-    # Whoever may write to a bucket of results may not have files of this machine shown.
-    reader = ObjectReader(manifests=True, local_files=scheme_of(results) == "file")
-    return render(sheet, previews(reader, [(image.uri, image.etag, image.frame) for image in drawn.images]))
+    reader = ObjectReader(manifests=True, local_files=local)
+    return render(sheet, previews(reader, [(image.uri, image.etag, image.frame) for image in drawn.images], size=LARGE))

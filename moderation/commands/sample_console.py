@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from moderation.report.text import NONE, threshold
+from moderation.report.text import NONE, command, threshold
+from moderation.sampling.labels_file import saved_name
 from moderation.sampling.records import Sample
 from moderation.visible import visible
 
@@ -44,9 +45,16 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
     if sample.errors:
         _line(f"{sample.errors:,} images could not be scored and are left out")
     _line("")
-    _line(f"labels  {visible(str(csv))}  (fill in the column `label`: true or false)")
-    _line(f"page    {visible(str(page))}  (or open this in a browser, label by keyboard, and save the CSV)")
-    _line(f"then    moderate policy tune {policy or 'POLICY.yaml'} --results {visible(results)} --labels {visible(str(csv))}")
+    downloads = Path.home() / "Downloads"
+    saved = (downloads if downloads.is_dir() else csv.parent) / saved_name(rule.id)
+    _line(f"page    {visible(str(page))}  (open it in a browser, label by keyboard, and save)")
+    _line(f"saves   {visible(str(saved))}  (or wherever your browser puts what it saves: then name that file below)")
+    tune = ("moderate", "policy", "tune", policy or "POLICY.yaml", "--results", results, "--labels")
+    _line(f"then    {command(*tune, saved)}")
+    _line(f"or fill in the column `label` of {visible(str(csv))} by true and false:")
+    _line(f"        {command(*tune, csv)}")
+    if policy is None:
+        _line("        (POLICY.yaml: the file of the policy, which is no longer where the newest run had it from)")
 
 
 def _line(text: str) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moderation.commands.terminal import print_whole
 from moderation.search.nearest import SearchResult
 from moderation.visible import visible
 
@@ -21,21 +22,21 @@ def show_found(result: SearchResult) -> None:
     frames = any(one.frame for one in result.found)
     table = Table()
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("image", overflow="fold")
     if frames:
         table.add_column("frame", justify="right", no_wrap=True)
     table.add_column("action", no_wrap=True)
     table.add_column("flags", overflow="fold")
     table.add_column("alike", justify="right", no_wrap=True)
+    table.add_column("image", no_wrap=True)
     for one in result.found:
         style = _STYLE.get(one.action)
-        cells = [f"{one.score:.3f}", escape(visible(one.uri))]
+        cells = [f"{one.score:.3f}"]
         cells += [str(one.frame)] if frames else []
         cells += [f"[{style}]{one.action}[/]" if style else escape(visible(one.action))]
         cells += [escape(visible(", ".join(one.flags))), f"{one.alike:,}" if one.alike else ""]
-        table.add_row(*cells)
+        table.add_row(*cells, escape(visible(one.uri)))
     if result.found:
-        _OUT.print(table)
+        print_whole(table)
     told = "none was found" if not result.found else f"the nearest {len(result.found):,}"
     _line(f"{told} of {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import typer
@@ -79,11 +79,14 @@ def show_written(paths: Sequence[Path]) -> None:
 
 def _rule(one: RuleTuning) -> None:
     _heading(one.rule.id, f"{words.counts(one.sample)}; {words.basis(one.sample)}")
+    if headline := words.headline(one):
+        _line(headline, "bold")
     area = one.area
     _line(f"average precision {area.value:.3f} ({area.low:.3f} to {area.high:.3f})")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("threshold", "value", "precision", "recall", "images a day"):
-        table.add_column(column, justify="right" if column in ("value", "images a day") else "left", overflow="fold")
+    for column in ("threshold", "value", "precision", "recall", "images a day", "to review a day"):
+        justify: Literal["left", "right"] = "right" if column == "value" or column.endswith("a day") else "left"
+        table.add_column(column, justify=justify, overflow="fold")
     for name, cells in words.rows(one):
         table.add_row(name, *cells, style="bold" if name.endswith(("tuned", "closest")) else "")
     _OUT.print(table)
@@ -139,7 +142,8 @@ def _as_json(one: RuleTuning) -> dict[str, Any]:
 
 
 def _point(one: RuleTuning, point: Point) -> dict[str, Any]:
-    return {**asdict(point), "images_per_day": one.flagged_per_day(point.threshold)}
+    at = point.threshold
+    return {**asdict(point), "images_per_day": one.flagged_per_day(at), "reviews_per_day": one.reviews_per_day(at)}
 
 
 def _line(text: str, style: str = "") -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from moderation.policy.model_choice import is_path
+from moderation.policy.numbers import written
 from moderation.policy.source import Location
 
 
@@ -91,13 +92,14 @@ def _thresholds(rule: Mapping[str, Any], place: Location) -> Iterator[Mistake]:
     name = repr(rule.get("id"))
     if rule.get("mode", "live") != "off" and review is None and block is None:
         yield Mistake(place, f"the rule {name} has no threshold", "give `review: 0.6`, `block: 0.9` or both")
-    if _number(review) and _number(block) and review > block:
+    if _number(review) and _number(block) and block < review <= 1:
         yield Mistake((*place, "review"), f"review ({review}) is above block ({block})", "set review at or below block")
     if rule.get("score", "contrast") in ("contrast", "sigmoid"):
         for key, value in (("review", review), ("block", block)):
             if _number(value) and -1 <= value < 0:
                 message = f"a {rule.get('score', 'contrast')} score lies in 0 to 1, and so do its thresholds"
-                yield Mistake((*place, key), message, "only `score: similarity` has thresholds below 0")
+                hint = f"did you mean {written(-value)}? only `score: similarity` has thresholds below 0"
+                yield Mistake((*place, key), message, hint)
 
 
 def _repeats(texts: Any, place: Location) -> Iterator[Mistake]:

@@ -14,6 +14,8 @@ MAX_FILES = 8
 """Files that may include one another in a row."""
 OVERRIDABLE = ("mode", "review", "block", "severity", "description")
 """What `overrides` may change of an included rule."""
+_DOCUMENTS = {b"PK\x03\x04": "a document of Word or Excel", b"{\\rtf": "a document of a word processor", b"%PDF": "a PDF"}
+"""How files begin that hold text and are none."""
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Merged:
     files: dict[str, str] = field(default_factory=dict)
     """name and text of every file read, the policy's own first"""
     findings: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+    """what can be read, and probably means something else than it says"""
     origins: dict[Location, tuple[Source, Location]] = field(default_factory=dict)
 
     def finding(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> Finding:
@@ -40,6 +44,11 @@ def read_text(path: Path) -> tuple[str, Finding | None]:
     """The text of a file, or what is wrong with its bytes. Raises `OSError`, and `ValueError` on impossible names."""
     with open(path, "rb") as file:
         raw = file.read(MAX_BYTES + 1)
+    for magic, what in _DOCUMENTS.items():
+        if raw.startswith(magic):
+            return "", Finding(
+                str(path), 1, 1, f"{what}, not a text file", "copy the text into a plain text editor, and save it as UTF-8"
+            )
     if len(raw) > MAX_BYTES:
         return "", Finding(str(path), 1, 1, f"larger than {MAX_BYTES:,} bytes", "is this a policy?")
     try:
@@ -60,7 +69,7 @@ def merge(text: str, name: str, folder: Path | None) -> Merged:
 def _merge(text: str, name: str, folder: Path | None, root: Path | None, above: tuple[Path, ...]) -> Merged:
     source = parse(text, name)
     own = source.content
-    merged = Merged(own, {name: text}, list(source.findings), {(): (source, ())})
+    merged = Merged(own, {name: text}, list(source.findings), list(source.warnings), {(): (source, ())})
     if source.findings and own is None:
         return merged
     if not isinstance(own, dict):
@@ -77,6 +86,7 @@ def _merge(text: str, name: str, folder: Path | None, root: Path | None, above: 
         return merged
     merged.files |= base.files
     merged.findings += base.findings
+    merged.warnings += base.warnings
     if not isinstance(base.content, dict):
         merged.content = None if base.findings else content
         return merged

@@ -1,7 +1,7 @@
 """What is odd in a policy though it is valid: warnings, each with its reason. Pure: embeddings and dates are given."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.policy.languages import why_not_english
 from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
 from moderation.policy.source import Location
 
@@ -16,6 +17,9 @@ NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
 SIMILARITY_RANGE = {False: (0.10, 0.40), True: (-0.05, 0.30)}
 """Where cosines of pictures and texts lie in practice, for models trained with softmax, and (True) with a sigmoid loss."""
+
+_LOWEST = 0.02
+"""Under contrast a picture of anything scores about this much by chance."""
 
 _NEGATION = re.compile(r"\b(not|no|without|never|isn't|aren't|non)\b|n't\b", re.IGNORECASE)
 _SIGN = re.compile(r"\bno[ -]\w+ (sign|symbol)\b", re.IGNORECASE)
@@ -39,6 +43,7 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
         if rule.mode is Mode.OFF:
             continue
         found.extend(_negations(rule, place))
+        found.extend(_extremes(rule, place))
         if rule.score is ScoreKind.CONTRAST and not rule.contrast:
             message = f"the rule {rule.id!r} has no lookalikes of its own: what resembles it will be flagged"
             found.append(Oddity(place, message, "add `contrast:` with what is easily mistaken for it"))
@@ -51,6 +56,31 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
         if rule.mode is not Mode.SHADOW and rule.review_by is not None:
             message = f"`review_by` of the rule {rule.id!r} has no effect: it is not a shadow rule"
             found.append(Oddity((*place, "review_by"), message, "remove it"))
+    return found
+
+
+def lint_language(policy: Policy, tokens: Callable[[str], int], vocabulary: Set[str] | None) -> list[Oddity]:
+    """Prompts in another language than the English of the model's captions.
+
+    Args:
+        policy: of a model that reads English only.
+        tokens: how many tokens the model makes of a text.
+        vocabulary: the words that the model was trained with; None where they are not known.
+    """
+    texts: list[tuple[Location, str, Set[str] | None]] = []
+    texts += [(("templates", at), text, None) for at, text in enumerate(policy.templates)]
+    texts += [(("contrast", at), text, None) for at, text in enumerate(policy.contrast)]
+    for at, rule in enumerate(policy.rules):
+        texts += [(("rules", at, "prompts", i), text, vocabulary) for i, text in enumerate(rule.prompts)]
+        texts += [(("rules", at, "contrast", i), text, None) for i, text in enumerate(rule.contrast)]
+    found = []
+    for place, text, words in texts:
+        why = why_not_english(text, words, tokens)
+        if why:
+            hint = "write it in English: the model learned from English captions, and guesses at anything else"
+            if why.startswith("the model never saw"):
+                hint = "the demo's model knows the English names of emoji and no other words"
+            found.append(Oddity(place, f"{text!r}: {why}", hint))
     return found
 
 
@@ -90,6 +120,25 @@ def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.
                         Oddity(("rules", at, "prompts", theirs_at), message, "keep it in one of them, or be more specific")
                     )
     return found
+
+
+def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
+    """Thresholds in [0, 1] that every image reaches, or none."""
+    if rule.score is ScoreKind.SIMILARITY:
+        return
+    for key, value in (("review", rule.review), ("block", rule.block)):
+        if value is None:
+            continue
+        does = "goes to a person" if key == "review" else "is blocked"
+        written = f"`{key}: {value:g}` of the rule {rule.id!r}"
+        if value <= 0:
+            yield Oddity((*place, key), f"{written}: every image {does}", "set a threshold above 0, such as 0.60")
+        elif value < _LOWEST:
+            yield Oddity(
+                (*place, key), f"{written}: nearly every image {does}", "look at the scores of a run first, or set 0.60"
+            )
+        elif value >= 1:
+            yield Oddity((*place, key), f"{written}: next to no image {does}", "set a threshold below 1, such as 0.90")
 
 
 def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:

@@ -4,8 +4,9 @@ YAML 1.2 by ruamel.yaml's parser; of its features only what a policy needs: mapp
 within limits; tags and merge keys are not.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -14,7 +15,10 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from moderation.policy.characters import CLOSING, OPENING, Repaired, in_typographic_quotes, marks_that_join, repair
 from moderation.policy.findings import Finding
+from moderation.policy.numbers import number_meant, written
+from moderation.policy.syntax import explain
 
 Location = tuple[str | int, ...]
 """Keys and list indexes that lead to a place in a policy file."""
@@ -26,6 +30,7 @@ MAX_DEPTH, MAX_ALIASES, MAX_VALUES = 20, 100, 50_000
 
 _TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = ("str", "null", "bool", "int", "float", "timestamp", "map", "seq")
+_TYPOGRAPHIC = "".join(sorted({*OPENING, *CLOSING, '"', "'", " "}))
 _PARSER_ERRORS = (ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError, RecursionError)
 """What ruamel.yaml has been seen to raise on broken text, besides its own errors."""
 
@@ -47,8 +52,11 @@ class Source:
     text: str
     content: Any = None
     findings: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+    """what can be read, and probably means something else than it says"""
     keys: dict[Location, Span] = field(default_factory=dict)
     values: dict[Location, Span] = field(default_factory=dict)
+    repaired: Repaired = field(default_factory=lambda: Repaired(""))
 
     def finding(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> Finding:
         """A mistake at `location`, or at the nearest place above it that stands in the file."""
@@ -65,12 +73,23 @@ class Source:
         """A mistake at a span."""
         lines = self.text.splitlines()
         line = lines[span.line] if span.line < len(lines) else ""
-        return Finding(self.name, span.line + 1, span.column + 1, message, hint, "error", line, span.length)
+        column = self.repaired.column(span.line, span.column)
+        return Finding(self.name, span.line + 1, column + 1, message, hint, "error", line, span.length)
+
+    def doubt(self, span: Span, message: str, hint: str) -> None:
+        """Note a warning at a span."""
+        self.warnings.append(replace(self.at(span, message, hint), level="warning"))
 
 
 def parse(text: str, name: str) -> Source:
     """Parse YAML. Never raises: what is wrong stands in `findings`."""
     source = Source(name, text)
+    repaired = repair(text)
+    for line, column, message, hint in repaired.problems:
+        source.findings.append(source.at(Span(line, column, 1), message, hint))
+    for line, column, message, hint in repaired.doubts:
+        source.doubt(Span(line, column, 1), message, hint)
+    text, source.repaired = repaired.text, repaired
     try:
         problem = _too_much(text)
         if problem is not None:
@@ -78,11 +97,8 @@ def parse(text: str, name: str) -> Source:
             return source
         node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem_text = " ".join(str(error.problem or error.context).split())
-        hint = "indent with spaces, not tabs" if r"'\t'" in problem_text or "\\t" in problem_text else _SYNTAX_HINT
-        span = Span(mark.line, mark.column, 1) if mark else Span(0, 0, 1)
-        source.findings.append(source.at(span, f"not valid YAML: {problem_text}", hint))
+        trouble = explain(text, error)
+        source.findings.append(source.at(Span(trouble.line, trouble.column, 1), trouble.message, trouble.hint))
         return source
     except ReaderError as error:
         line = text[: error.position].count("\n")
@@ -101,7 +117,9 @@ def parse(text: str, name: str) -> Source:
 
 
 _MERGE_HINT = "write the keys out, or take over another file with `include:`"
-_SYNTAX_HINT = "is the line indented like its neighbours, and are quotes and brackets closed?"
+_FREE_TEXT = ("description", "owner")
+_FIRST_KEYS = ("id", "image")
+"""Keys that an entry of a list has once: a second one is another entry, whose dash is missing."""
 
 
 def _too_much(text: str) -> tuple[Span, str, str] | None:
@@ -131,7 +149,7 @@ class _Builder:
         self._told = False
 
     def build(self, node: Node, location: Location, above: frozenset[int]) -> Any:
-        span = _span(node, self._source.text)
+        span = _span(node, self._source.repaired.text)
         self._source.values.setdefault(location, span)
         self._built += 1
         if id(node) in above or self._built > MAX_VALUES:
@@ -145,21 +163,89 @@ class _Builder:
         if isinstance(node, MappingNode):
             return self._mapping(node, location, above | {id(node)})
         if isinstance(node, SequenceNode):
-            return [self.build(child, (*location, i), above | {id(node)}) for i, child in enumerate(node.value)]
+            entries = [entry for child in node.value for entry in self._entries(child)]
+            return [self.build(child, (*location, i), above | {id(node)}) for i, child in enumerate(entries)]
         assert isinstance(node, ScalarNode)  # noqa: S101 - the only kind of node left
-        return self._scalar(node)
+        return self._text(node, location, span)
+
+    def _entries(self, node: Node) -> Iterator[Node]:
+        """An entry of a list; several where the dashes between them are missing."""
+        keys = [key.value for key, _ in node.value if isinstance(key, ScalarNode)] if isinstance(node, MappingNode) else []
+        first = next((key for key in _FIRST_KEYS if keys.count(key) > 1), None)
+        if first is None or len(keys) != len(node.value):
+            yield node
+            return
+        begins = keys[0] if keys.count(keys[0]) == keys.count(first) else first
+        starts = [0, *(i for i, key in enumerate(keys) if key == begins and i)]
+        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+            pairs = node.value[start:end]
+            if start:
+                key, value = pairs[0]
+                message = "another entry of the list begins here, and its dash is missing"
+                hint = f"write `- {key.value}: {value.value if isinstance(value, ScalarNode) else '...'}`"
+                self._source.findings.append(self._source.at(_span(key, self._source.repaired.text), message, hint))
+            yield MappingNode(node.tag, pairs, pairs[0][0].start_mark, pairs[-1][1].end_mark)
+
+    def _text(self, node: ScalarNode, location: Location, span: Span) -> Any:
+        """A scalar, without the typographic quotes around it, which are a mistake."""
+        value = self._scalar(node)
+        if not isinstance(value, str):
+            return value
+        inner = in_typographic_quotes(value.strip())
+        if inner is not None:
+            message = f"typographic quotes do not end a text: {value.strip()[:60]!r} has them as part of it"
+            if node.style in ("'", '"') and location[-1:] not in (("id",), ("mode",)):
+                self._source.doubt(span, message, f'write "{inner[:60]}", unless the quotes are meant')
+                return value
+            number = number_meant(inner) if location[-1:] in (("review",), ("block",), ("near",)) else None
+            if number is not None:
+                self._source.findings.append(
+                    self._source.at(span, "a number stands in quotes", f"did you mean {written(number)}?")
+                )
+                return number
+            hint = f'use straight quotes: "{inner[:60]}"' if '"' not in inner else f"use straight quotes: '{inner[:60]}'"
+            self._source.findings.append(self._source.at(span, message, hint))
+            plain = str(node.value).strip().strip(_TYPOGRAPHIC)
+            return self._scalar(ScalarNode(node.tag, plain)) if plain else value
+        if node.style is None and location and isinstance(location[-1], int):
+            if node.end_mark.line > node.start_mark.line:
+                message = f"two lines are read as one text: {' '.join(value.split())[:80]!r}"
+                self._source.doubt(span, message, "put a dash or a comma between them, or quotes around the whole")
+            for mark in marks_that_join(value):
+                message = f"`{mark}` separates nothing: this is one text"
+                self._source.doubt(span, message, "separate texts with a comma and a space, or put quotes around the whole")
+                break
+        if node.style is None and location[-1:] not in tuple((key,) for key in _FREE_TEXT):
+            self._comment(node, span)
+        return value
+
+    def _comment(self, node: ScalarNode, span: Span) -> None:
+        """`#` where it cuts a text off without seeming to, or does not and seems to."""
+        lines = self._source.repaired.text.splitlines()
+        line = lines[node.end_mark.line] if node.end_mark.line < len(lines) else ""
+        if re.search(r"\S#\s", str(node.value)):
+            message = "`#` begins a comment only behind a space: here it is part of the text"
+            self._source.doubt(span, message, "put a space in front of it, or quotes around the whole")
+        elif cut := re.match(r"\s+#(?=[^\s#!-])(\S+)", line[node.end_mark.column :]):
+            message = f"`#{cut[1][:30]}` is a comment, and not part of the text"
+            self._source.doubt(span, message, "put quotes around the whole text, or a space behind the `#`")
 
     def _mapping(self, node: MappingNode, location: Location, above: frozenset[int]) -> dict[Hashable, Any]:
         content: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
-            span = _span(key_node, self._source.text)
+            span = _span(key_node, self._source.repaired.text)
             if str(key_node.tag) == f"{_TAG}merge":
                 self._source.findings.append(self._source.at(span, "merge keys (`<<`) have no meaning here", _MERGE_HINT))
                 continue
             if not isinstance(key_node, ScalarNode) or not isinstance(key_node.value, str):
                 self._source.findings.append(self._source.at(span, "a key must be plain text"))
                 continue
-            key = key_node.value
+            key = str(key_node.value)
+            straight = in_typographic_quotes(key)
+            if straight:
+                message = "typographic quotes do not end a key: they are part of it"
+                self._source.findings.append(self._source.at(span, message, f"write `{straight}:`"))
+                key = straight
             place = (*location, key)
             if key in content:
                 first = self._source.keys[place].line + 1
@@ -167,6 +253,9 @@ class _Builder:
                 self._source.findings.append(self._source.at(span, message, "remove one of them"))
                 continue
             self._source.keys[place] = span
+            if key in ("review", "block") and location[:1] == ("rules",) and _is_empty(value_node):
+                message = f"`{key}` has no value: the rule never asks for it"
+                self._source.doubt(span, message, "write a number from 0 to 1 behind the colon, or remove the line")
             content[key] = self.build(value_node, place, above)
         return content
 
@@ -184,6 +273,10 @@ class _Builder:
         except ValueError:
             pass
         return str(node.value)
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}null"
 
 
 def _span(node: Node, text: str) -> Span:

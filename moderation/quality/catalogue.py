@@ -79,6 +79,12 @@ CATALOGUE: Mapping[str, About] = {
         "not most images are blocked",
         "look at the report's top images: an attack, a rule gone wild or a wrong model; release the run if it is right",
     ),
+    "review_flood": About(
+        "run",
+        "not most images are sent to people",
+        "look at the report's top images: a threshold far too low (`review: 0`), a rule gone wild or a wrong model; "
+        "release the run if people can look at that many",
+    ),
     "constant_scores": About(
         "run",
         "a rule's scores differ between images",

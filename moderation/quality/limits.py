@@ -48,6 +48,13 @@ class Flood(CheckLimits):
     at_least: Count = Field(default=100, description="scored images needed to judge")
 
 
+class ReviewFlood(CheckLimits):
+    """The same for people's work: nobody can look at most of what came in."""
+
+    limit: Share = Field(default=0.5, description="share of the scored images that may be sent to people")
+    at_least: Count = Field(default=100, description="scored images needed to judge")
+
+
 class ConstantScores(CheckLimits):
     """Rules under which all images have one score."""
 
@@ -132,6 +139,7 @@ class Checks(_Strict):
     empty_run: Annotated[EmptyRun, _Short] = EmptyRun()
     error_rate: Annotated[ErrorRate, _Short] = ErrorRate()
     flood: Annotated[Flood, _Short] = Flood()
+    review_flood: Annotated[ReviewFlood, _Short] = ReviewFlood()
     constant_scores: Annotated[ConstantScores, _Short] = ConstantScores()
     flag_rate: Annotated[FlagRate, _Short] = FlagRate()
     drift: Annotated[Drift, _Short] = Drift()

@@ -79,6 +79,18 @@ def flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
     return _one(facts, "blocked_share", blocked / scored if judged else NAN, asked, words)
 
 
+def review_flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
+    """A threshold of 0 sends everything to people, who then see nothing."""
+    check, review, scored = limits.checks.review_flood, facts.counts.review, facts.counts.scored
+    found = f"{percent(review, scored)} ({review:,} of {scored:,} images)"
+    found += f"; rules that flag most: {most(facts.counts.flagged)}" if review else ""
+    judged = scored >= check.at_least
+    top = [e.uri for rule in facts.aggregates.rules.values() for e in rule.examples if e.action == Action.REVIEW]
+    words = Words(found if judged else too_few(scored, check.at_least), percent(check.limit), tuple(dict.fromkeys(top)))
+    asked = at_most("review_flood", "review_share", check.limit, "the share of scored images that are sent to people")
+    return _one(facts, "review_share", review / scored if judged else NAN, asked, words)
+
+
 def _one(facts: RunFacts, column: str, value: float, asked: Expectation, words: Words) -> Question:
     return Question(pd.DataFrame({"run": [facts.expected.run_id], column: [value]}), "run", (asked,), words)
 

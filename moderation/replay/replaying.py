@@ -21,7 +21,7 @@ from moderation.replay.shard import UNIT, replay_shard
 from moderation.results.archive import open_archive
 from moderation.results.manifest import Manifest
 from moderation.results.prompts import prompts_key, read_prompts
-from moderation.results.runs import find_run
+from moderation.results.runs import find_run, unpublished
 from moderation.results.stored_policy import stored_policy
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store
@@ -59,7 +59,8 @@ def replay_all(output: Store) -> Iterator[Replay]:
         uris = (item.uri for page in output.list("runs/") for item in page if item.uri.endswith(".json"))
         keys = sorted(output.key_of(uri) for uri in uris)
     if not keys:
-        raise SettingsError(f"no run is published under {output.uri}: see `moderate runs list`")
+        told = unpublished(output) or "see `moderate runs list`"
+        raise SettingsError(f"no run is published under {output.uri}: {told}")
     for key in keys:
         run_id = key.removeprefix("runs/").removesuffix(".json")
         with _reading(output):

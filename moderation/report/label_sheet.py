@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from urllib.parse import quote
 
 from jinja2 import Template
 from jinja2.utils import htmlsafe_json_dumps
@@ -27,6 +28,8 @@ class LabelledImage:
     uri: str
     frame: int
     line: str
+    original: str | None = None
+    """where a browser finds the image itself; None where it cannot"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def render(sheet: LabelSheet, thumbnails: Mapping[tuple[str, int], str]) -> str:
                 "line": image.line,
                 "name": visible(image.uri),
                 "frame": image.frame,
+                "original": image.original if (image.uri, image.frame) in thumbnails else None,
                 "picture": thumbnails.get((image.uri, image.frame)),
             }
             for image in sheet.images
@@ -76,6 +80,23 @@ def render(sheet: LabelSheet, thumbnails: Mapping[tuple[str, int], str]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=htmlsafe_json_dumps(data),
     )
+
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".bmp")
+"""Names that a browser shows as a picture, whatever is in the file."""
+
+
+def address(uri: str, *, local: bool) -> str | None:
+    """Where a browser finds the image of a `file://` URI; None of others, and of files that it would not show as a picture.
+
+    Args:
+        uri: as the results name it: a path that is not escaped.
+        local: whether pages may point to files of this machine.
+    """
+    path = uri.removeprefix("file://")
+    if not local or path == uri or not path.startswith("/") or not path.lower().endswith(_PICTURES):
+        return None
+    return f"file://{quote(path)}"
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 from moderation.images.limits import ImageLimits
 from moderation.images.sources import ObjectReader
-from moderation.report.thumbnails import Wanted, thumbnails
+from moderation.report.thumbnails import SIZE, Wanted, thumbnails
 from moderation.storage import Store
 
 GROUP = 64
@@ -19,7 +19,11 @@ _KIND = "data:image/jpeg;base64,"
 
 
 def previews(
-    reader: ObjectReader, images: Sequence[Wanted], limits: ImageLimits | None = None, timeout_s: float = TIMEOUT_S
+    reader: ObjectReader,
+    images: Sequence[Wanted],
+    limits: ImageLimits | None = None,
+    timeout_s: float = TIMEOUT_S,
+    size: int = SIZE,
 ) -> dict[tuple[str, int], str]:
     """JPEGs as data URIs, by URI and frame. Missing are images that cannot be read, are replaced by now, or kill their reader.
 
@@ -28,32 +32,37 @@ def previews(
         images: URI, ETag and frame of each.
         limits: what is too much of an image.
         timeout_s: seconds that one process may take.
+        size: pixels of the longer side, at most.
     """
     wanted = sorted(set(images))
     made: dict[tuple[str, int], str] = {}
     for start in range(0, len(wanted), GROUP):
-        made |= _made(reader, wanted[start : start + GROUP], limits or ImageLimits(), timeout_s)
+        made |= _made(reader, wanted[start : start + GROUP], limits or ImageLimits(), timeout_s, size)
     return made
 
 
-def _made(reader: ObjectReader, wanted: Sequence[Wanted], limits: ImageLimits, timeout_s: float) -> dict[tuple[str, int], str]:
+def _made(
+    reader: ObjectReader, wanted: Sequence[Wanted], limits: ImageLimits, timeout_s: float, size: int
+) -> dict[tuple[str, int], str]:
     """If the process dies, halves are tried, down to the image that kills it; if it is too slow, its images do without."""
-    found = _asked(_request(reader, wanted, limits), timeout_s)
+    found = _asked(_request(reader, wanted, limits, size), timeout_s)
     if found is not None:
         places = {(uri, frame) for uri, _, frame in wanted}
         return {(uri, frame): data for uri, frame, data in found if (uri, frame) in places and data.startswith(_KIND)}
     if len(wanted) <= 1:
         return {}
     middle = len(wanted) // 2
-    return _made(reader, wanted[:middle], limits, timeout_s) | _made(reader, wanted[middle:], limits, timeout_s)
+    first, second = wanted[:middle], wanted[middle:]
+    return _made(reader, first, limits, timeout_s, size) | _made(reader, second, limits, timeout_s, size)
 
 
-def _request(reader: ObjectReader, wanted: Sequence[Wanted], limits: ImageLimits) -> bytes:
+def _request(reader: ObjectReader, wanted: Sequence[Wanted], limits: ImageLimits, size: int) -> bytes:
     folders = [folder.uri for folder in reader.folders]
     content = {
         "reader": {**asdict(replace(reader, folders=())), "folders": folders},
         "wanted": wanted,
         "limits": limits.model_dump(),
+        "size": size,
     }
     return json.dumps(content).encode()
 
@@ -79,7 +88,8 @@ def _serve() -> None:
     request = json.load(sys.stdin)
     reader = ObjectReader(**{**request["reader"], "folders": tuple(Store(uri) for uri in request["reader"]["folders"])})
     wanted = [(uri, etag, frame) for uri, etag, frame in request["wanted"]]
-    made = [(uri, frame, data) for (uri, frame), data in thumbnails(reader, wanted, ImageLimits(**request["limits"])).items()]
+    found = thumbnails(reader, wanted, ImageLimits(**request["limits"]), int(request["size"]))
+    made = [(uri, frame, data) for (uri, frame), data in found.items()]
     with os.fdopen(answer, "w", encoding="ascii") as out:
         out.write("\n" + json.dumps(made))  # on a line of its own, whatever Python's start-up printed
 

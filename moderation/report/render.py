@@ -46,8 +46,7 @@ def render(
         policy=policy,
         notices=notices(manifest, output),
         before=before,
-        same_identity=before is not None
-        and (before.policy_hash, before.model_fingerprint) == (manifest.policy_hash, manifest.model_fingerprint),
+        other_identity=_other_identity(manifest, before),
         tiles=views.tiles(in_numbers(manifest), before, policy, manifest.decided_anew),
         rules=shown.rules,
         audit=shown.audit,
@@ -58,6 +57,15 @@ def render(
         files=views.files(manifest),
         policy_texts={"The policy's full text": manifest.policy_text, **manifest.policy_includes},
     )
+
+
+def _other_identity(manifest: Manifest, before: EarlierRun | None) -> str:
+    """What the run before worked with that this one does not; empty if it was the same."""
+    if before is None:
+        return ""
+    policy = "another version of the policy" if before.policy_hash != manifest.policy_hash else ""
+    model = "another model" if before.model_fingerprint != manifest.model_fingerprint else ""
+    return " and ".join(filter(None, (policy, model)))
 
 
 @cache

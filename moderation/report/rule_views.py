@@ -6,7 +6,7 @@ from functools import cached_property
 
 from markupsafe import Markup
 
-from moderation.policy.schema import Mode, Policy, Rule
+from moderation.policy.schema import Mode, Policy, Rule, Severity
 from moderation.report.changes import Change, count_change, flags_of, last_run, rate_change
 from moderation.report.charts import histogram
 from moderation.report.sheets import sheets
@@ -19,6 +19,7 @@ from moderation.results.manifest import Manifest
 
 Thumbnails = Mapping[tuple[str, int], str]
 """JPEGs as data URIs, by URI and frame"""
+_SEVERITIES = tuple(Severity)
 PROMPTS = 5
 """Prompts listed of a rule."""
 
@@ -106,8 +107,13 @@ class RuleViews:
 
     @cached_property
     def rules(self) -> tuple[RuleView, ...]:
-        """Every rule of the policy, in file order; those that are off have found nothing."""
-        return tuple(self._rule(rule) for rule in self._policy.rules)
+        """Every rule of the policy: those that flagged most first, of equals the severest; those that are off last."""
+        found = [self._rule(rule) for rule in self._policy.rules]
+        return tuple(
+            sorted(
+                found, key=lambda v: (v.rule.mode is Mode.OFF, not v.flagged, -_SEVERITIES.index(v.rule.severity), -v.flagged)
+            )
+        )
 
     @cached_property
     def audit(self) -> Audit:
@@ -153,8 +159,13 @@ class RuleViews:
     def _sheets(self, rule: Rule, found: RuleAggregate) -> tuple[Sheet, ...]:
         shown = sheets(found)
         flagged = "Would have been flagged" if rule.mode is Mode.SHADOW else "Flagged"
+        count, total = sum(e.copies for e in shown.flagged), self._now.flagged.get(rule.id, 0)
+        some = f" {number(count)} of {number(total)}" if count < total else ""
         made = (
-            Sheet(f"{flagged}, highest scores first", tuple(self._image(e, rule, e.top_prompt) for e in shown.flagged)),
+            Sheet(
+                f"{flagged}{':' if some else ''}{some}, highest scores first",
+                tuple(self._image(e, rule, e.top_prompt) for e in shown.flagged),
+            ),
             Sheet("Highest scores; none is flagged", tuple(self._image(e, rule, e.top_prompt) for e in shown.highest)),
             Sheet("Near a threshold, closest first", tuple(self._image(e, rule, _distance(e, rule)) for e in shown.near)),
         )

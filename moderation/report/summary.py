@@ -16,7 +16,8 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
     """A JSON object in ASCII. Keys are stable: new ones may come, none goes or changes its meaning.
 
     - `run_id`, `state` ("published", "quarantined"), `sources` (URIs), `started_at`, `published_at` (ISO 8601, UTC)
-    - `counts`: `listed`, `unchanged`, `repeated`, `scored`, `errored`, `blocked`, `review`, `allowed`, `near_threshold`
+    - `counts`: `listed`, `unchanged`, `repeated`, `scored`, `errored`, `blocked`, `review`, `to_review`
+      (`review` and unreadable images that people get), `allowed`, `near_threshold`
     - `rates`, in 0 to 1, null where there is nothing to divide by: `error` (of images taken up), `blocked`, `review`,
       `flagged` and `near_threshold` (of scored ones)
     - `rules`, by rule id, those that are scored: `category`, `severity`, `mode`, `review` and `block` (thresholds or null),
@@ -62,7 +63,7 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
 
 
 def _counts(run: EarlierRun) -> dict[str, int]:
-    names = ("listed", "unchanged", "scored", "errored", "blocked", "review", "allowed", "near_threshold")
+    names = ("listed", "unchanged", "scored", "errored", "blocked", "review", "to_review", "allowed", "near_threshold")
     return {name: getattr(run, name) for name in names}
 
 

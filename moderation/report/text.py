@@ -1,7 +1,10 @@
 """Texts for people: numbers with their units, and names. Pure."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+
+from moderation.visible import visible
 
 NONE = "\u2013"
 """What stands where there is no number: an en dash."""
@@ -15,6 +18,11 @@ def key_of(sources: Sequence[str], uri: str) -> str:
             kept = folder if len(sources) == 1 else folder.rpartition("/")[0]
             return uri[len(kept) + 1 :]
     return uri
+
+
+def command(*words: object) -> str:
+    """A command that can be pasted into a shell as it stands, with quotes around what needs them."""
+    return shlex.join(visible(str(word)) for word in words)
 
 
 def number(value: int) -> str:

@@ -13,6 +13,7 @@ from moderation.report.text import NONE, duration, key_of, milliseconds, number,
 from moderation.results.aggregates import Aggregates, ErrorExample
 from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest
+from moderation.results.work import Work
 
 Tone = Literal["", "block", "review", "error"]
 Sum = Callable[[EarlierRun], int]
@@ -61,7 +62,7 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """Busy time of a stage; `share` of the longest one, in percent."""
+    """Busy time of a stage; `share`: per thread, of the longest one, in percent."""
 
     name: str
     seconds: str
@@ -69,6 +70,8 @@ class StageView:
     """per image"""
     share: str
     bottleneck: bool
+    threads: int = 0
+    """that worked on it; 0 where it is not known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
         return Tile(label, number(part(now)), f"{rate} {note}", _changes(now, before, part, whole), tone)
 
     listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
+    work = Work(now.review, now.unreadable_review)
     unreadable = f"of images taken up; the policy says {policy.unreadable.value}"
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
@@ -100,7 +104,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
         tile("Scored", scored, listed, f"of listed{f', {number(anew)} from stored embeddings' if anew else ''}"),
         tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
-        tile("Review", attrgetter("review"), scored, "of scored", "review"),
+        tile("To review", attrgetter("to_review"), taken_up, f"of images taken up: {work.parts}", "review"),
         tile("Allowed", attrgetter("allowed"), scored, "of scored"),
         tile("Near a threshold", attrgetter("near_threshold"), scored, f"of scored, within {policy.near:g}"),
     )
@@ -133,17 +137,19 @@ def errors(manifest: Manifest, aggregates: Aggregates) -> tuple[ErrorView, ...]:
 
 
 def stages(manifest: Manifest) -> tuple[StageView, ...]:
-    """Stages in the order of the pipeline."""
-    busy = manifest.timings.busy_seconds
+    """Stages in the order of the pipeline. Bars are of busy time per thread, so that the longest is the bottleneck."""
+    busy, threads = manifest.timings.busy_seconds, manifest.timings.threads
+    per_thread = {stage: seconds / max(1, threads.get(stage, 1)) for stage, seconds in busy.items()}
     names = [*(s for s in STAGES if s in busy), *sorted(set(busy) - set(STAGES))]
-    longest = max(busy.values(), default=0.0) or 1.0
+    longest = max(per_thread.values(), default=0.0) or 1.0
     images = manifest.timed_images
     return tuple(
         StageView(
             name=name,
             seconds=duration(busy[name]),
             each=milliseconds(busy[name] / images) if images else NONE,
-            share=f"{100 * busy[name] / longest:.1f}",
+            share=f"{100 * per_thread[name] / longest:.1f}",
+            threads=threads.get(name, 1) if threads else 0,
             bottleneck=name == manifest.timings.bottleneck,
         )
         for name in names

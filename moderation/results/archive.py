@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from moderation.errors import SettingsError, StorageError
 from moderation.hashes import HashSet, hashes
 from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.runs import unpublished
 from moderation.results.stored import StoredImages, StoredShard, read_images, stored_shards
 from moderation.storage import Store
 
@@ -186,7 +187,8 @@ def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, 
     listed = "".join(f"\n  {one}" for one in sorted(found, key=lambda one: -one.scored))
     if not found:
         which = "the runs asked for are not among those published" if narrowed else "no run is published"
-        raise SettingsError(f"there is nothing to decide anew: {which} under {output.uri}: see `moderate runs list`")
+        told = ("" if narrowed else unpublished(output)) or "see `moderate runs list`"
+        raise SettingsError(f"there is nothing to decide again: {which} under {output.uri}: {told}")
     if fingerprint is not None:
         matching = [one for one in found if one.fingerprint == fingerprint]
         if not matching:

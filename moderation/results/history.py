@@ -26,6 +26,8 @@ class EarlierRun:
     flagged: Mapping[str, int]
     """by rule, shadow rules too; rules that flagged nothing are missing"""
     near_threshold: int = 0
+    unreadable_review: int = 0
+    """objects with an error row that the policy sends to people"""
     policy_hash: str = ""
     model_fingerprint: str = ""
 
@@ -38,6 +40,11 @@ class EarlierRun:
     def allowed(self) -> int:
         """Scored images that no live rule flagged."""
         return self.scored - self.blocked - self.review
+
+    @property
+    def to_review(self) -> int:
+        """Images that await a person: flagged by rules, or unreadable (`moderation.results.work`)."""
+        return self.review + self.unreadable_review
 
     @property
     def taken_up(self) -> int:
@@ -74,6 +81,7 @@ def in_numbers(manifest: Manifest) -> EarlierRun:
         review=counts.review,
         flagged=add_numbers(counts.flagged, counts.shadow),
         near_threshold=counts.near_threshold,
+        unreadable_review=manifest.to_review.unreadable,
         policy_hash=manifest.policy_hash,
         model_fingerprint=manifest.model_fingerprint,
     )

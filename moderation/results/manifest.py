@@ -12,6 +12,7 @@ from moderation.records import Counts
 from moderation.results.checks import CheckResult
 from moderation.results.shard_files import FileEntry
 from moderation.results.statistics import RuleStatistics
+from moderation.results.work import Work, to_review
 from moderation.storage import Store
 
 VERSION = 1
@@ -32,6 +33,8 @@ class Timings(BaseModel):
     """by stage, summed over threads and actors"""
     bottleneck: str
     """the stage that was busiest for the threads it had"""
+    threads: Mapping[str, int] = {}
+    """by stage, over all actors; stages that are not named have one. Empty in manifests of earlier versions"""
 
 
 class EngineFacts(BaseModel):
@@ -81,6 +84,8 @@ class Manifest(BaseModel):
     policy: str
     policy_version: str
     policy_hash: str
+    unreadable: str | None = None
+    """what the policy says about images that cannot be scored; None in manifests of earlier versions"""
     policy_text: str
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}
@@ -138,6 +143,11 @@ class Manifest(BaseModel):
         earlier = self.scored + self.errored - self.timed_images
         rest = f", without {earlier:,} images of an earlier attempt" if earlier else ""
         return f"{self.timings.images_per_second:,.0f} images/s in {took}{rest}"
+
+    @property
+    def to_review(self) -> Work:
+        """Images that await a person."""
+        return to_review(self.counts, self.unreadable)
 
     def to_json(self) -> bytes:
         """As stored, with the sums a reader wants written out."""

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from moderation.errors import ErrorCode, OutputError, SettingsError, StorageErro
 from moderation.results.manifest import Manifest, Release, published_manifests
 from moderation.results.paths import RunPaths
 from moderation.storage import Store
+from moderation.visible import visible
 
 State = Literal["published", "quarantined", "unfinished"]
 
@@ -50,6 +52,22 @@ def find_run(output: Store, run_id: str) -> Run:
     near = difflib.get_close_matches(run_id, [run.run_id for run in runs], 1)
     meant = f"did you mean {near[0]}?" if near else f"there are {len(runs)} runs: see `moderate runs list`"
     raise SettingsError(f"there is no run {run_id!r} under {output.uri}: {meant}")
+
+
+def unpublished(output: Store) -> str:
+    """What is known of the runs under an output where none is published, and what to do; empty where there are none."""
+    quarantined = [run for run in all_runs(output) if run.state == "quarantined"]
+    if quarantined:
+        newest, results = quarantined[0], shlex.quote(visible(output.uri.removeprefix("file://")))
+        failed = [check.name for check in newest.manifest.checks if not check.passed] if newest.manifest else []
+        others = f" ({len(quarantined) - 1} more)" if len(quarantined) > 1 else ""
+        return (
+            f"{newest.run_id}{others} is quarantined, since quality checks failed: {', '.join(failed)}; look at its report, "
+            f"then `moderate runs release {newest.run_id} --results {results} --reason 'why it is right' --by 'your name'` "
+            "publishes it after all"
+        )
+    unfinished = [run for run in all_runs(output) if run.state == "unfinished"]
+    return f"{unfinished[0].run_id} is not finished: resume it with --run-id {unfinished[0].run_id}" if unfinished else ""
 
 
 def release(output: Store, run: Run, reason: str, by: str) -> Manifest:

@@ -52,6 +52,25 @@ def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) 
     path.write_text(text, encoding="utf-8")
 
 
+def newest_policy_file(archive: Archive) -> Path | None:
+    """The file that the newest run of an archive had its policy from; None where it is gone, or holds another policy by now."""
+    run_id = archive.shards[0].run_id if archive.shards else None
+    manifest = find_manifest(archive.output, run_id) if run_id else None
+    path = Path(str(manifest.settings.get("policy", ""))) if manifest is not None else Path()
+    try:
+        return path if manifest is not None and load_policy(path).hash == manifest.policy_hash else None
+    except PolicyError:
+        return None
+
+
+def newest_policy_if_readable(archive: Archive) -> Policy | None:
+    """The policy of the newest run of an archive; None where there is none, or it is not of today's language."""
+    try:
+        return newest_policy(archive)
+    except (PolicyError, SettingsError):
+        return None
+
+
 def newest_policy(archive: Archive) -> Policy:
     """The policy of the newest run of an archive.
 

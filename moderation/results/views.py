@@ -16,7 +16,7 @@ from moderation.results.view_files import PublishedFile, StoreFileSystem
 from moderation.results.view_runs import run_row, runs_table
 from moderation.storage import Store
 
-VIEWS = ("decisions", "latest_decisions", "scores", "embeddings", "errors", "runs")
+VIEWS = ("decisions", "latest_decisions", "image_rules", "scores", "embeddings", "errors", "runs")
 
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -42,6 +42,22 @@ SELECT * FROM decisions QUALIFY row_number() OVER (PARTITION BY uri ORDER BY sco
 _ERRORS = "SELECT * FROM decisions WHERE status = 'error' ORDER BY scored_at DESC, run_id DESC, uri"
 
 
+_IMAGE_RULES = """
+SELECT
+    s.uri, s.etag, s.rule, s.category, s.severity, s.mode, s.score, s.review, s.block, s.top_prompt, s.frame,
+    s.action AS rule_action,
+    s.mode = 'live' AND s.action <> 'allow' AS flags,
+    s.mode = 'shadow' AND s.action <> 'allow' AS would_flag,
+    d.flagged AND s.rule = d.top_rule AS decides,
+    d.action, d.near_threshold, d.policy, d.policy_version, d.policy_hash, d.model_fingerprint, d.sha256, d.pdq,
+    d.last_modified, d.scored_at, d.run_id, s.date, s.run
+FROM latest_decisions AS d JOIN scores AS s ON s.run = d.run AND s.uri = d.uri
+"""
+"""Flat: no lists and no maps, for tools that know none."""
+_MACROS = ("CREATE MACRO pdq_distance(a, b) AS bit_count(xor(CAST(unhex(a) AS BIT), CAST(unhex(b) AS BIT)))",)
+"""Functions that SQL does not have: bits in which two perceptual hashes differ, 0 to 256."""
+
+
 def view_schema(table: Table) -> pa.Schema:
     """The columns of a view: those of the table, then those that stand in the folders' names."""
     return pa.schema([*_stored(table), *(pa.field(name, _FOLDERS[name][1]) for name in _folders(table))])
@@ -64,7 +80,10 @@ def create_views(connection: duckdb.DuckDBPyConnection, output: Store, manifests
     for table in TABLES:
         connection.execute(f"CREATE VIEW {table} AS {_scan(table, [f.path for f in files[table]])}")
     connection.execute(f"CREATE VIEW latest_decisions AS {_LATEST}")
+    connection.execute(f"CREATE VIEW image_rules AS {_IMAGE_RULES}")
     connection.execute(f"CREATE VIEW errors AS {_ERRORS}")
+    for macro in _MACROS:
+        connection.execute(macro)
     connection.register("_runs", runs_table(rows))
     connection.execute("CREATE TABLE runs AS SELECT * FROM _runs")
     connection.unregister("_runs")

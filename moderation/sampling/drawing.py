@@ -12,7 +12,7 @@ from moderation.policy.schema import Mode, Policy, Rule
 from moderation.policy.scoring import CompiledPolicy
 from moderation.results.archive import Archive
 from moderation.results.stored import StoredImages
-from moderation.sampling.lots import Bounds, Kept, Wanted, kept, lowest, nothing, share
+from moderation.sampling.lots import Bounds, Kept, Wanted, kept, lowest, nothing, places, share
 from moderation.sampling.records import STRATA, Sample, SampledImage, Stratum, StratumName
 from moderation.scoring.judging import best_frames
 from moderation.visible import visible
@@ -70,7 +70,8 @@ def draw(
     tables, sizes, nearest = _strata(all_kept, wanted.closest)
     drawn = [lowest(table, number) for table, number in zip(tables, share(sizes, count), strict=True)]
     parts = [list(_images(name, size, table)) for name, size, table in zip(STRATA, sizes, drawn, strict=True)]
-    ordered = sorted((lot, image) for part in parts for lot, image in part)
+    images = [image for part in parts for image in part]
+    order = places([image.uri for image in images], seed)
     return Sample(
         policy=compiled.policy,
         rule=rule,
@@ -82,7 +83,7 @@ def draw(
             for name, size, table, part in zip(STRATA, sizes, drawn, parts, strict=True)
         ),
         nearest=nearest,
-        images=tuple(image for _, image in ordered),
+        images=tuple(images[at] for at in np.argsort(order, kind="stable")),
         errors=errors,
     )
 
@@ -100,8 +101,8 @@ def _strata(found: Kept, closest: int) -> tuple[list[pa.Table], list[int], bool]
     return [found.flagged, found.closest, left], [flagged, found.closest.num_rows, rest - moved], True
 
 
-def _images(name: StratumName, size: int, drawn: pa.Table) -> Iterator[tuple[int, SampledImage]]:
-    """The images of one stratum with their lots. The first of those with the same bytes has the weight of all."""
+def _images(name: StratumName, size: int, drawn: pa.Table) -> Iterator[SampledImage]:
+    """The images of one stratum. The first of those with the same bytes has the weight of all."""
     rows = drawn.to_pylist()
     first: dict[tuple[str, float], int] = {}
     same = [first.setdefault((row["sha256"] or row["uri"], row["score"]), number) for number, row in enumerate(rows)]
@@ -111,4 +112,4 @@ def _images(name: StratumName, size: int, drawn: pa.Table) -> Iterator[tuple[int
         if "://" not in row["uri"] or not row["uri"].partition("://")[0].isalnum():  # a spreadsheet would run it
             raise OutputError(f"the results hold {visible(row['uri'])!r} as the URI of an image, which has no scheme")
         weight = same.count(number) * size / len(rows)
-        yield row["lot"], SampledImage(row["uri"], row["etag"], row["frame"], name, weight, row["score"])
+        yield SampledImage(row["uri"], row["etag"], row["frame"], name, weight, row["score"])

@@ -12,6 +12,11 @@ COLUMNS = ("uri", "rule", "stratum", "weight", "score", "label")
 _END = "\r\n"
 
 
+def saved_name(rule: str) -> str:
+    """What the page calls the file that it saves."""
+    return f"{rule}-labels.csv"
+
+
 def header() -> str:
     """The first line."""
     return _line(COLUMNS)

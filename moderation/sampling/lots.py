@@ -32,6 +32,14 @@ def lots(uris: Sequence[str], seed: int) -> NDArray[np.uint64]:
     return digests.view(">u8")[::2].astype(np.uint64)
 
 
+def places(uris: Sequence[str], seed: int) -> NDArray[np.uint64]:
+    """Numbers to show images in the order of, which have nothing to do with their lots.
+
+    A stratum from which many are drawn out of few has higher lots than another: in the order of lots it would come last.
+    """
+    return lots([f"order {uri}" for uri in uris], seed)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How many images are kept while images go by."""

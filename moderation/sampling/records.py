@@ -56,7 +56,7 @@ class Sample:
     nearest: bool
     """whether too few images lie within the policy's `near`, so that the stratum `near` holds the closest ones below"""
     images: tuple[SampledImage, ...]
-    """in the order of their lots, so that their place says nothing about their score"""
+    """in an order by chance, so that their place says nothing about their score or stratum"""
     errors: int
     """images without scores, of which none is drawn"""
 

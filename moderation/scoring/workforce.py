@@ -38,13 +38,18 @@ class Workforce:
             why=self.engine.why,
         )
 
-    def bottleneck(self, seconds: Mapping[str, float]) -> str:
-        """The stage with the most busy seconds per thread that works on it."""
+    @property
+    def threads(self) -> dict[str, int]:
+        """How many threads work on a stage, over all actors; one on those that are not named."""
         actors = self.plan.actors
-        threads = {
+        return {
             "fetch": actors * self.settings.fetch_threads,
             "decode": actors * decode_threads(self.settings, self.plan),
             "encode": actors,
             "score": actors,
         }
+
+    def bottleneck(self, seconds: Mapping[str, float]) -> str:
+        """The stage with the most busy seconds per thread that works on it."""
+        threads = self.threads
         return max(seconds, key=lambda stage: seconds[stage] / max(1, threads.get(stage, 1)), default="none")

@@ -1,28 +1,28 @@
 """Labels: what people said about images, from a CSV file. Whatever cannot be used is told, with its lines."""
 
-import codecs
-import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from moderation.errors import SettingsError
+from moderation.tuning.labels_table import Table
 from moderation.visible import visible
 
 ANY = "any"
 """In the place of a rule: whether any live rule applies."""
-COLUMNS = ("uri", "rule", "label", "weight", "stratum")
-_REQUIRED = ("uri", "rule", "label")
-_BESIDE = ("score",)
-"""Columns that sampling writes for people to look at."""
-_SPELLINGS = {
-    **dict.fromkeys(("true", "yes", "y", "t", "1"), True),
-    **dict.fromkeys(("false", "no", "n", "f", "0"), False),
+_SPELLINGS: dict[str, bool | None] = {
+    **dict.fromkeys(("true", "yes", "y", "t", "1", "1.0", "1,0", "x", "✓", "✔"), True),
+    **dict.fromkeys(("false", "no", "n", "f", "0", "0.0", "0,0"), False),
+    # What spreadsheets write in other languages.
+    **dict.fromkeys(
+        ("wahr", "ja", "vrai", "oui", "verdadero", "sí", "vero", "sì", "verdadeiro", "sim", "waar", "prawda"), True
+    ),
+    **dict.fromkeys(("falsch", "nein", "faux", "non", "falso", "não", "onwaar", "nee", "fałsz"), False),
+    "unsure": None,
 }
-_LINE_LIMIT = 1 << 20  # bytes
 _HEAVIEST = 1e15
 _SHOWN = 5
 
@@ -83,7 +83,8 @@ class LabelFile:
 def read_labels(path: Path) -> LabelFile:
     """Read labels: a CSV file with the columns `uri`, `rule` and `label`, and perhaps `weight` and `stratum`.
 
-    A label is true, yes, y, t, 1 or false, no, n, f, 0, in small or capital letters. One that is empty is not there yet.
+    A label is true, yes, y, t, 1 or false, no, n, f, 0, in small or capital letters, or the same in another language. One that
+    is empty or `unsure` is not there yet. Commas, semicolons or tabs part the columns, in UTF-8, UTF-16 or Windows-1252.
     An image that is labelled both ways for a rule counts for neither; one labelled twice the same way counts once.
 
     Raises:
@@ -94,97 +95,29 @@ def read_labels(path: Path) -> LabelFile:
     troubles: dict[str, list[int]] = {}
     rows = 0
     try:
-        with path.open("rb") as file:
-            table = _Table(file, name)
-            for line, cells in table:
-                rows += 1
-                found = _label(line, cells) if isinstance(cells, dict) else cells
-                if isinstance(found, str):
-                    troubles.setdefault(found, []).append(line)
-                else:
-                    kept.append(found)
+        table = Table(path.read_bytes(), name)
+        for line, cells in table:
+            rows += 1
+            found = _label(line, cells, table.delimiter) if isinstance(cells, dict) else cells
+            if isinstance(found, str):
+                troubles.setdefault(found, []).append(line)
+            else:
+                kept.append(found)
     except OSError as error:
         raise SettingsError(f"cannot read the labels in {visible(name)!r}: {(error.strerror or str(error)).lower()}") from None
     remarks = [Remark(text, tuple(lines), "left out") for text, lines in troubles.items()]
     if table.ignored:
         names = ", ".join(f"`{visible(column)[:60]}`" for column in table.ignored[:10])
         remarks.append(Remark(f"not read: the column{'s' * (len(table.ignored) > 1)} {names}{_meant(table)}", (1,), "counted"))
+    if table.encoding:
+        remarks.append(
+            Remark(f"not UTF-8: read as {table.encoding}, as {visible(table.strange)[:60]!r} shows", (1,), "counted")
+        )
     labels, conflicts = _settled(kept)
     return LabelFile(name, labels, rows, (*remarks, *conflicts))
 
 
-class _Table:
-    """The rows of a CSV file as lines and cells by column; where a row does not fit, what is wrong with it."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._name = name
-        self._reader = csv.reader(_lines(file, name), strict=True)
-        self._header: list[str] = []
-        for _, cells in self._rows():
-            self._header = [cell.strip().lower() for cell in cells]
-            break
-        _check_header(self._header, name)
-        self.ignored = [column for column in self._header if column not in (*COLUMNS, *_BESIDE)]
-        self.missing = [column for column in COLUMNS if column not in self._header]
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, str] | str]]:
-        width = len(self._header)
-        for line, cells in self._rows():
-            if len(cells) == width:
-                yield line, dict(zip(self._header, cells, strict=True))
-            else:
-                fewer = "a comma is missing" if len(cells) < width else "put quotes around values that hold commas"
-                yield line, f"{len(cells)} values where {width} belong: {fewer}"
-
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Rows with the number of the line where each begins; blank lines are none."""
-        while True:
-            line = self._reader.line_num + 1
-            try:
-                cells = next(self._reader, None)
-            except csv.Error as error:
-                raise SettingsError(
-                    f"{visible(self._name)}:{line}: not good CSV, {error}: is a quote missing, or one too many?"
-                ) from None
-            if cells is None:
-                return
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-
-
-def _lines(file: BinaryIO, name: str) -> Iterator[str]:
-    number = 0
-    while line := file.readline(_LINE_LIMIT):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) >= _LINE_LIMIT:
-            raise SettingsError(f"{visible(name)}:{number}: longer than {_LINE_LIMIT >> 20} MiB: is this a CSV file?")
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise SettingsError(f"{visible(name)}:{number}: not UTF-8: save the file as CSV in UTF-8") from None
-
-
-def _check_header(header: Sequence[str], name: str) -> None:
-    place = f"{visible(name)}:1"
-    if not header:
-        raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(_REQUIRED)}")
-    for column in COLUMNS:
-        if header.count(column) > 1:
-            raise SettingsError(f"{place}: there are two columns {column!r}: take one out")
-    missing = [column for column in _REQUIRED if column not in header]
-    if missing:
-        one_cell = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
-        advice = "commas must separate the columns" if one_cell else f"the first line names them: {','.join(_REQUIRED)}"
-        close = get_close_matches(missing[0], header, n=1)
-        if close and not one_cell:
-            advice = f"rename {visible(close[0])!r}"
-        found = ", ".join(repr(visible(cell)[:40]) for cell in header[:10])
-        raise SettingsError(f"{place}: there is no column {missing[0]!r}, only {found}: {advice}")
-
-
-def _meant(table: _Table) -> str:
+def _meant(table: Table) -> str:
     for column in table.ignored:
         close = get_close_matches(column, table.missing, n=1)
         if close:
@@ -192,7 +125,7 @@ def _meant(table: _Table) -> str:
     return ""
 
 
-def _label(line: int, cells: dict[str, str]) -> Label | str:
+def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
     """One row's label, or what is wrong with the row."""
     said = cells["label"].strip().lower()
     if said and said not in _SPELLINGS:
@@ -207,7 +140,7 @@ def _label(line: int, cells: dict[str, str]) -> Label | str:
     told = cells.get("weight", "").strip()
     if told:
         try:
-            weight = float(told)
+            weight = float(told if delimiter == "," else told.replace(",", "."))
         except ValueError:
             weight = math.nan
         if not 0 < weight <= _HEAVIEST:

@@ -22,10 +22,11 @@ class RuleView:
     labels: str
     area: str
     basis: str
+    headline: str
     outcome: str
     missed: bool
     after: str
-    rows: tuple[tuple[str, tuple[str, str, str, str]], ...]
+    rows: tuple[tuple[str, words.Line], ...]
     notes: tuple[str, ...]
     doubts: tuple[str, ...]
     picture: str
@@ -52,6 +53,7 @@ def _view(one: RuleTuning, found: Tuning) -> RuleView:
         labels=words.counts(one.sample),
         area=f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})",
         basis=words.basis(one.sample),
+        headline=words.headline(one),
         outcome=words.outcome(one),
         missed=isinstance(one.found, Unreachable),
         after=words.after(one),

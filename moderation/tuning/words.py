@@ -4,7 +4,7 @@ from moderation.report.text import NONE, threshold
 from moderation.tuning.labels import ANY
 from moderation.tuning.samples import Sample
 from moderation.tuning.thresholds import NARROW, Choice, Point, Ranged, Unreachable, share
-from moderation.tuning.tune import Budgeted, RuleTuning, Tuning
+from moderation.tuning.tune import Budgeted, Key, RuleTuning, Tuning
 
 
 def ranged(found: Ranged | None) -> str:
@@ -27,20 +27,50 @@ def counts(sample: Sample) -> str:
     return f"{sample.positives:,} true and {sample.negatives:,} false labels"
 
 
-def line_of(one: RuleTuning, point: Point) -> tuple[str, str, str, str]:
-    """Threshold, precision, recall and images flagged a day."""
+Line = tuple[str, str, str, str, str]
+"""Threshold, precision, recall, images at or above it a day, and how many of these go to people"""
+
+
+def line_of(one: RuleTuning, point: Point, key: Key) -> Line:
+    """What a threshold does. Images that are blocked do not go to people."""
     per_day = one.flagged_per_day(point.threshold)
-    return threshold(point.threshold), ranged(point.precision), ranged(point.recall), f"{per_day:,.4g}"
+    people = f"{one.reviews_per_day(point.threshold):,.4g}" if key == "review" else NONE
+    return threshold(point.threshold), ranged(point.precision), ranged(point.recall), f"{per_day:,.4g}", people
 
 
-def rows(one: RuleTuning) -> list[tuple[str, tuple[str, str, str, str]]]:
+def rows(one: RuleTuning) -> list[tuple[str, Line]]:
     """A name and its line for each threshold that there is, and for the one that was found."""
-    found = [(f"{key} now", line_of(one, point)) for key, point in one.now]
+    found = [(f"{key} now", line_of(one, point, key)) for key, point in one.now]
     if one.chosen is not None:
-        found.append((f"{one.key} tuned", line_of(one, one.chosen)))
+        found.append((f"{one.key} tuned", line_of(one, one.chosen, one.key)))
     if isinstance(one.found, Unreachable):
-        found.append(("closest", line_of(one, one.found.best)))
+        found.append(("closest", line_of(one, one.found.best, one.key)))
     return found
+
+
+def headline(one: RuleTuning) -> str:
+    """What the labels say of a threshold, in words for somebody who knows no statistics.
+
+    Of the tuned threshold; where none was asked for, of the one that the policy has.
+    """
+    point = one.chosen or (one.found.best if isinstance(one.found, Unreachable) else None)
+    point = point or next((at for key, at in one.now if key == one.key), one.now[0][1] if one.now else None)
+    if point is None or point.precision is None:
+        return ""
+    at, right = threshold(point.threshold), point.precision
+    told = f"At {at}, about {_of_100(right.value)} of 100 flagged images are right"
+    if point.recall is not None:
+        told += f", and about {_of_100(point.recall.value)} of 100 that should be flagged are"
+    if right.value - right.low > NARROW:
+        more = one.found.more_labels if isinstance(one.found, Choice) else None
+        told += f"; with these labels it could be as few as {_of_100(right.low)} of 100 that are right"
+        told += f": label about {more:,} more" if more else ": label more"
+    return told
+
+
+def _of_100(value: float) -> str:
+    """95; fewer than 1."""
+    return "fewer than 1" if 0 < value < 0.005 else f"{100 * value:.0f}"
 
 
 def outcome(one: RuleTuning) -> str:

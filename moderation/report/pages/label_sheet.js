@@ -55,6 +55,16 @@
     if (image.picture !== null) picture.src = image.picture;
     element("place").textContent = `Image ${current + 1} of ${images.length}`;
     element("name").textContent = image.name;
+    element("where").open = false;
+    element("where").firstElementChild.blur(); // or the space bar would open it
+    const original = element("original");
+    if (image.original) {
+      original.href = image.original;
+      original.title = "Open the original";
+    } else {
+      original.removeAttribute("href");
+      original.removeAttribute("title");
+    }
     element("frame").textContent = image.frame ? `frame ${image.frame}, counted from 0` : "";
     for (const [label, id] of [["y", "yes"], ["n", "no"], ["u", "unsure"]]) {
       element(id).setAttribute("aria-pressed", String(labels[current] === label));

@@ -1,0 +1,159 @@
+"""What to write instead: hints beside the mistakes that pydantic finds in a policy. Pure."""
+
+import difflib
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from moderation.policy.model_choice import ModelChoice, Preprocess
+from moderation.policy.numbers import did_you_mean
+from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
+from moderation.policy.source import Location
+
+MESSAGES = {
+    "string_type": "should be text",
+    "tuple_type": "should be a list",
+    "model_type": "should be a mapping",
+    "model_attributes_type": "should be a mapping",
+    "dict_type": "should be a mapping",
+    "float_type": "should be a number",
+    "finite_number": "should be a finite number",
+    "bool_type": "should be true or false",
+    "too_short": "should have at least one entry",
+    "string_too_short": "should not be empty",
+    "string_pattern_mismatch": "is no name",
+    "date_from_datetime_parsing": "should be a date",
+    "date_parsing": "should be a date",
+    "date_type": "should be a date",
+}
+"""Pydantic's error types in the words of YAML."""
+
+_HINTS = {
+    "string_type": "put quotes around it",
+    "tuple_type": "write [one thing, another thing], or a line with `- ` for each",
+    "model_type": "write {key: value}, or a line for each key",
+    "model_attributes_type": "write {key: value}, or a line for each key",
+    "dict_type": "write {key: value}, or a line for each key",
+    "float_type": "write a number from 0 to 1 such as 0.60, with a point and without quotes",
+    "finite_number": "write a number from 0 to 1 such as 0.60",
+    "three_numbers": "for example [0.48, 0.46, 0.41]",
+    "less_than_equal": "write a number from 0 to 1 such as 0.60",
+    "greater_than_equal": "write a number from 0 to 1 such as 0.60",
+    "string_too_short": "write a text, or remove the line",
+    "too_short": "add an entry, or remove the line",
+    "string_pattern_mismatch": "use small letters a-z, 0-9 and -, and in rule ids _ too",
+    "date_from_datetime_parsing": "write 2026-12-31",
+    "date_parsing": "write 2026-12-31",
+    "date_type": "write 2026-12-31",
+}
+
+MISSING = {
+    "policy": "add a line `policy: my-policy`",
+    "model": "add a line `model: {name: demo}`, or the model you use",
+    "rules": "add `rules:` with a rule below it",
+    "id": "add `id: a-short-name` to the rule",
+    "prompts": 'add `prompts: ["what the image would show"]`',
+    "name": "name a model: demo, ViT-B-32, hf-hub:...",
+    "image": "name the image, relative to this file",
+    "expect": "say what is expected: allow, review, block, or {rule: action}",
+}
+
+
+_MEANT = {
+    "live": "on yes true active enabled enable an aktiv ja oui si 1 act acting production prod",
+    "off": "no false disabled disable inactive aus nein non 0 none paused",
+    "shadow": "test trial dry-run dryrun monitor observe silent log preview",
+    "allow": "pass ok accept accepted approve approved allowed fine none ignore",
+    "review": "human manual flag flagged check person people queue escalate",
+    "block": "reject rejected deny denied remove delete ban blocked forbid hide",
+    "critical": "urgent severe highest very-high kritisch",
+    "high": "major hoch important",
+    "medium": "mid moderate normal middle mittel average",
+    "low": "minor small niedrig lowest",
+    "similarity": "cosine cos distance",
+    "contrast": "softmax compare comparison probability",
+    "sigmoid": "siglip logistic",
+}
+"""Words that people write for a value."""
+
+
+def key_hint(location: Location) -> str:
+    """The key that was meant by an unknown one, and all that are known at its place."""
+    given = str(location[-1])
+    fields = list(_model_at(location[:-1]).model_fields)
+    close = difflib.get_close_matches(_as_key(given), fields, n=1, cutoff=0.55)
+    if given.strip().isdigit():
+        return "is this the part of a number behind a decimal comma? write it with a point, such as 0.60"
+    if re.fullmatch(r"-+\w+", given):
+        return f"put a space behind the dash: `- {given.lstrip('-')}`"
+    if " " in given.strip() and not close:
+        return "a key is one word: remove this line, or put `#` in front of it"
+    elsewhere = {_as_key(given)} & set(Rule.model_fields if len(location) == 1 else Policy.model_fields)
+    if elsewhere and not close:
+        where = (
+            "a rule: indent it as the other keys of its rule" if len(location) == 1 else "the whole policy: do not indent it"
+        )
+        return f"`{elsewhere.pop()}` belongs to {where}"
+    return (f"did you mean `{close[0]}`? " if close else "") + f"known keys: {', '.join(fields)}"
+
+
+def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
+    """What to write in the place of a wrong value."""
+    given, kind = details["input"], details["type"]
+    if kind in ("enum", "literal_error"):
+        values = re.findall(r"'([^']+)'", str(details.get("ctx", {}).get("expected", "")))
+        word = str(given).strip().lower()
+        close = [v for v in values if word.replace(" ", "-") in _MEANT.get(v, "").split()]
+        close = close or difflib.get_close_matches(word, values, n=1, cutoff=0.5)
+        return f"did you mean `{close[0]}`?" if close else f"write {' or '.join(f'`{v}`' for v in values)}"
+    if kind == "less_than_equal" and "preprocess" in details["loc"]:
+        return "pixels go from 0 to 1 here: divide by 255"
+    if kind in ("float_type", "finite_number", "less_than_equal", "greater_than_equal"):
+        meant = did_you_mean(given, _lowest(location, content))
+        if meant and isinstance(given, str):
+            meant += " write it without quotes" if re.fullmatch(r"-?\d*\.?\d+", given.strip()) else ""
+            meant += " a comment needs a space in front of its `#`" if "#" in given else ""
+        return meant or _HINTS[kind]
+    if kind == "string_pattern_mismatch" and isinstance(given, str):
+        name = re.sub(r"[^a-z0-9_-]+", "-", given.strip().lower()).strip("-_")[:63]
+        name = name.replace("_", "-") if location == ("policy",) else name
+        return _HINTS[kind] + (f": `{name}`" if name else "")
+    if kind == "string_type":
+        return _text_hint(given)
+    if kind == "tuple_type" and isinstance(given, str):
+        parts = [part.strip(" -–•*") for part in re.split(r"[,;\n]| [-–•*] ", given)]
+        return f"write [{', '.join(part for part in parts if part)[:80]}], or a line with `- ` for each"
+    return _HINTS.get(kind, "")
+
+
+def _text_hint(given: object) -> str:
+    if given is None:
+        return "write a text behind the dash, or remove the line"
+    if isinstance(given, dict) and len(given) == 1:
+        ((key, value),) = given.items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return f'`: ` makes a key and a value of it; put quotes around the whole: "{key}: {value}"'
+    if isinstance(given, list):
+        return "this is a list in a list: remove one dash or one pair of brackets"
+    return "put quotes around it"
+
+
+def _lowest(location: Location, content: Any) -> float:
+    """-1 for thresholds of similarity rules, else 0."""
+    if location[:1] == ("rules",) and len(location) > 1 and isinstance(location[1], int):
+        rule = content["rules"][location[1]]
+        return -1.0 if isinstance(rule, dict) and rule.get("score") == "similarity" else 0.0
+    return 0.0
+
+
+def _as_key(given: str) -> str:
+    return re.sub(r"[ -]+", "_", given.strip().lower())
+
+
+def _model_at(location: Location) -> type[BaseModel]:
+    if location[:2] == ("model", "preprocess"):
+        return Preprocess
+    parts: dict[str, type[BaseModel]] = {"rules": Rule, "examples": Example, "model": ModelChoice, "overrides": Override}
+    return parts.get(str(location[0]), PolicyFile) if location else PolicyFile
