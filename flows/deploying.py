@@ -92,7 +92,7 @@ def check_file(file: DeploymentFile) -> DeploymentChecks:
 
 def take_to_server(file: Path) -> None:
     """What `prefect deploy --all` does, with no questions asked. Raises `RunError` with what it said."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
+    command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
     done = subprocess.run(command, cwd=file.absolute().parent, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         told = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
