@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import SHARED, needs_shared
 from PIL import Image
 from strange_pictures import PROFILES, cicp, encoded, gama, gif, photo, png, scene
-from support import DATA, make_policy
+from support import make_policy
 from test_hostile_images import NoModel
 from test_report import a_run_of
 
@@ -24,7 +25,7 @@ from moderation.scoring.image_scorer import ImageScorer
 
 LIMITS = ImageLimits()
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-CASES = DATA.parent / "cases" / "images"
+CASES = SHARED / "cases" / "images"
 
 
 def picture(data):
@@ -180,9 +181,8 @@ def test_a_report_counts_damaged_images():
     assert "amaged image" not in a_run_of(Counts(scored=9), checks=())
 
 
+@needs_shared("cases")
 def test_cases_of_public_reports():
-    if not CASES.is_dir():
-        pytest.skip("the cases in ../shared/cases are not here")
     right = {"jpeg_without_eoi.jpg": True, "apng_gap.png": True, "gif_cut_in_2nd_frame.gif": True, "png_text_bad_crc.png": True}
     for path in sorted(CASES.iterdir()):
         image = None
