@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from flows.api_url import VARIABLE, ApiUrl, named_api_url
 from flows.temporary_server import TemporaryServer, own_settings
 from moderation.errors import SettingsError
+from moderation.loopback import direct_loopback
 from moderation.redacting import redacted
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRY_S = 30.0
 """Seconds after which a named API counts as dead."""
 
@@ -47,7 +47,7 @@ def prefect_api(*, quiet: bool = False) -> Iterator[None]:
     logging = {"PREFECT_LOGGING_LEVEL": "CRITICAL"} if quiet else {}
     named = named_api_url()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_loopback_without_proxy())
+        stack.enter_context(_variables(direct_loopback()))
         if named is None:
             stack.enter_context(_temporary_server(logging))
         else:
@@ -85,9 +85,11 @@ def _no_variables_of_the_user(own: Mapping[str, str]) -> Iterator[None]:
     before = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_") or name in own}
     for name in before:
         del os.environ[name]
-    with _variables(own):
-        yield
-    os.environ.update(before)
+    try:
+        with _variables(own):
+            yield
+    finally:
+        os.environ.update(before)
 
 
 def _settings_for(server: TemporaryServer) -> contextlib.AbstractContextManager[Any]:
@@ -182,19 +184,6 @@ def _is_loopback(url: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@contextlib.contextmanager
-def _loopback_without_proxy() -> Iterator[None]:
-    """Add loopback to the hosts that no proxy is asked for. For others, storage for one, the user's proxies stay."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = [host.strip() for host in given.split(",") if host.strip()]
-    if "*" in hosts:
-        yield
-        return
-    more = [host for host in LOOPBACK if host not in hosts]
-    with _variables(dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join([*hosts, *more]))):
-        yield
 
 
 @contextlib.contextmanager
