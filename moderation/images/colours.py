@@ -93,10 +93,14 @@ class Conversion:
 
 def _by_table(picture: Image.Image, table: NDArray[np.uint32]) -> Image.Image:
     pixels = np.frombuffer(picture.tobytes("raw", "RGBX"), "<u4")
-    cell = (pixels >> 2) & 0x3F
-    cell |= (pixels >> 4) & 0xFC0
-    cell |= (pixels >> 6) & 0x3F000
-    found = table.take(cell)
+    cell, part = pixels >> 2, pixels >> 4
+    cell &= 0x3F
+    part &= 0xFC0
+    cell |= part
+    np.right_shift(pixels, 6, out=part)
+    part &= 0x3F000
+    cell |= part
+    found = table.take(cell, mode="clip")  # all are in range; this is the mode that does not check
     found += pixels & 0x030303
     return Image.frombytes("RGB", picture.size, found.data, "raw", "RGBX")
 

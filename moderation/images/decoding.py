@@ -185,7 +185,7 @@ class DecodedImage:
     def _prepare_jpeg(self, image: JpegImagePlugin.JpegImageFile, survey: Survey) -> None:
         """Choose how much is decoded at a time, and at which scale."""
         if not survey.buffers or survey.arithmetic:  # one scan, whose time its size bounds, can be decoded by one call
-            image.decodermaxblock = len(self._data) + 2
+            image.decodermaxblock = len(self._data)
         self.orientation = _orientation(image.info.get("exif"))
         if image.width * image.height > _MAX_SCALE * self._limits.max_pixels:
             _check_pixels(*image.size, self._limits)
