@@ -23,8 +23,12 @@ _CURVED = 32
 _ROUGH = 1.0
 """Levels that the table may be off."""
 _KNOWN = 64
-"""Profiles whose tables are kept, about a megabyte each."""
+"""Profiles whose tables are kept, about a megabyte each; an eighth of that for large profiles."""
+_SMALL = 1 << 16
+"""Bytes of a profile that is not large."""
 
+_BAND = 1 << 15
+"""Pixels that a function takes at a time: it needs some hundred bytes for each."""
 _SRGB = ImageCms.createProfile("sRGB")
 _SPACES = {"RGB": (b"RGB ",), "L": (b"GRAY",), "CMYK": (b"CMYK",)}
 
@@ -89,10 +93,14 @@ class Conversion:
 
 def _by_table(picture: Image.Image, table: NDArray[np.uint32]) -> Image.Image:
     pixels = np.frombuffer(picture.tobytes("raw", "RGBX"), "<u4")
-    cell = (pixels >> 2) & 0x3F
-    cell |= (pixels >> 4) & 0xFC0
-    cell |= (pixels >> 6) & 0x3F000
-    found = table.take(cell)
+    cell, part = pixels >> 2, pixels >> 4
+    cell &= 0x3F
+    part &= 0xFC0
+    cell |= part
+    np.right_shift(pixels, 6, out=part)
+    part &= 0x3F000
+    cell |= part
+    found = table.take(cell, mode="clip")  # all are in range; this is the mode that does not check
     found += pixels & 0x030303
     return Image.frombytes("RGB", picture.size, found.data, "raw", "RGBX")
 
@@ -125,10 +133,19 @@ def by_profile(profile: bytes, mode: str) -> Conversion | None:
     """
     if len(profile) > MAX_PROFILE:
         raise UnmanagedColourError(f"a colour profile of {len(profile):,} bytes; the limit is {MAX_PROFILE:,}")
-    return _by_profile(profile, mode)
+    return (_known if len(profile) <= _SMALL else _known_large)(profile, mode)
 
 
 @lru_cache(maxsize=_KNOWN)
+def _known(profile: bytes, mode: str) -> Conversion | None:
+    return _by_profile(profile, mode)
+
+
+@lru_cache(maxsize=_KNOWN // 8)
+def _known_large(profile: bytes, mode: str) -> Conversion | None:
+    return _by_profile(profile, mode)
+
+
 def _by_profile(profile: bytes, mode: str) -> Conversion | None:
     space = profile[16:20]
     if profile[36:40] != b"acsp" or len(profile) < 132:
@@ -149,16 +166,16 @@ def _by_profile(profile: bytes, mode: str) -> Conversion | None:
     return _useful(Conversion(mode, transform.apply, wild=b"A2B" in profile[128:2048]))  # a table may do anything
 
 
-def by_function(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Conversion | None:
-    """By a function of RGB levels, float64 [N, 3] from 0 to 1, to sRGB levels of the same kind."""
+def by_function(function: Callable[[Levels], Levels]) -> Conversion | None:
+    """By a function from RGB levels, uint8 [N, 3], to those of sRGB."""
 
     def exact(picture: Image.Image) -> Image.Image:
         pixels = np.asarray(picture)
         found = np.empty_like(pixels)
-        rows = max(1, (1 << 18) // pixels.shape[1])
+        rows = max(1, _BAND // pixels.shape[1])
         for top in range(0, len(pixels), rows):
-            part = pixels[top : top + rows].reshape(-1, 3) / 255
-            found[top : top + rows] = (function(part).clip(0, 1) * 255).round().reshape(-1, pixels.shape[1], 3)
+            part = pixels[top : top + rows]
+            found[top : top + rows] = function(part.reshape(-1, 3)).reshape(part.shape)
         return Image.fromarray(found)
 
     return _useful(Conversion("RGB", exact))

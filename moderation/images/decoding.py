@@ -185,7 +185,7 @@ class DecodedImage:
     def _prepare_jpeg(self, image: JpegImagePlugin.JpegImageFile, survey: Survey) -> None:
         """Choose how much is decoded at a time, and at which scale."""
         if not survey.buffers or survey.arithmetic:  # one scan, whose time its size bounds, can be decoded by one call
-            image.decodermaxblock = len(self._data) + 2
+            image.decodermaxblock = len(self._data)
         self.orientation = _orientation(image.info.get("exif"))
         if image.width * image.height > _MAX_SCALE * self._limits.max_pixels:
             _check_pixels(*image.size, self._limits)
@@ -223,10 +223,15 @@ class DecodedImage:
         """The picture upright, and in RGB unless it is CMYK that is converted later."""
         if image.mode == "CMYK" and self.colours is not None and self.colours.mode == "CMYK":
             return upright(image, orientation)
-        picture = rgb(image, self._early)
+        picture = rgb(image, self._converted if self._early else None)
         if picture is image and not last:  # it becomes the next frame
             picture = image.copy()
         return upright(picture, orientation)
+
+    def _converted(self, band: Image.Image) -> Image.Image:
+        """A part of a picture in sRGB, within the time."""
+        self._deadline.check()
+        return self._early(band) if self._early else band
 
     def _salvaged(self, error: BaseException) -> Image.Image:
         """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""

@@ -7,6 +7,10 @@ from PIL import Image, ImagePalette, TiffImagePlugin
 
 _BITS, _PHOTOMETRIC, _COLOUR_MAP, _SAMPLES, _PLANES, _FORMAT = 258, 262, 320, 277, 284, 339
 _UNSIGNED = 1
+# CMYK with alpha, which Pillow knows with an extra channel of no meaning only.
+for _order in (b"II", b"MM"):
+    for _alpha in (1, 2):
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, 5, (1,), 1, (8,) * 5, (_alpha,)), ("CMYK", "CMYKX"))
 
 Correction = Callable[[Image.Image], Image.Image]
 

@@ -70,7 +70,7 @@ def by_code_points(primaries: int, transfer: int) -> Known | None:
     if chromaticities is None:
         return None
     if transfer in (PQ, HLG):
-        return Known(by_function(_tone_mapped(chromaticities, _light_of_pq if transfer == PQ else _light_of_hlg)))
+        return Known(by_function(_tone_mapped(chromaticities, transfer)))
     curve = _CURVES.get(transfer)
     if curve is None:
         return None
@@ -84,6 +84,11 @@ _WHITE = 203.0
 """Candela per square metre of diffuse white (ITU-R BT.2408)."""
 
 
+_STEPS = 1 << 13
+"""Of linear light, in the table that encodes it: fine enough for the dark end."""
+_LUMINANCE = np.array([0.2627, 0.678, 0.0593], np.float32)
+
+
 def _light_of_pq(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """SMPTE ST 2084, in multiples of diffuse white."""
     power = levels ** (1 / 78.84375)
@@ -93,31 +98,34 @@ def _light_of_pq(levels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _light_of_hlg(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ARIB STD-B67 on a display of 1,000 cd/m²: a system gamma of 1.2 over luminance."""
+    """ARIB STD-B67, light of the scene."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - c) / a) + b) / 12)
-    luminance = scene @ np.array([0.2627, 0.678, 0.0593])
-    light: NDArray[np.float64] = 1_000 / _WHITE * scene * (luminance**0.2)[:, None]
+    light: NDArray[np.float64] = np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - c) / a) + b) / 12)
     return light
 
 
-def _tone_mapped(chromaticities: Chromaticities, light: Curve) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _tone_mapped(chromaticities: Chromaticities, transfer: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     source, target = to_xyz(chromaticities), to_xyz(BT709)
     assert source is not None  # noqa: S101 - the tables above
     assert target is not None  # noqa: S101
-    matrix = np.linalg.inv(target) @ source
+    matrix = (np.linalg.inv(target) @ source).T.astype(np.float32) * (_STEPS - 1)
+    levels = np.arange(256) / 255
+    light = (_light_of_pq(levels) if transfer == PQ else _light_of_hlg(levels)).astype(np.float32)
+    steps = np.arange(_STEPS) / (_STEPS - 1)
+    encoded = np.where(steps <= 0.0031308, steps * 12.92, 1.055 * steps ** (1 / 2.4) - 0.055)
+    shown = (encoded * 255).round().astype(np.uint8)
 
-    def convert(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-        bright = light(levels)
-        peak = bright.max(axis=1, keepdims=True)
-        bright = bright * _compressed(peak)
-        linear = (bright @ matrix.T).clip(0, 1)
-        return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    def convert(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        bright = light.take(pixels)
+        if transfer == HLG:  # on a display of 1,000 cd/m²: a system gamma of 1.2 over luminance
+            bright *= 1_000 / _WHITE * (bright @ _LUMINANCE)[:, None] ** np.float32(0.2)
+        bright *= _compressed(bright.max(axis=1, keepdims=True))
+        return shown.take((bright @ matrix).clip(0, _STEPS - 1).astype(np.int32))
 
     return convert
 
 
-def _compressed(peak: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compressed(peak: NDArray[np.float32]) -> NDArray[np.float32]:
     """By how much light shrinks where the brightest channel is `peak` times diffuse white.
 
     As Chromium does: up to diffuse white by half, from there along a parabola to white at 1,000 cd/m².
@@ -126,4 +134,5 @@ def _compressed(peak: NDArray[np.float64]) -> NDArray[np.float64]:
     over = ((peak - 1) / (most - 1)).clip(0, 1)
     step = (np.sqrt(bend**2 + (1 - 2 * bend) * over) - bend) / (1 - 2 * bend)
     bright = 0.5 + 0.5 * (2 * step * (1 - step) * rise + step**2)
-    return np.where(peak <= 1, 0.5, bright / peak.clip(1))
+    factor: NDArray[np.float32] = np.where(peak <= 1, np.float32(0.5), bright / peak.clip(1)).astype(np.float32)
+    return factor
