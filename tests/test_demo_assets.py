@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
-from moderation.demo import CONCEPTS_FILE, IMAGES_DIR, LABELS_FILE, MODEL_DIR, POLICY_FILE
+from moderation.demo import CONCEPTS_FILE, IMAGES_DIR, LABELS_FILE, MODEL_DIR, POLICY_FILE, picture
 from moderation.demo.training import make_images
 from moderation.demo.training.concepts import load_concepts
 from moderation.demo.training.render import FontMissingError, draw_glyph, find_font, render, render_for_model, rng_for
@@ -94,7 +94,7 @@ def test_labels_are_consistent(policy: dict[str, list[dict[str, str]]]) -> None:
 def test_the_policys_examples_exist(policy: dict[str, list[dict[str, str]]]) -> None:
     assert policy["examples"]
     for example in policy["examples"]:
-        assert (POLICY_FILE.parent / example["image"]).is_file(), example
+        assert picture(example["image"]).is_file(), example
 
 
 def decode(path: Path) -> set[tuple[str | None, str]]:

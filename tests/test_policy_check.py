@@ -250,7 +250,7 @@ def test_the_command_exits_with_1_on_errors_and_prints_one_line_for_clean_files(
     assert f"{bad}:10:5: unknown key `promts`" in both.stdout
     assert "did you mean `prompts`?" in both.stdout
     findings = json.loads(run(str(bad), "--json").stdout)
-    assert {f["line"] for f in findings} == {9, 10}
+    assert {f["line"] for f in findings} == {10}, "a misspelt key is not missing too"
     github = run(str(bad), "--format", "github")
     assert github.returncode == 1
     assert all(line.startswith("::error file=") for line in github.stdout.splitlines())

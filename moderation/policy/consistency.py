@@ -1,6 +1,7 @@
 """What must hold between the parts of a policy. Works on plain values, to tell what it can of a half-broken file too."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
@@ -37,7 +38,7 @@ def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
     for at, example in enumerate(_list(policy.get("examples"))):
         expected = example.get("expect") if isinstance(example, Mapping) else None
         for rule_id in expected if isinstance(expected, Mapping) and first else ():
-            if rule_id not in first:
+            if rule_id not in first and rule_id not in {re.sub(r"[^a-z0-9]+", "-", known_id.lower()) for known_id in first}:
                 message = f"the example names the unknown rule {rule_id!r}"
                 found.append(Mistake(("examples", at, "expect", str(rule_id)), message, known("rules", rule_id, first)))
     return found

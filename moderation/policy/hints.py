@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -99,6 +100,13 @@ def key_hint(location: Location) -> str:
     return (f"did you mean `{close[0]}`? " if close else "") + f"known keys: {', '.join(fields)}"
 
 
+def misspelt(missing: str, present: Iterable[object], location: Location) -> bool:
+    """Whether a key that is missing is there, with capitals or a slip: then the unknown key says it all."""
+    known = _model_at(location).model_fields
+    strange = [_as_key(str(key)) for key in present if str(key) not in known]
+    return bool(difflib.get_close_matches(missing, strange, n=1, cutoff=0.55))
+
+
 def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
     """What to write in the place of a wrong value."""
     given, kind = details["input"], details["type"]
@@ -137,6 +145,8 @@ def _text_hint(given: object) -> str:
             return f'`: ` makes a key and a value of it; put quotes around the whole: "{key}: {value}"'
     if isinstance(given, list):
         return "this is a list in a list: remove one dash or one pair of brackets"
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return f'put quotes around it: "{given}"'
     return "put quotes around it"
 
 

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.consistency import mistakes
 from moderation.policy.findings import Finding
-from moderation.policy.hints import MESSAGES, MISSING, key_hint, value_hint
+from moderation.policy.hints import MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
 
@@ -82,7 +82,8 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
         try:
             policy = Policy.model_validate(merged.content, context={"folder": folder})
         except ValidationError as error:
-            findings += [_finding(merged, details) for details in error.errors() if not _is_told_elsewhere(details)]
+            told = [details for details in error.errors() if not _is_told_elsewhere(details)]
+            findings += [_finding(merged, details) for details in told]
         findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
@@ -90,6 +91,8 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
 
 def _is_told_elsewhere(details: ErrorDetails) -> bool:
     # Contradictions are told by `mistakes`; a list is too short only because its items are wrong and told themselves.
+    if details["type"] == "missing" and isinstance(details["input"], dict):
+        return misspelt(str(details["loc"][-1]), details["input"], details["loc"][:-1])
     return details["type"] == "value_error" or (details["type"] == "too_short" and bool(details["input"]))
 
 
