@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -304,3 +305,12 @@ def test_neither_torch_nor_ray_is_loaded(stored, policy, labels):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_headline_is_for_everybody_and_reviews_are_not_blocks(stored, policy, labels):
+    found = run(policy, "--results", stored[0], "--labels", labels, "--precision", 0.9)
+    assert re.search(r"^At 0\.\d+, about \d+ of 100 flagged images are right, and about \d+ of 100", found.stdout, re.MULTILINE)
+    (rule,) = as_json(policy, "--results", stored[0], "--labels", labels)["rules"]
+    now = rule["now"]
+    blocked = now["block"]["images_per_day"]
+    assert now["review"]["reviews_per_day"] == pytest.approx(now["review"]["images_per_day"] - blocked)
