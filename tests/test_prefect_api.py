@@ -179,6 +179,8 @@ def test_an_api_that_does_not_work_is_one_line_that_says_where_it_is_named(tmp_p
     told = one_error(moderate(tmp_path, **home, PREFECT_API_URL="http://u:secret@127.0.0.1:9x/"), 2)
     assert "(PREFECT_API_URL from the environment) is no address" in told
     assert "secret" not in told
+    told = one_error(moderate(tmp_path, **home, PREFECT_API_URL=f"{NAMED}\nx"), 2)
+    assert "/api\u240ax (PREFECT_API_URL from the environment) is no address" in told
     with answering(401, "application/json", b"{}") as url:
         put(tmp_path, {".env": f"PREFECT_API_URL={url}\n"})
         told = one_error(moderate(tmp_path, **home), 2)
@@ -315,9 +317,10 @@ def in_own_network(setup: str, **environment: str) -> str:
 @pytest.mark.slow
 def test_loopback_may_know_ipv6_only_or_nothing_at_all() -> None:
     assert in_own_network("ip link set lo up; ip addr del 127.0.0.1/8 dev lo").startswith("up http://[::1]:")
-    nothing = in_own_network("ip link set lo up; ip addr flush dev lo")
-    assert nothing.startswith("error: no port on loopback for the temporary Prefect server (127.0.0.1: ")
-    assert len(nothing.splitlines()) == 1
+    for setup in ("ip link set lo up; ip addr flush dev lo", "ip link set lo down"):
+        nothing = in_own_network(setup)
+        assert nothing.startswith("error: no port on loopback for the temporary Prefect server (127.0.0.1: ")
+        assert len(nothing.splitlines()) == 1
 
 
 OTHER = r"""

@@ -26,6 +26,7 @@ from ray.exceptions import AuthenticationError
 
 from moderation.errors import SettingsError
 from moderation.loopback import direct_loopback
+from moderation.scarcity import scarcity
 from moderation.scoring.certificate import Certificate, make_certificate
 from moderation.scoring.private_folder import PREFIX, mark, private_folder
 from moderation.scoring.search_path import SafeJobConfig, python_path
@@ -81,10 +82,17 @@ def own_ray() -> Iterator[None]:
     Raises:
         SettingsError: it does not start.
     """
-    with private_folder(_parent()) as folder, ThreadPoolExecutor(1) as starter, socket.socket() as closed, _driver_as_it_was():
+    with contextlib.ExitStack() as stack:
+        folder = None
         try:
+            folder = stack.enter_context(private_folder(_parent()))
+            starter = stack.enter_context(ThreadPoolExecutor(1))
+            closed = stack.enter_context(socket.socket())
+            stack.enter_context(_driver_as_it_was())
             closed.bind(("127.0.0.1", 0))  # and never listen: nobody else can bind the port, and nothing answers there
             _start(folder, starter, closed.getsockname()[1])
+        except SettingsError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever Ray raises, it has not started
             raise _cannot_start(error, folder) from None
         yield
@@ -247,10 +255,10 @@ def _process_class(starter: Executor, closed_port: int) -> type[Any]:
     return OwnProcess
 
 
-def _cannot_start(error: Exception, folder: Path) -> SettingsError:
+def _cannot_start(error: Exception, folder: Path | None) -> SettingsError:
     """What Ray says in its logs, which are gone with its folder, tells more than what it raises."""
-    reasons = [str(error) or type(error).__name__]
-    for log in sorted((folder / "r" / SESSION / "logs").glob("*.out")):
+    reasons = [scarcity(error) or str(error) or type(error).__name__]
+    for log in sorted((folder / "r" / SESSION / "logs").glob("*.out")) if folder else ():
         with contextlib.suppress(OSError):
             fatal = _FATAL.findall(log.read_text(errors="replace"))
             reasons += [f"{log.stem}: {reason.rpartition('Check failed: ')[2]}" for reason in fatal]
