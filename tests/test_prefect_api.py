@@ -125,6 +125,7 @@ def test_prefect_reads_the_same_address(case: str, tmp_path: Path) -> None:
         ({"PREFECT_API_URL": NAMED}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML",)),
         ({}, {"prefect.toml": "[api"}, ("prefect.toml is not valid TOML",)),
         ({}, {"pyproject.toml": "[tool.prefect"}, ("pyproject.toml is not valid TOML",)),
+        ({}, {"home/profiles.toml": "active = [1]"}, ("names the Prefect profile '[1]'", "profiles.toml does not hold")),
         ({"PREFECT_PROFILE": "prod"}, {}, ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not hold")),
     ],
 )
@@ -138,6 +139,22 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name(
     with pytest.raises(SettingsError) as raised:
         named_api_url()
     assert all(text in str(raised.value) for text in told)
+
+
+def test_a_folder_that_is_gone_and_a_pipe_stop_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    os.mkfifo(here / ".env")
+    assert named_api_url() is None
+    os.mkfifo(here / "prefect.toml")
+    with pytest.raises(SettingsError, match="is a pipe, and Prefect reads it and waits for ever"):
+        named_api_url()
+    shutil.rmtree(here)
+    assert named_api_url() is None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import secrets
 import socket
 import tempfile
@@ -56,6 +57,8 @@ OWN_RAY = {
 """What its processes have in their environment, beside secrets and paths."""
 START_S, PULSE_S = 180, 0.1
 """Seconds for the GCS, and then the raylet, to come up, and between two looks."""
+LEAST_FILES = 256
+"""Open files in a process: a Ray with two workers has up to 80 in one."""
 SESSION = "session"
 LONGEST_SOCKET = f"{PREFIX}12345678/r/{SESSION}/sockets/plasma_store"
 MOST_PATH = 103
@@ -85,6 +88,7 @@ def own_ray() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         folder = None
         try:
+            _check_files()
             folder = stack.enter_context(private_folder(_parent()))
             starter = stack.enter_context(ThreadPoolExecutor(1))
             closed = stack.enter_context(socket.socket())
@@ -96,6 +100,16 @@ def own_ray() -> Iterator[None]:
         except Exception as error:  # noqa: BLE001 - whatever Ray raises, it has not started
             raise _cannot_start(error, folder) from None
         yield
+
+
+def _check_files() -> None:
+    """Ray raises the limit as far as it may; with too few files its processes fail in the midst of a run, in silence."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most != resource.RLIM_INFINITY and most < LEAST_FILES:
+        raise SettingsError(
+            f"cannot start Ray on this machine: a process may open {most} files here: raise the limit to {LEAST_FILES} or more "
+            "(ulimit -n)"
+        )
 
 
 def _parent() -> Path:
