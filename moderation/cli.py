@@ -2,7 +2,9 @@
 
 if __name__ == "__main__":  # at once: Ctrl-C may come while the rest is imported
     from moderation import stopping
+    from moderation.streams import open_streams
 
+    open_streams()
     stopping.listen()
 
 import contextlib
