@@ -57,8 +57,11 @@ OWN_RAY = {
 """What its processes have in their environment, beside secrets and paths."""
 START_S, PULSE_S = 180, 0.1
 """Seconds for the GCS, and then the raylet, to come up, and between two looks."""
-LEAST_FILES = 256
-"""Open files in a process: a Ray with two workers has up to 80 in one."""
+LIMITS = (
+    (resource.RLIMIT_NOFILE, 256, 1, "open files", "n"),
+    (resource.RLIMIT_AS, 16, 2**30, "GiB of addresses", "v"),
+)
+"""What a process must be allowed at least. With two workers, Ray has up to 80 files and 14 GiB of addresses in one."""
 SESSION = "session"
 LONGEST_SOCKET = f"{PREFIX}12345678/r/{SESSION}/sockets/plasma_store"
 MOST_PATH = 103
@@ -88,7 +91,7 @@ def own_ray() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         folder = None
         try:
-            _check_files()
+            _check_limits()
             folder = stack.enter_context(private_folder(_parent()))
             starter = stack.enter_context(ThreadPoolExecutor(1))
             closed = stack.enter_context(socket.socket())
@@ -102,14 +105,19 @@ def own_ray() -> Iterator[None]:
         yield
 
 
-def _check_files() -> None:
-    """Ray raises the limit as far as it may; with too few files its processes fail in the midst of a run, in silence."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if most != resource.RLIM_INFINITY and most < LEAST_FILES:
-        raise SettingsError(
-            f"cannot start Ray on this machine: a process may open {most} files here: raise the limit to {LEAST_FILES} or more "
-            "(ulimit -n)"
-        )
+def _check_limits() -> None:
+    """Below them Ray's processes hang, or fail in the midst of a run. It raises that of open files itself as far as it may."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise SettingsError("the current folder is gone, and Ray needs one: change to a folder that exists") from None
+    for kind, least, unit, what, flag in LIMITS:
+        most = resource.getrlimit(kind)[1]
+        if most != resource.RLIM_INFINITY and most < least * unit:
+            raise SettingsError(
+                f"cannot start Ray on this machine: a process may have {most // unit} {what} here: "
+                f"raise the limit to {least} or more (ulimit -{flag})"
+            )
 
 
 def _parent() -> Path:
