@@ -37,9 +37,9 @@ def named_api_url() -> ApiUrl | None:
     """
     for place, found in (
         ("the environment", _ignoring_case(os.environ)),
-        (str(Path(".env").absolute()), _dotenv()),
-        (str(Path("prefect.toml").absolute()), _api_table(_toml(Path("prefect.toml")))),
-        (str(Path("pyproject.toml").absolute()), _api_table(_pyproject())),
+        (str(_absolute(Path(".env"))), _dotenv()),
+        (str(_absolute(Path("prefect.toml"))), _api_table(_toml(Path("prefect.toml")))),
+        (str(_absolute(Path("pyproject.toml"))), _api_table(_pyproject())),
     ):
         if VARIABLE in found:
             _toml(_profiles_path())  # Prefect reads it all the same
@@ -56,7 +56,7 @@ def _profile() -> ApiUrl | None:
     path = _profiles_path()
     content = _toml(path)
     profiles = content.get("profiles", {})
-    name = os.environ.get("PREFECT_PROFILE") or content.get("active") or "ephemeral"
+    name = str(os.environ.get("PREFECT_PROFILE") or content.get("active") or "ephemeral")
     if isinstance(profiles, dict) and isinstance(profiles.get(name), dict):
         return _api_url(_ignoring_case(profiles[name]).get(VARIABLE), f"the profile {name!r} of {path}")
     if name in _BUILT_IN and (not _BUILT_IN[name] or _is_usual(path)):
@@ -127,22 +127,33 @@ def _toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         if "prefect" not in text.lower() and path.name == "pyproject.toml":
             return {}  # some other project's
-        raise SettingsError(f"{path.absolute()} is not valid TOML, and Prefect reads it: {error}") from None
+        raise SettingsError(f"{_absolute(path)} is not valid TOML, and Prefect reads it: {error}") from None
+
+
+def _absolute(path: Path) -> Path:
+    """For messages; as it is where the current folder is gone, which names nothing."""
+    try:
+        return path.absolute()
+    except OSError:
+        return path
 
 
 def _text(path: Path) -> str | None:
     """A file's text; None where there is none that this user can get at, or where it is no text and not about Prefect."""
     try:
+        endless = path.suffix == ".toml" and path.is_fifo()
         content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         if not os.access(path.parent, os.X_OK):
             return None  # somebody else's home folder
-        raise SettingsError(f"cannot read {path.absolute()}, which may name Prefect's API: {error.strerror}") from None
+        raise SettingsError(f"cannot read {_absolute(path)}, which may name Prefect's API: {error.strerror}") from None
+    if endless:
+        raise SettingsError(f"{_absolute(path)} is a pipe, and Prefect reads it and waits for ever: remove it")
     if not content:
         return None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         if b"prefect" in content.lower():
-            raise SettingsError(f"{path.absolute()} is not UTF-8 text, and Prefect reads it") from None
+            raise SettingsError(f"{_absolute(path)} is not UTF-8 text, and Prefect reads it") from None
         return None

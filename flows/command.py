@@ -1,10 +1,11 @@
 """The main flow as a command runs it: with a Prefect API, and with whatever Prefect raises as one line."""
 
 import json
+import traceback
 from typing import TYPE_CHECKING
 
 from flows.prefect_api import one_line, prefect_api
-from moderation.errors import RunError, SettingsError
+from moderation.errors import ModerationError, RunError, SettingsError
 from moderation.inputs import Inputs
 from moderation.settings import RunSettings
 
@@ -23,15 +24,16 @@ def moderated(settings: RunSettings, inputs: Inputs, *, quiet: bool = False) -> 
     """
     check_size(settings)
     with prefect_api(quiet=quiet):
-        import httpx  # noqa: PLC0415 - Prefect is imported in its surroundings, and nothing before it
-        from prefect.exceptions import PrefectException  # noqa: PLC0415
-
-        from flows.moderate import moderate  # noqa: PLC0415
+        from flows.moderate import moderate  # noqa: PLC0415 - Prefect is imported in its surroundings, and nothing before it
         from moderation.pipeline import published  # noqa: PLC0415
 
         try:
             return moderate(settings)
-        except (PrefectException, httpx.HTTPError) as error:
+        except ModerationError:
+            raise
+        except Exception as error:
+            if not _is_of_prefect(error):
+                raise
             outcome = published(inputs)
             if outcome is not None:  # Prefect's page alone does not know
                 return outcome
@@ -39,6 +41,12 @@ def moderated(settings: RunSettings, inputs: Inputs, *, quiet: bool = False) -> 
                 f"Prefect's API failed: {one_line(error)}; nothing was published: to resume, give the same command with "
                 f"--run-id {settings.run_id}"
             ) from None
+
+
+def _is_of_prefect(error: Exception) -> bool:
+    """Whether it comes from a call of Prefect, not from one of the pipeline: Prefect raises errors of any kind."""
+    frames = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((name for name in reversed(frames) if name in ("prefect", "flows", "moderation")), "") == "prefect"
 
 
 def check_size(settings: RunSettings) -> None:

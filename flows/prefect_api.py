@@ -23,6 +23,7 @@ from flows.temporary_server import TemporaryServer, own_settings
 from moderation.errors import SettingsError
 from moderation.loopback import direct_loopback
 from moderation.redacting import redacted
+from moderation.visible import visible
 
 TRY_S = 30.0
 """Seconds after which a named API counts as dead."""
@@ -127,10 +128,10 @@ def _no_events() -> Iterator[None]:
 
 def _try(named: ApiUrl) -> None:
     """Ask the named API for an answer. Raises `SettingsError` with where it is named, if it does not answer as it should."""
-    where = f"Prefect's API at {redacted(named.url)} ({VARIABLE} from {named.place})"
+    where = f"Prefect's API at {visible(redacted(named.url))} ({VARIABLE} from {named.place})"
     try:
         parts = urlsplit(named.url)
-        well = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        well = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and named.url.isprintable()
     except ValueError:
         well = False
     if not well:

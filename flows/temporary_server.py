@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import IO
 
 from moderation.errors import RunError, SettingsError
+from moderation.scarcity import scarcity
 
 PREFIX = "clip-moderation-prefect-"
 START_S = 180.0
 """Seconds that the server may take to answer; a few are usual."""
 STOP_S = 5.0
+REACH_S = 10.0
+"""Seconds to reach a port of this process's own."""
 DATABASE, LOG = "prefect.db", "server.log"
 _KEPT = {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"}
 """What the server needs of the run's environment. Its other variables, keys of storage among them, are none of its business."""
@@ -61,12 +64,20 @@ class TemporaryServer:
 
         Raises:
             SettingsError: there is no place for temporary files, or no port on loopback.
+            RunError: the machine has no room for one more process.
         """
         listening = self._listening = _listen()
         self.folder = _own_folder()
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}/api" if ":" in host else f"http://{host}:{port}/api"
         command = [sys.executable, "-P", "-m", "flows.server_process", str(self.folder), str(listening.fileno())]
+        try:
+            self._launch(command, listening)
+        except OSError as error:
+            reason = scarcity(error) or error.strerror or error
+            raise RunError(f"the temporary Prefect server could not start: {reason}") from None
+
+    def _launch(self, command: list[str], listening: socket.socket) -> None:
         with (self.folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 command,
@@ -184,6 +195,8 @@ def _listen() -> socket.socket:
         try:
             listening.bind((host, 0))
             listening.listen(128)
+            with socket.create_connection(listening.getsockname()[:2], REACH_S):  # loopback may be down
+                listening.accept()[0].close()
         except OSError as error:
             listening.close()
             reasons.append(f"{host}: {error.strerror}")

@@ -2,7 +2,9 @@
 
 if __name__ == "__main__":  # at once: Ctrl-C may come while the rest is imported
     from moderation import stopping
+    from moderation.streams import open_streams
 
+    open_streams()
     stopping.listen()
 
 import contextlib
@@ -31,8 +33,9 @@ from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
 from moderation.logs import LogFormat
 from moderation.redacting import redacted
+from moderation.scarcity import scarcity
 from moderation.settings import RunSettings
-from moderation.visible import shortened_words
+from moderation.visible import shortened_words, visible
 
 app = typer.Typer(
     name="moderate",
@@ -206,6 +209,12 @@ def main() -> None:
     except ModerationError as error:
         typer.echo(f"error: {shortened_words(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except (OSError, MemoryError, RuntimeError) as error:
+        lacking = scarcity(error)
+        if lacking is None:
+            raise
+        typer.echo(f"error: {shortened_words(visible(lacking))}", err=True)
+        sys.exit(1)
     except SystemExit as error:  # typer ends an interrupted command with code 1
         number = stopping.stopped_by(error)
         sys.exit(error.code if number is None else 128 + number)

@@ -1,10 +1,12 @@
 """Where the command starts: signals are handled before the rest is imported, which takes a moment."""
 
 from moderation import stopping
+from moderation.streams import open_streams
 
 
 def main() -> None:
     """Run the `moderate` command."""
+    open_streams()
     stopping.listen()
     from moderation.cli import main as command  # noqa: PLC0415
 

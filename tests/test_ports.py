@@ -199,7 +199,7 @@ def prefect_server(prefect_home: Path) -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600  # a hundred migrations, on a machine that may be busy
         url = f"http://127.0.0.1:{port}/api"
         while True:
             assert time.monotonic() < deadline

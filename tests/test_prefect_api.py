@@ -125,6 +125,7 @@ def test_prefect_reads_the_same_address(case: str, tmp_path: Path) -> None:
         ({"PREFECT_API_URL": NAMED}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML",)),
         ({}, {"prefect.toml": "[api"}, ("prefect.toml is not valid TOML",)),
         ({}, {"pyproject.toml": "[tool.prefect"}, ("pyproject.toml is not valid TOML",)),
+        ({}, {"home/profiles.toml": "active = [1]"}, ("names the Prefect profile '[1]'", "profiles.toml does not hold")),
         ({"PREFECT_PROFILE": "prod"}, {}, ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not hold")),
     ],
 )
@@ -138,6 +139,22 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name(
     with pytest.raises(SettingsError) as raised:
         named_api_url()
     assert all(text in str(raised.value) for text in told)
+
+
+def test_a_folder_that_is_gone_and_a_pipe_stop_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    os.mkfifo(here / ".env")
+    assert named_api_url() is None
+    os.mkfifo(here / "prefect.toml")
+    with pytest.raises(SettingsError, match="is a pipe, and Prefect reads it and waits for ever"):
+        named_api_url()
+    shutil.rmtree(here)
+    assert named_api_url() is None
 
 
 @contextmanager
@@ -179,6 +196,8 @@ def test_an_api_that_does_not_work_is_one_line_that_says_where_it_is_named(tmp_p
     told = one_error(moderate(tmp_path, **home, PREFECT_API_URL="http://u:secret@127.0.0.1:9x/"), 2)
     assert "(PREFECT_API_URL from the environment) is no address" in told
     assert "secret" not in told
+    told = one_error(moderate(tmp_path, **home, PREFECT_API_URL=f"{NAMED}\nx"), 2)
+    assert "/api\u240ax (PREFECT_API_URL from the environment) is no address" in told
     with answering(401, "application/json", b"{}") as url:
         put(tmp_path, {".env": f"PREFECT_API_URL={url}\n"})
         told = one_error(moderate(tmp_path, **home), 2)
@@ -315,9 +334,10 @@ def in_own_network(setup: str, **environment: str) -> str:
 @pytest.mark.slow
 def test_loopback_may_know_ipv6_only_or_nothing_at_all() -> None:
     assert in_own_network("ip link set lo up; ip addr del 127.0.0.1/8 dev lo").startswith("up http://[::1]:")
-    nothing = in_own_network("ip link set lo up; ip addr flush dev lo")
-    assert nothing.startswith("error: no port on loopback for the temporary Prefect server (127.0.0.1: ")
-    assert len(nothing.splitlines()) == 1
+    for setup in ("ip link set lo up; ip addr flush dev lo", "ip link set lo down"):
+        nothing = in_own_network(setup)
+        assert nothing.startswith("error: no port on loopback for the temporary Prefect server (127.0.0.1: ")
+        assert len(nothing.splitlines()) == 1
 
 
 OTHER = r"""

@@ -126,11 +126,18 @@ def test_a_ray_that_cannot_start_says_why_in_one_line(environment: dict[str, str
     assert done.stdout.startswith("error: ")
 
 
-@pytest.mark.slow
-def test_a_ray_without_means_says_so_in_one_line(tmp_path: Path) -> None:
-    done = drive(tmp_path, before=("sh", "-c", 'ulimit -n 40 && exec "$@"', "sh"))
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("ulimit -n 64", "cannot start Ray on this machine: a process may have 64 open files here: "),
+        ("ulimit -v 8388608", "cannot start Ray on this machine: a process may have 8 GiB of addresses here: "),
+        ("mkdir gone && cd gone && rmdir ../gone", "the current folder is gone, and Ray needs one: "),
+    ],
+)
+def test_a_ray_without_means_says_so_in_one_line(limit: str, said: str, tmp_path: Path) -> None:
+    done = drive(tmp_path, before=("sh", "-c", f'{limit} && exec "$@"', "sh"))
     assert (done.returncode, done.stderr) == (2, ""), done.stdout
-    assert done.stdout.startswith("error: cannot start Ray on this machine: ")
+    assert done.stdout.startswith(f"error: {said}")
     assert len(done.stdout.splitlines()) == 1
 
 

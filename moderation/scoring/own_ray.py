@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import secrets
 import socket
 import tempfile
@@ -26,6 +27,7 @@ from ray.exceptions import AuthenticationError
 
 from moderation.errors import SettingsError
 from moderation.loopback import direct_loopback
+from moderation.scarcity import scarcity
 from moderation.scoring.certificate import Certificate, make_certificate
 from moderation.scoring.private_folder import PREFIX, mark, private_folder
 from moderation.scoring.search_path import SafeJobConfig, python_path
@@ -55,6 +57,11 @@ OWN_RAY = {
 """What its processes have in their environment, beside secrets and paths."""
 START_S, PULSE_S = 180, 0.1
 """Seconds for the GCS, and then the raylet, to come up, and between two looks."""
+LIMITS = (
+    (resource.RLIMIT_NOFILE, 256, 1, "open files", "n"),
+    (resource.RLIMIT_AS, 16, 2**30, "GiB of addresses", "v"),
+)
+"""What a process must be allowed at least. With two workers, Ray has up to 80 files and 14 GiB of addresses in one."""
 SESSION = "session"
 LONGEST_SOCKET = f"{PREFIX}12345678/r/{SESSION}/sockets/plasma_store"
 MOST_PATH = 103
@@ -81,13 +88,36 @@ def own_ray() -> Iterator[None]:
     Raises:
         SettingsError: it does not start.
     """
-    with private_folder(_parent()) as folder, ThreadPoolExecutor(1) as starter, socket.socket() as closed, _driver_as_it_was():
+    with contextlib.ExitStack() as stack:
+        folder = None
         try:
+            _check_limits()
+            folder = stack.enter_context(private_folder(_parent()))
+            starter = stack.enter_context(ThreadPoolExecutor(1))
+            closed = stack.enter_context(socket.socket())
+            stack.enter_context(_driver_as_it_was())
             closed.bind(("127.0.0.1", 0))  # and never listen: nobody else can bind the port, and nothing answers there
             _start(folder, starter, closed.getsockname()[1])
+        except SettingsError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever Ray raises, it has not started
             raise _cannot_start(error, folder) from None
         yield
+
+
+def _check_limits() -> None:
+    """Below them Ray's processes hang, or fail in the midst of a run. It raises that of open files itself as far as it may."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise SettingsError("the current folder is gone, and Ray needs one: change to a folder that exists") from None
+    for kind, least, unit, what, flag in LIMITS:
+        most = resource.getrlimit(kind)[1]
+        if most != resource.RLIM_INFINITY and most < least * unit:
+            raise SettingsError(
+                f"cannot start Ray on this machine: a process may have {most // unit} {what} here: "
+                f"raise the limit to {least} or more (ulimit -{flag})"
+            )
 
 
 def _parent() -> Path:
@@ -247,10 +277,10 @@ def _process_class(starter: Executor, closed_port: int) -> type[Any]:
     return OwnProcess
 
 
-def _cannot_start(error: Exception, folder: Path) -> SettingsError:
+def _cannot_start(error: Exception, folder: Path | None) -> SettingsError:
     """What Ray says in its logs, which are gone with its folder, tells more than what it raises."""
-    reasons = [str(error) or type(error).__name__]
-    for log in sorted((folder / "r" / SESSION / "logs").glob("*.out")):
+    reasons = [scarcity(error) or str(error) or type(error).__name__]
+    for log in sorted((folder / "r" / SESSION / "logs").glob("*.out")) if folder else ():
         with contextlib.suppress(OSError):
             fatal = _FATAL.findall(log.read_text(errors="replace"))
             reasons += [f"{log.stem}: {reason.rpartition('Check failed: ')[2]}" for reason in fatal]
