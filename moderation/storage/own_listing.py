@@ -180,7 +180,7 @@ class OwnListingBackend(ObstoreBackend, ABC):
             data, found = answer.body, entity_tag(answer.headers.get("etag", ""))
             if part and answer.status == 200:
                 data = data[slice(*part)]
-        if if_match and found and not is_same(found, if_match):  # not every store heeds the condition
+        if if_match and not is_same(found, if_match):  # not every store heeds the condition
             raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {if_match}, now {found}")
         return data
 
