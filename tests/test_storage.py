@@ -1113,3 +1113,8 @@ def test_missing_credentials_say_what_to_set(s3_client, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     with pytest.raises(StorageError, match="no AWS credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID"):
         Store("s3://bucket-never-opened-before/x")
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="needs Linux's /proc")
+def test_a_file_without_a_size_is_not_read_to_its_end() -> None:
+    assert Store("/proc/self").get("pagemap") == b""  # as large as all addresses, which would take all memory

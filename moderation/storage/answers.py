@@ -19,6 +19,7 @@ _REFUSED = {
     "ExpiredToken": f"the session has expired: {_SIGN_IN}",
     "TokenRefreshRequired": f"the session has expired: {_SIGN_IN}",
     "InvalidToken": f"the session token is not valid: {_SIGN_IN}",
+    "RequestExpired": "the clock of this machine is wrong: set it",
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
     "PermanentRedirect": _REGION,
     "TemporaryRedirect": _REGION,
@@ -30,6 +31,8 @@ WRONG_REGION = frozenset(code for code, told in _REFUSED.items() if told == _REG
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
 """S3 Glacier and Deep Archive, Azure's archive tier. Google's archive class is read like any other, and so is GLACIER_IR."""
 _RESTORE = "the object is archived and cannot be read: restore it, or leave it out with `--exclude`"
+
+_KEY = "the KMS key that the object is encrypted with cannot be used: have it enabled, or leave the object out"
 
 _ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 
@@ -48,10 +51,12 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
     `text` is what happened, `sentence` the store's own message, which is always shown.
     """
     said = one_line(unescape(sentence))
-    if code in _PASSING:
+    if code in _PASSING or code.endswith("ThrottlingException"):
         return TransientError(ErrorCode.STORAGE_ERROR, text)
     if code in _ARCHIVED:
         return StorageError(ErrorCode.ARCHIVED, _with(_RESTORE, said, code))
+    if code.startswith("KMS."):  # with 400 mostly
+        return StorageError(ErrorCode.ACCESS_DENIED, _with(_KEY, said, code))
     if code in _REFUSED:
         action = _ACTION.search(said)
         told = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
@@ -65,7 +70,7 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
         return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is another now")
     if status in (401, 403):
         return StorageError(ErrorCode.ACCESS_DENIED, text)
-    if status == 501 or (300 <= status < 500 and status not in (408, 429)):
+    if status in (501, 505) or (300 <= status < 500 and status not in (408, 429)):
         return StorageError(ErrorCode.STORAGE_ERROR, text)
     return TransientError(ErrorCode.STORAGE_ERROR, text)
 
@@ -99,7 +104,7 @@ _SECRET_VARIABLES = (
 _SHORTEST_SECRET = 12  # characters; shorter ones are words
 _HEADER = re.compile(r"(?i:invalid header value).*", re.DOTALL)
 UNFIT_FOR_HEADER = "a credential holds a character that cannot stand in a header"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")  # also those that turn text around
 
 
 def one_line(text: str) -> str:

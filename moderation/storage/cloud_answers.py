@@ -84,7 +84,7 @@ def answered(service: Service, status: int, code: str, message: str) -> StorageE
         return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is another now")
     if status in (401, 403):
         return StorageError(ErrorCode.ACCESS_DENIED, own)
-    if status == 501 or (300 <= status < 500 and status not in (408, 429)):
+    if status in (501, 505) or (300 <= status < 500 and status not in (408, 429)):
         return StorageError(ErrorCode.STORAGE_ERROR, own)
     return TransientError(ErrorCode.STORAGE_ERROR, own)
 

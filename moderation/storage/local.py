@@ -62,11 +62,12 @@ class LocalBackend:
     def _read(self, key: str, if_match: str | None, start: int, length: int) -> bytes:
         try:
             with open(self._path(key), "rb", opener=_open_now) as file:
-                found = etag(_regular(key, os.fstat(file.fileno())))
+                info = _regular(key, os.fstat(file.fileno()))
+                found = etag(info)
                 if if_match is not None and found != if_match:
                     raise StorageError(ErrorCode.CHANGED, f"the file changed after listing: etag {if_match}, now {found}")
                 file.seek(start)
-                return file.read(length)
+                return file.read(info.st_size if length < 0 else length)  # files of /proc have no size, and may have no end
         except OSError as error:
             raise storage_error(error) from None
 

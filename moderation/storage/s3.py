@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import obstore
 from botocore import exceptions as aws
@@ -16,10 +16,11 @@ from obstore import exceptions as obstore_exceptions
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.redacting import redacted
+from moderation.storage.answers import failed
 from moderation.storage.backend import Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend
 from moderation.storage.cloud import translated as obstore_translated
-from moderation.storage.entity_tags import condition, entity_tag, is_same, made_tag
+from moderation.storage.entity_tags import condition, entity_tag, is_made, is_same, made_tag
 from moderation.storage.retrying import TransientError
 from moderation.storage.s3_addresses import access_point
 from moderation.storage.s3_client import connect
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 OBSTORE_ERRORS = (obstore_exceptions.BaseError, OSError, ValueError)
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_ASCII = "header containing non-ASCII data"
+"""obstore reads no such answer"""
+_NO_LOCATION = "Received redirect without LOCATION"
 
 
 class S3Backend(ObstoreBackend):
@@ -127,18 +131,19 @@ class S3Backend(ObstoreBackend):
         try:
             data, found = self._answer(key, options, asked)
         except StorageError as error:
-            # A store that knows only weak tags, or writes them in another way, refuses each of them.
-            if error.code is not ErrorCode.CHANGED or not tag or not is_same(self.head(key).etag, tag):
+            # A store that knows only weak tags, or none here, or writes them in another way, refuses each of them.
+            if error.code is not ErrorCode.CHANGED or not tag or not _may_be(self.head(key).etag, tag):
                 raise
             data, found = self._answer(key, options, None)
-        if tag and not found and not asked:
-            found = self.head(key).etag
-        if tag and found and not is_same(found, tag):
-            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {tag!r:.80}, now {found!r:.80}")
+        now = found.made if tag and is_made(tag) else found.given
+        if tag and not now and not asked:
+            now = self.head(key).etag
+        if tag and now and not _may_be(now, tag):
+            raise StorageError(ErrorCode.CHANGED, f"the object changed after listing: etag {tag!r:.80}, now {now!r:.80}")
         return data
 
-    def _answer(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, str]:
-        """Bytes, and the ETag that came with them; "" if none did."""
+    def _answer(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, "_Tags"]:
+        """Bytes, and what came with them."""
         if not _is_plain(key):
             return self._get_object(key, options, if_match)
         wanted = options.copy()
@@ -146,11 +151,16 @@ class S3Backend(ObstoreBackend):
             wanted["if_match"] = if_match
         try:
             answer = obstore.get(self._store, key, options=wanted)
-            return bytes(answer.bytes()), entity_tag(answer.meta["e_tag"])
+            meta = answer.meta
+            return bytes(answer.bytes()), _Tags(entity_tag(meta["e_tag"]), made_tag(meta["size"], meta["last_modified"]))
         except OBSTORE_ERRORS as error:
+            if _NOT_ASCII in str(error):  # in an ETag, for example
+                return self._get_object(key, options, if_match)
+            if _NO_LOCATION in str(error):
+                raise failed(301, "PermanentRedirect", "") from None
             raise obstore_translated(error) from None
 
-    def _get_object(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, str]:
+    def _get_object(self, key: str, options: "GetOptions", if_match: str | None) -> tuple[bytes, "_Tags"]:
         request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
         span = options.get("range")
         if span:
@@ -160,12 +170,28 @@ class S3Backend(ObstoreBackend):
             request["IfMatch"] = if_match
         try:
             answer = self._client.get_object(**request)
-            return answer["Body"].read(), entity_tag(answer.get("ETag"))
+            data = answer["Body"].read()
         except AWS_ERRORS as error:
             raise self._translated(error) from None
+        whole = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
+        return data, _Tags(entity_tag(answer.get("ETag")), made_tag(whole, answer.get("LastModified", _UNKNOWN)))
 
     def _translated(self, error: Exception) -> StorageError:
         return translated(error, self._client.meta.endpoint_url)
+
+
+class _Tags(NamedTuple):
+    """What says which version an answer is."""
+
+    given: str
+    """the store's own tag; "": it gave none"""
+    made: str
+    """made of size and time"""
+
+
+def _may_be(now: str, listed: str) -> bool:
+    """Whether it is the version that was listed, as far as the tags go: a store may list a tag and show none later."""
+    return is_same(now, listed) or (is_made(now) and not is_made(listed))
 
 
 def _is_plain(key: str) -> bool:
