@@ -105,17 +105,6 @@ def test_mistakes_are_told_where_they_stand(folder, old, new, place, told):
     assert told in error
 
 
-@pytest.mark.parametrize("path", ["../w.pt", " ../w.pt ", "'../w.pt '"])
-def test_weights_of_an_included_file_are_relative_to_it(folder, path):
-    (folder / "packs").mkdir()
-    base = BASE[: BASE.index("model:")] + BASE[BASE.index("\n", BASE.index("model:")) + 1 :]
-    (folder / "packs" / "base.yaml").write_text(base + f"model: {{name: ViT-B-32, pretrained: {path}}}\n")
-    (folder / "shop.yaml").write_text(TOP.replace("include: base.yaml", "include: packs/base.yaml"))
-    checkpoint = load_policy(folder / "shop.yaml").model.checkpoint
-    assert checkpoint is not None
-    assert checkpoint.resolve() == (folder / "w.pt").resolve()
-
-
 def test_a_mistake_in_the_included_file_is_told_there(folder):
     (folder / "base.yaml").write_text(BASE.replace("prompts: [a beer]", "prompt: [a beer]"))
     error = error_of(folder / "shop.yaml")
@@ -149,6 +138,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path_factory):
         ("{name: ViT-B-32, pretrained: weights/w.pt}", "shared/weights/w.pt"),
         ("{name: ViT-B-32, pretrained: w.pt}", "shared/w.pt"),
         ("{name: ViT-B-32, pretrained: ../w.pt}", "shared/../w.pt"),
+        ("{name: ViT-B-32, pretrained: ' ../w.pt '}", "shared/../w.pt"),
         ("{name: ViT-B-32, pretrained: /abs/w.pt}", "/abs/w.pt"),
         ("{name: ViT-B-32, pretrained: openai}", None),
         ("{name: 'local-dir:tiny'}", "shared/tiny"),

@@ -244,22 +244,14 @@ def _special(line: str, at: int, column: int, problem: str) -> Iterator[Trouble]
         yield Trouble(at, column, what, f'write "{plain[:60]}"')
     elif "scanning an alias" in problem or "alphabetic or numeric character" in problem or "undefined alias" in problem:
         sign = next((s for s in "*&" if s in line[: column + 1]), "*")
-        start = _begun(line[: column + 1], sign)
-        text = re.split(r"[,\]}]|\s#", line[start + 1 :])[0].strip()
+        start = max(line[: column + 1].rfind(sign), 0)
+        text = re.split(r"[,\]}]|\s#", line[start + 1 :])[0].rstrip()
         alone = not line[:start].strip() and line[start + 1 : start + 2] == " "
-        fix = f"write `- {text[:60]}`" if alone else f'put quotes around it: "{sign}{text[:60]}"'
+        fix = f"write `- {text.strip()[:60]}`" if alone else f'put quotes around it: "{sign}{text[:60]}"'
         yield Trouble(at, start, f"`{sign}` has a meaning of its own in YAML", fix)
     elif "block scalar" in problem or "chomping or indentation" in problem or "a comment or a line break" in problem:
         text = line[max(column - 1, 0) :].strip()
         yield Trouble(at, column, "text cannot begin with `|` or `>` without quotes", f'put quotes around it: "{text[:60]}"')
-
-
-def _begun(line: str, sign: str) -> int:
-    """Where the text begins whose sign the parser stumbled over: `*` of `* * * * *`, not the last of them."""
-    last = max(line.rfind(sign), 0)
-    while (before := line[:last].rstrip()).endswith(sign):
-        last = len(before) - 1
-    return last
 
 
 def _indentation(
