@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from prefect.utilities.templating import find_placeholders
 from pydantic import BaseModel, ConfigDict
 
 
@@ -63,8 +64,8 @@ SHAPES: dict[str, type[Shape]] = {"schedule": ScheduleShape, "schedules": Schedu
 
 
 def is_template(value: object) -> bool:
-    """Whether Prefect fills in this value when it deploys."""
-    return isinstance(value, str) and "{{" in value
+    """Whether Prefect fills in this value when it deploys. Other text in braces it keeps as it stands."""
+    return isinstance(value, str) and bool(find_placeholders(value))
 
 
 def without_templates(value: Any) -> Any:

@@ -17,6 +17,7 @@ from prefect.types._datetime import parse_datetime
 from pydantic import ValidationError
 
 from flows.deployment_shape import is_template
+from flows.rrules import never
 
 Schedule = CronSchedule | IntervalSchedule | RRuleSchedule
 
@@ -79,10 +80,14 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
         refusals.append(_refusal(kind, values, str(error)))
     if schedule is None or refusals:
         return refusals, ""
-    reason, following = _next(schedule)
+    try:
+        reason, following = never(schedule) if isinstance(schedule, RRuleSchedule) else _next(schedule)
+    except KeyError:  # a time zone such as `Factory`, which Prefect's classes let through
+        return [_refusal("timezone", values, "no date of a schedule can be reckoned in it")], ""
     if reason:
         return [Refusal(kind, f"`{kind}: {_shown(values[kind])}` {reason}", HINTS[kind])], ""
-    return [], _told(schedule, following, active=given.get("active"))
+    inactive = str(given.get("active")).lower() in ("false", "no", "off", "n", "f", "0")  # as Prefect reads it
+    return [], _told(schedule, following, active=not inactive)
 
 
 class _AnchorError(ValueError):
@@ -137,32 +142,33 @@ def _refusal(key: str, values: dict[str, Any], reason: str) -> Refusal:
     hint = HINTS.get(key, "")
     if key == "timezone" and isinstance(value, str):
         names = {name.casefold(): name for name in available_timezones()}
-        near = difflib.get_close_matches(value.casefold(), names, n=1, cutoff=0.7)
+        near = [name for name in difflib.get_close_matches(value.casefold(), names, cutoff=0.7) if names[name] != value]
         hint = f"did you mean `{names[near[0]]}`?" if near else hint
     return Refusal(key, f"`{key}: {_shown(value)}` is refused by Prefect: {_words(reason)}", hint)
 
 
-def _next(schedule: Schedule) -> tuple[str, datetime | None]:
-    """Why a schedule would never start a run, or far too many; and when it would start the next one."""
+def _next(schedule: CronSchedule | IntervalSchedule) -> tuple[str, datetime | None]:
+    """Why a schedule would never start a run, or far too many; and when it would start the next one.
+
+    Raises `KeyError` on a time zone that cannot be used.
+    """
     match schedule:
         case CronSchedule(cron=cron) if len(cron.split()) > 5:
             return f"has {len(cron.split())} fields: Prefect reads the sixth as seconds, and may start a run each second", None
-        case RRuleSchedule(rrule=rule) if re.search(r"\bINTERVAL=0+\b", rule, re.IGNORECASE):
-            return "has an INTERVAL of 0", None
-        case RRuleSchedule():
-            return "", None  # its dates cannot be asked for in bounded time
         case CronSchedule():
             known: server.CronSchedule | server.IntervalSchedule = server.CronSchedule.model_construct(**dict(schedule))
         case IntervalSchedule():
             known = server.IntervalSchedule.model_construct(**dict(schedule))
     try:
         dates = asyncio.run(known.get_dates(n=1, start=datetime.now(UTC)))
+    except KeyError:
+        raise
     except REFUSED as error:
         return f"never starts a run: {_words(str(error))}", None
     return ("", dates[0]) if dates else ("never starts a run", None)
 
 
-def _told(schedule: Schedule, following: datetime | None, *, active: object) -> str:
+def _told(schedule: Schedule, following: datetime | None, *, active: bool) -> str:
     match schedule:
         case CronSchedule():
             what = schedule.cron
@@ -170,7 +176,7 @@ def _told(schedule: Schedule, following: datetime | None, *, active: object) -> 
             what = f"every {schedule.interval.total_seconds():g} s"
         case RRuleSchedule():
             what = schedule.rrule
-    when = ": inactive" if active is False else f": next at {following:%Y-%m-%d %H:%M %Z}" if following else ""
+    when = ": inactive" if not active else f": next at {following:%Y-%m-%d %H:%M %Z}" if following else ""
     return f"{what}, {schedule.timezone or 'UTC'}{when}"
 
 

@@ -77,6 +77,7 @@ REFUSED = {
     "safetensors with half a header": ("w.safetensors", lambda p: safe(p)[:40], "is no safetensors file, or one that is cut"),
     "safetensors without tensors": ("w.safetensors", lambda p: safe(p, {}), "holds no tensors"),
     "safetensors called .pt": ("w.pt", safe, "holds safetensors under another ending: rename it"),
+    "TorchScript called .safetensors": ("w.safetensors", torchscript, "is a TorchScript archive: a program with its weights"),
     "torch called .safetensors": ("w.safetensors", lambda p: torch_bytes(STATE, p), "is a zip archive under the ending"),
     "old torch called .safetensors": (
         "w.safetensors",
@@ -163,6 +164,14 @@ def test_what_is_no_file_is_said_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "weights" / "w.pt").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     assert refusal(tmp_path / "policies" / "weights" / "w.pt").endswith(": write ../weights/w.pt")
+    for label, hint in (
+        ("hf-hub:org/repo", "give this as the model's name, without `pretrained`: name: hf-hub:org/repo"),
+        ("local-dir:a/b", "give this as the model's name, without `pretrained`: name: local-dir:a/b"),
+        ("$HOME/w.pt", "variables are not filled in here: write the whole path, or one that begins with ~/"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            checkpoint_shapes(tmp_path / label, label)
+        assert caught.value.hint == hint
 
 
 def test_a_file_that_may_not_be_read_is_said_in_one_line(tmp_path):

@@ -106,7 +106,7 @@ def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str
         ("name: of-somebody-else", "name: nightly", ["two deployments are called 'nightly'"]),
         ("[slack-webhook/moderation]", "[slack]", ["prefect.yaml:4: `notify` names 'slack', which is no block"]),
         ("deployments:", "deploymens:", ["there are no deployments"]),
-        ("- name: nightly", "- name: nightly\n   x: [", ["not valid YAML"]),
+        ("- name: nightly", "- name: nightly\n   x: [", ["prefect.yaml:7: this line is indented by 3 spaces"]),
     ],
 )
 def test_a_mistake_is_told_at_its_place(tmp_path: Path, good: str, old: str, new: str, told: list[str]) -> None:

@@ -66,7 +66,7 @@ def test_a_good_file_says_when_its_runs_would_start(folder: Path) -> None:
     schedules = [row.found for row in checks.checked if row.what == "schedule"]
     assert re.fullmatch(r"0 2 \* \* \*, Europe/Berlin: next at \d{4}-\d\d-\d\d 02:00 CES?T", schedules[0])
     assert re.fullmatch(r"every 3600 s, UTC: next at \d{4}-\d\d-\d\d \d\d:30 UTC", schedules[1])
-    assert schedules[2] == "FREQ=DAILY;BYHOUR=2, Europe/Berlin"
+    assert re.fullmatch(r"FREQ=DAILY;BYHOUR=2, Europe/Berlin: next at \d{4}-\d\d-\d\d 02:00 CES?T", schedules[2])
 
 
 CRON = 'cron: "0 2 * * *"'
@@ -83,6 +83,16 @@ WRONG = {
         "timezone: Europe/Berlin\n        slug",
         "timezone: europe/berlin\n        slug",
         "15: .*did you mean `Europe/Berlin`",
+    ),
+    "time zone that is none": (
+        "timezone: Europe/Berlin\n        slug",
+        "timezone: Factory\n        slug",
+        "15: .*`timezone: Factory` is refused.*IANA",
+    ),
+    "time zone in braces": (
+        "timezone: Europe/Berlin\n        slug",
+        'timezone: "{{ Europe/Berlin }}"\n        slug',
+        "15: .*`timezone: {{ Europe/Berlin }}` is refused",
     ),
     "time zone that is no text": (
         "timezone: Europe/Berlin\n        slug",
@@ -109,6 +119,19 @@ WRONG = {
     "rrule of hour 25": ("BYHOUR=2", "BYHOUR=25", "21: .*hour must be in 0..23"),
     "rrule that stands still": ("BYHOUR=2", "INTERVAL=0", "21: .*INTERVAL of 0"),
     "rrule in JSON": ('"FREQ=DAILY;BYHOUR=2"', """'{"rrule": "FREQ=HURLY"}'""", "21: .*HURLY"),
+    "rrule that goes backwards": ("BYHOUR=2", "INTERVAL=-1", "21: .*INTERVAL of -1"),
+    "rrule that has ended": ("BYHOUR=2", "UNTIL=20240101T000000", "21: .*never starts a run: it ended on 2024-01-01"),
+    "rrule counted from 2020": ("BYHOUR=2", "COUNT=10", "21: .*never starts a run: runs are counted from 2020 on"),
+    "hours counted from 2020": ("DAILY;BYHOUR=2", "HOURLY;COUNT=24", "21: .*never starts a run: .*counted from 2020"),
+    "rrule of month 13": ("BYHOUR=2", "BYMONTH=13", "21: .*never starts a run: BYMONTH goes from 1 to 12"),
+    "rrule of day 32": ("FREQ=DAILY;BYHOUR=2", "FREQ=MONTHLY;BYMONTHDAY=32", "21: .*BYMONTHDAY goes from 1 to 31"),
+    "rrule of 30 February": ("FREQ=DAILY;BYHOUR=2", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "21: .*never starts a run"),
+    "dates that are over": ("FREQ=DAILY;BYHOUR=2", "RDATE:20200101T000000", "21: .*never starts a run"),
+    "rrule without quotes": ('"FREQ=DAILY;BYHOUR=2"', "*daily", '21: `\\*` has a meaning.*quotes around it: "\\*daily"$'),
+    # templates that Prefect does not fill in
+    "cron in a filter": (CRON, 'cron: "{{ at | default }}"', "14: .*`cron: {{ at . default }}` is refused"),
+    "template without quotes": (CRON, "cron: {{ prefect.variables.cron }}", "14: "),
+    "limit in broken braces": ("concurrency_limit: 1", 'concurrency_limit: "{{ limit }"', "8: .*greater than 0"),
     # crons
     "minute 61": ("0 2 * * *", "61 * * * *", "14: .*`cron: 61 \\* \\* \\* \\*` is refused by Prefect: Invalid cron"),
     "four fields": ("0 2 * * *", "0 2 * *", "14: .*minute, hour, day, month, weekday"),
@@ -118,7 +141,7 @@ WRONG = {
     "hashed": ("0 2 * * *", "H 2 * * *", "14: .*H 2"),
     "30 February": ("0 2 * * *", "0 0 30 2 *", "14: .*never starts a run"),
     "cron that is a number": (CRON, "cron: 5", '14: .*`cron` should be a valid string.*put it in quotes: "5"'),
-    "cron without quotes": (CRON, "cron: * * * * *", "14: not valid YAML"),
+    "cron without quotes": (CRON, "cron: * * * * *", r'14: `\*` has a meaning.*quotes around it: "\* \* \* \* \*"$'),
     "day_or": (CRON, CRON + "\n        day_or: maybe", "15: .*`day_or: maybe`.*true or false"),
     "day_or of an interval": ("interval: 3600", "interval: 3600\n        day_or: true", "18: .*`day_or` goes with `cron`"),
     # schedules as wholes
@@ -129,7 +152,7 @@ WRONG = {
         "14: .*needs one of `cron`, `interval` and `rrule`, and has none",
     ),
     "mistyped kind": (CRON, 'crn: "0 2 * * *"', "14: .*unknown key `crn`.*did you mean `cron`"),
-    "schedules as a mapping": ("schedules:\n      - cron", "schedules:\n        cron", "valid list|not valid YAML"),
+    "schedules as a mapping": ("schedules:\n      - cron", "schedules:\n        cron", "17: this line is indented by 6 spaces"),
     "schedule as text": (
         '- cron: "0 2 * * *"\n        timezone: Europe/Berlin\n        slug: night',
         '- "0 2 * * *"',
@@ -244,7 +267,7 @@ WRONG = {
         "26: .*`job_variables` should be a valid dictionary",
     ),
     # the file
-    "tab": ("    version", "\tversion", "4: not valid YAML"),
+    "tab": ("    version", "\tversion", "4: there is a tab in the indentation"),
     "key twice": ("paused: false", "paused: false\n    paused: true", "8: the key `paused` stands there twice"),
     "date that only Prefect's parser reads": (
         "description: Every night.",
@@ -276,6 +299,9 @@ RIGHT = {
     "one schedule": (FILE[FILE.index("    schedules:") : FILE.index("    work_pool:")], "    schedule: {cron: '0 2 * * *'}\n"),
     "rrule with a start": ("FREQ=DAILY;BYHOUR=2", r"DTSTART:20260101T020000\nRRULE:FREQ=DAILY"),
     "rrule in JSON": ('"FREQ=DAILY;BYHOUR=2"', """'{"rrule": "FREQ=DAILY"}'"""),
+    "rrule that is counted from its start": ("FREQ=DAILY;BYHOUR=2", r"DTSTART:29990101T020000\nRRULE:FREQ=DAILY;COUNT=3"),
+    "rrule until next century": ("BYHOUR=2", "UNTIL=21260101T000000"),
+    "rrule by the minute": ("FREQ=DAILY;BYHOUR=2", "FREQ=MINUTELY;BYHOUR=2"),
     "limit with a strategy": ("concurrency_limit: 1", "concurrency_limit: {limit: 1, collision_strategy: CANCEL_NEW}"),
     "entrypoint with a dot": ("flows/moderate.py", "./flows/moderate.py"),
     "entrypoint of a module": ("flows/moderate.py:moderate", "flows.moderate.moderate"),
@@ -308,4 +334,5 @@ def test_values_of_job_variables_are_not_shown(folder: Path) -> None:
 
 
 def test_an_inactive_schedule_says_so() -> None:
-    assert check_schedule({"cron": "0 2 * * *", "active": False}) == ([], "0 2 * * *, UTC: inactive")
+    for active in (False, "off", 0):
+        assert check_schedule({"cron": "0 2 * * *", "active": active}) == ([], "0 2 * * *, UTC: inactive")

@@ -138,6 +138,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path_factory):
         ("{name: ViT-B-32, pretrained: weights/w.pt}", "shared/weights/w.pt"),
         ("{name: ViT-B-32, pretrained: w.pt}", "shared/w.pt"),
         ("{name: ViT-B-32, pretrained: ../w.pt}", "shared/../w.pt"),
+        ("{name: ViT-B-32, pretrained: ' ../w.pt '}", "shared/../w.pt"),
         ("{name: ViT-B-32, pretrained: /abs/w.pt}", "/abs/w.pt"),
         ("{name: ViT-B-32, pretrained: openai}", None),
         ("{name: 'local-dir:tiny'}", "shared/tiny"),

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from moderation.errors import ModelError
+from moderation.policy.model_choice import HUB, LOCAL_DIR
 
 CONVERT = "if you trust it, convert it to safetensors: docs/policies.md says how"
 _BROKEN = "is it whole? Copy it again"
@@ -57,6 +58,8 @@ def checkpoint_shapes(path: Path, label: str, key: str = "pretrained") -> Shapes
             raise refused("holds safetensors under another ending", "rename it so that it ends in .safetensors")
         return _of_safetensors(path, refused)
     if suffix == ".safetensors":
+        if head.startswith(b"PK\x03\x04"):
+            _check_zip(path, refused)
         raise refused(*_what_else(head, "no safetensors file, or one that is cut off"))
     if head.startswith(b"PK\x03\x04"):
         _check_zip(path, refused)
@@ -94,6 +97,10 @@ def _where_else(path: Path, label: str) -> str:
     if not os.path.isabs(label) and os.path.isfile(label):  # noqa: PTH113, PTH117 - which raise nothing
         meant = os.path.relpath(label, str(path)[: -len(label)] or ".")
         return f"a relative path is relative to the policy's file: write {meant}"
+    if label.startswith((HUB, LOCAL_DIR)):
+        return f"give this as the model's name, without `pretrained`: name: {label}"
+    if label.startswith("$"):
+        return "variables are not filled in here: write the whole path, or one that begins with ~/"
     return (
         "a relative path is relative to the policy's file, on the command line to the current folder; "
         "where Ray runs on several machines, the file must lie on each"

@@ -143,14 +143,15 @@ def moved(model: Any, folder: str) -> Any:
         return model
     changed = dict(model)
     name, pretrained = model.get("name"), model.get("pretrained")
-    if isinstance(name, str) and name.startswith(LOCAL_DIR):
-        changed["name"] = LOCAL_DIR + _beside(name.removeprefix(LOCAL_DIR), folder)
+    if isinstance(name, str) and name.strip().startswith(LOCAL_DIR):
+        changed["name"] = LOCAL_DIR + _beside(name.strip().removeprefix(LOCAL_DIR), folder)
     if isinstance(pretrained, str) and is_path(pretrained):
         changed["pretrained"] = _beside(pretrained, folder)
     return changed
 
 
 def _beside(path: str, folder: str) -> str:
+    path = path.strip()
     return path if path.startswith(("/", "~")) or "://" in path else f"{folder}/{path}"
 
 

@@ -245,9 +245,9 @@ def _special(line: str, at: int, column: int, problem: str) -> Iterator[Trouble]
     elif "scanning an alias" in problem or "alphabetic or numeric character" in problem or "undefined alias" in problem:
         sign = next((s for s in "*&" if s in line[: column + 1]), "*")
         start = max(line[: column + 1].rfind(sign), 0)
-        text = re.split(r"[,\]}]|\s#", line[start + 1 :])[0].strip()
+        text = re.split(r"[,\]}]|\s#", line[start + 1 :])[0].rstrip()
         alone = not line[:start].strip() and line[start + 1 : start + 2] == " "
-        fix = f"write `- {text[:60]}`" if alone else f'put quotes around it: "{sign}{text[:60]}"'
+        fix = f"write `- {text.strip()[:60]}`" if alone else f'put quotes around it: "{sign}{text[:60]}"'
         yield Trouble(at, start, f"`{sign}` has a meaning of its own in YAML", fix)
     elif "block scalar" in problem or "chomping or indentation" in problem or "a comment or a line break" in problem:
         text = line[max(column - 1, 0) :].strip()
