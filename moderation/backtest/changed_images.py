@@ -89,7 +89,9 @@ def writing(path: Path) -> Iterator[ChangedImages]:
         OutputError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    dictionary = [f.name for f in SCHEMA if f.name not in ("uri", "etag", "score", "score_before", "flags_before", "flags_after")]
+    dictionary = [
+        f.name for f in SCHEMA if f.name not in ("uri", "etag", "score", "score_before", "flags_before", "flags_after")
+    ]
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
