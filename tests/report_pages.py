@@ -115,6 +115,7 @@ def a_rule(keys: list[str], low: float = 0.0, etag: str = '"1"') -> RuleAggregat
         minimum=low,
         maximum=0.97,
         examples=tuple(example(key, 0.97, "block") for key in keys),
+        spread=tuple(example(key, 0.97, "block") for key in keys),
         near=tuple(example(f"near {key}", 0.588, "allow") for key in keys),
         thresholds=(0.6, 0.9),
         flagged=len(keys),

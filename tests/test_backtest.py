@@ -136,6 +136,8 @@ def test_it_equals_a_full_run_row_by_row(
         assert (row["policy_hash_before"], row["policy_hash_after"]) == (OLD.hash, new.hash)
         if acts:
             assert (row["score"], row["frame"]) == (new_row["top_score"], new_row["frame"])
+        if row["score_before"] is not None and row["rule"] == row["rule_before"]:
+            assert row["score_before"] == old_row["top_score"]
     would = Counter(flag for row in after.values() for flag in row["shadow_flags"])
     assert {name: rule.would for name, rule in found.rules.items() if rule.would} == would
     for name, rule in found.rules.items():

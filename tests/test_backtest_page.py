@@ -125,6 +125,24 @@ def test_thresholds_that_were_float32_are_told_as_the_policy_has_them() -> None:
     assert sheet.images[0].told == "firearms: at block 0.90"
 
 
+def test_old_scores_and_thresholds_stand_beside_the_new_ones() -> None:
+    new, rules = a_policy(), a_policy().rules
+    old = a_policy(version="2026.11", rules=[{**rules[0].model_dump(mode="json"), "review": 0.5, "block": None}])
+    examples = (
+        a_changed("a.jpg", score_before=0.3124),
+        a_changed("b.jpg", "allow", "review", score=0.65, threshold=0.6, score_before=0.65),
+        a_changed("c.jpg", "allow", "review", rule="tobacco", score=0.55, threshold=0.5),
+    )
+    found = a_backtest([], examples=examples)
+    words = words_of(render(found, new, RESULTS, {}, before=old))
+    assert "0.312 → 0.912 firearms: 0.012 above block 0.90 before: 0.312, review from 0.50 a.jpg" in words
+    assert "0.650 firearms: 0.050 above review 0.60 before: 0.650, review from 0.50 b.jpg" in words
+    assert "0.550 tobacco: 0.050 above review 0.50 before: not in the old policy c.jpg" in words
+    assert "firearms 0.50 → 0.60 – → 0.90" in words
+    assert "before → now where it differs; old thresholds are those of the newest run" in words
+    assert "before: 0.312 a.jpg" in words_of(render(found, new, RESULTS, {}))
+
+
 @pytest.mark.parametrize(
     ("uris", "folder"),
     [

@@ -531,7 +531,8 @@ def test_data_docs_show_every_check_load_nothing_and_run_nothing(tmp_path):
             assert tag not in ("script", "img", "iframe", "object", "form", "input")
             assert not [name for name in attributes if name.startswith("on")]
             target = attributes.get("href", attributes.get("src", "#"))
-            assert target.startswith("#") or target in ("data:,", "index.html", "rows.html", "run.html")
+            assert target.startswith("#") or target in ("data:,", "index.html", "rows.html", "run.html", "../report.html")
+        assert '<a href="../report.html">Back to the report</a>' in page
         assert len(page) < 100_000
     index_page, rows_page, run_page = (html.unescape(pages[name]) for name in ("index", "rows", "run"))
     for verdict in verdicts:

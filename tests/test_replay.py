@@ -22,6 +22,7 @@ from moderation.replay.replaying import replay_all, replay_run
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.prompts import read_prompts
 from moderation.results.schemas import Table
+from moderation.visible import visible
 
 Edit = Callable[[pa.Table], pa.Table]
 
@@ -485,6 +486,15 @@ def test_the_command_says_what_differs(output: Store, moderate: Callable[..., st
     assert found["shown"][0]["stored"] == "\x1b[31m[bold]other"
     found = json.loads(moderate("--all", "--json", code=1))
     assert [one["identical"] for one in found] == [False, True]
+
+
+def test_uris_of_the_table_are_whole(output: Store, moderate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tamper(output, "decisions", with_value("policy", 0, "other"))
+    uri = json.loads(moderate("run-1", "--json", code=1))["shown"][0]["uri"]
+    set_variable = monkeypatch.setenv
+    monkeypatch.setattr(monkeypatch, "setenv", lambda name, value: set_variable(name, "24" if name == "COLUMNS" else value))
+    assert len(uri) > 24
+    assert visible(uri) in moderate("run-1", code=1)
 
 
 def test_no_torch_is_loaded(output: Store) -> None:

@@ -18,6 +18,8 @@ from needs import CHROMIUM, needs_chromium
 from PIL import Image
 from report_pages import HOSTILE, SOURCE, a_page, a_page_full_of, an_earlier_run
 
+from moderation.results.checks import CheckResult
+
 pytestmark = needs_chromium
 
 PAYLOADS = {
@@ -211,6 +213,53 @@ def test_hostile_names_do_nothing(browser: Browser, recorder: Recorder, tmp_path
         assert browser.complaints == [], name
         assert browser.ask("document.querySelectorAll('script, iframe, a[href^=javascript]').length") == 0, name
     assert not [asked for asked in recorder.asked if "example" in asked]
+
+
+WORDS_BROKEN = """(() => {
+  document.querySelectorAll("details").forEach(d => { d.open = true; });
+  const broken = [];
+  for (const table of document.querySelectorAll("table.checks")) {
+    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      if (node.parentElement.closest(".key, code")) continue;
+      for (const word of node.data.matchAll(/[\\w,.%]+/g)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) broken.push(word[0]);
+      }
+    }
+  }
+  return broken.join(" ");
+})()"""
+"""The words of tables of checks that stand on two lines."""
+
+
+def test_no_word_of_the_checks_is_broken(browser: Browser, tmp_path: Path) -> None:
+    found = ("26.9 % (78 of 290 images); rules that flag most: weapons 29, alcohol 27", "unsupported_format 1,234,567,890")
+    checks = tuple(
+        CheckResult(
+            name=f"decision_error_complete_{i}",
+            description="error rows have a known code, a detail and the code's `retryable`; scored rows have none of them",
+            severity="fail",
+            passed=i != 1,
+            observed=observed,
+            limit="302 decisions, 1,450 scores, 290 or more embeddings",
+        )
+        for i, observed in enumerate(found)
+    )
+    page = tmp_path / "report.html"
+    for width in (1280, 390):
+        page.write_text(a_page(["a.jpg"], checks=checks))
+        browser.open(page, width)
+        assert browser.ask("document.querySelectorAll('table.checks tr').length") == 4
+        assert browser.ask(WORDS_BROKEN) == "", width
+    page.write_text(
+        a_page(["a.jpg"], checks=checks).replace("</style>", ".checks td, .checks bdi { word-break: break-all; }</style>")
+    )
+    browser.open(page, 1280)
+    assert browser.ask(WORDS_BROKEN) != "", "the measure works"
 
 
 def test_images_are_seen_on_purpose_only(browser: Browser, tmp_path: Path) -> None:

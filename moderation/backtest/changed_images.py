@@ -39,6 +39,12 @@ SCHEMA = pa.schema(
             nullable=True,
         ),
         _field("score", pa.float32(), "its score under the new policy; null if that does not score it", nullable=True),
+        _field(
+            "score_before",
+            pa.float32(),
+            "that rule's score before; null if it was not scored, or if another rule was the published row's `top_rule`",
+            nullable=True,
+        ),
         _field("threshold", pa.float32(), "its threshold in the new policy that is nearest to the score", nullable=True),
         _field("frame", pa.int32(), "the frame with that score, counted from 0", nullable=True),
         _field("flags_before", _FLAGS, "ids of the live rules that acted before"),
@@ -47,7 +53,7 @@ SCHEMA = pa.schema(
         _field("policy_hash_before", pa.string(), "identity of the policy that decided before"),
         _field("policy_hash_after", pa.string(), "identity of the new policy"),
     ],
-    metadata={"table": "changed", "description": "images that another policy decides otherwise", "schema_version": "1"},
+    metadata={"table": "changed", "description": "images that another policy decides otherwise", "schema_version": "2"},
 )
 
 
@@ -83,7 +89,9 @@ def writing(path: Path) -> Iterator[ChangedImages]:
         OutputError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    dictionary = [f.name for f in SCHEMA if f.name not in ("uri", "etag", "score", "flags_before", "flags_after")]
+    dictionary = [
+        f.name for f in SCHEMA if f.name not in ("uri", "etag", "score", "score_before", "flags_before", "flags_after")
+    ]
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,8 @@ def render(
         tried: the images of which it was tried to make thumbnails.
         before: as in `write_page`.
     """
-    shown, sheets = spans(found.days), page_views.Sheets(found, policy, made, tried)
-    rules = page_views.rule_rows(found, policy)
+    shown, sheets = spans(found.days), page_views.Sheets(found, policy, made, tried, before)
+    rules = page_views.rule_rows(found, policy, before)
     return _template().render(
         found=found,
         policy=policy,

@@ -49,11 +49,19 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """A rule, with what it is in the new policy; None if that has it no more."""
+    """A rule, with what it is in the new policy and what it was in the old; None where that does not have it."""
 
     id: str
     rule: Rule | None
     found: RuleChange
+    old: Rule | None = None
+
+    def limit(self, action: str) -> str:
+        """The threshold of `review` or `block`: 0.60 → 0.55 where it was another one."""
+        before, after = (None if rule is None else getattr(rule, action) for rule in (self.old, self.rule))
+        if self.old is None or self.rule is None or before == after:
+            return threshold(before if self.rule is None else after)
+        return f"{threshold(before)} → {threshold(after)}"
 
     @property
     def note(self) -> str:
@@ -78,6 +86,8 @@ class ImageTile:
     score: str
     told: str
     """the rule, and the score against its threshold"""
+    was: str
+    """score and thresholds of the same rule before; empty where nothing is known"""
     sealed: bool
     """shown clearly on a click only: a critical rule decides, or one that the new policy does not know"""
 
@@ -123,11 +133,12 @@ def tiles(found: Backtest) -> tuple[Tile, ...]:
     return tuple(shown)
 
 
-def rule_rows(found: Backtest, policy: Policy) -> tuple[RuleRow, ...]:
+def rule_rows(found: Backtest, policy: Policy, old: Policy | None = None) -> tuple[RuleRow, ...]:
     """In the order of the new policy, rules of the old one only behind them."""
     known = {rule.id: rule for rule in policy.rules}
+    before = {rule.id: rule for rule in old.rules} if old else {}
     order = [rule for rule in known if rule in found.rules] + sorted(found.rules.keys() - known.keys())
-    return tuple(RuleRow(rule, known.get(rule), found.rules[rule]) for rule in order)
+    return tuple(RuleRow(rule, known.get(rule), found.rules[rule], before.get(rule)) for rule in order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +175,17 @@ class Sheets:
     """Makes the sheets of a page."""
 
     def __init__(
-        self, found: Backtest, policy: Policy, thumbnails: Mapping[tuple[str, int], str], tried: Iterable[Wanted]
+        self,
+        found: Backtest,
+        policy: Policy,
+        thumbnails: Mapping[tuple[str, int], str],
+        tried: Iterable[Wanted],
+        old: Policy | None = None,
     ) -> None:
         self._found, self._thumbnails = found, thumbnails
         self._tried = {(uri, frame) for uri, _, frame in tried}
         self._rules = {rule.id: rule for rule in policy.rules}
+        self._old = None if old is None else {rule.id: rule for rule in old.rules}
         self.folder = common_folder(image.uri for image in _shown(found))
 
     def changed(self) -> tuple[Sheet, ...]:
@@ -216,10 +233,23 @@ class Sheets:
             missing=self._missing(image),
             before=image.before,
             after=image.after,
-            score="" if image.score is None else score(image.score),
+            score=_scores(image),
             told=_told(image, rule),
+            was=self._was(image),
             sealed=rule is None or rule.severity is Severity.CRITICAL,
         )
+
+    def _was(self, image: Changed) -> str:
+        """Before: 0.312, review from 0.60, block from 0.90."""
+        if image.rule is None or image.before == image.after:
+            return ""
+        said = [] if image.score_before is None else [score(image.score_before)]
+        if self._old is not None:
+            rule = self._old.get(image.rule)
+            named = () if rule is None else (("review", rule.review), ("block", rule.block))
+            said += [f"{name} from {threshold(value)}" for name, value in named if value is not None]
+            said += [] if rule else ["not in the old policy"]
+        return f"before: {', '.join(said)}" if said else ""
 
     def _missing(self, image: Changed) -> str:
         if image.rule is None:
@@ -256,6 +286,13 @@ def _shown(found: Backtest) -> Iterable[Changed]:
     for rule in found.rules.values():
         yield from rule.nearest
         yield from rule.would_flag
+
+
+def _scores(image: Changed) -> str:
+    """0.312 → 0.912, or the score alone where it is the same, or not known before."""
+    after = "" if image.score is None else score(image.score)
+    before = after if image.score_before is None else score(image.score_before)
+    return after if before == after else f"{before} → {after or NONE}"
 
 
 def _told(image: Changed, rule: Rule | None) -> str:

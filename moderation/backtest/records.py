@@ -28,6 +28,8 @@ class Changed:
     """of that rule under the new policy; None where the new policy does not have it"""
     threshold: float | None
     """of the new policy's rule, the one that is closest to the score"""
+    score_before: float | None = None
+    """of that rule before; None where it was not scored, or another rule decided when the run was published"""
 
 
 @dataclass(frozen=True, slots=True)

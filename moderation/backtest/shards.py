@@ -57,7 +57,7 @@ class Comparison:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `decisions` that are needed."""
-        own = ("run_id", "last_modified", "action") + (("flags", "top_rule") if self.old is None else ())
+        own = ("run_id", "last_modified", "action") + (("flags", "top_rule", "top_score") if self.old is None else ())
         return tuple(dict.fromkeys((*own, *(self.condition.columns if self.condition else ()))))
 
     def __call__(self, images: StoredImages) -> ShardFound:
@@ -141,6 +141,7 @@ class Comparison:
         index = pc.fill_null(pc.index_in(rule, pa.array(self.new.names)), -1).to_numpy().astype(np.int64)
         score = scores[np.arange(len(image)), index]
         unknown = index < 0
+        score_before = _top_score(rows, rule) if old is None else _score_of(old, image, rule)
         return self._table(
             rows,
             before,
@@ -149,6 +150,7 @@ class Comparison:
             rule_after=rule_after,
             rule=rule,
             score=pa.array(score, mask=unknown),
+            score_before=score_before,
             threshold=pa.array(self.distances.threshold(score, index), mask=unknown),
             frame=pa.array(new.frames(image, index), mask=unknown),
             flags_before=flags_before,
@@ -208,10 +210,23 @@ def _add_examples(found: ShardFound, rows: pa.Table) -> None:
                 after=after,
                 rule=row["rule"],
                 score=row["score"],
+                score_before=row["score_before"],
                 threshold=None if row["threshold"] is None else _short(np.float32(row["threshold"])),
             )
             for row in rows.take(pa.array(first)).to_pylist()
         )
+
+
+def _top_score(rows: pa.Table, rule: pa.Array) -> pa.Array:
+    """The published score [K] of each image under a rule [K], where that rule is the one that the row names."""
+    known = pc.fill_null(pc.equal(rows["top_rule"].combine_chunks(), rule), fill_value=False)
+    return pc.if_else(known, rows["top_score"].combine_chunks().cast(pa.float32()), pa.scalar(None, pa.float32()))
+
+
+def _score_of(old: Scored, image: NDArray[np.int64], rule: pa.Array) -> pa.Array:
+    """The old policy's score [K] of each image under a rule [K]; null where the policy does not score it."""
+    index = pc.fill_null(pc.index_in(rule, pa.array(old.scorer.names, pa.string())), -1).to_numpy().astype(np.int64)
+    return pa.array(old.scores[image, index] if old.scorer.names else np.zeros(len(image), np.float32), mask=index < 0)
 
 
 def _short(threshold: np.float32) -> float:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moderation.commands.terminal import print_whole
 from moderation.replay.records import Difference, Replay
 from moderation.visible import visible
 
@@ -18,7 +19,7 @@ _LONGEST = 200
 
 _PROMPTS = {
     "stored": "prompt embeddings as the run kept them",
-    "computed": "prompt embeddings computed anew, since the run kept none: the last digits of scores may differ",
+    "computed": "prompt embeddings computed again, since the run kept none: the last digits of scores may differ",
     "none": "nothing was recomputed",
 }
 
@@ -83,11 +84,12 @@ class Shown:
                 told += ": what another processor or numpy rounds otherwise looks like this"
             self._line(told)
         table = Table(box=None, pad_edge=False)
-        for name in ("image", "column", "stored", "recomputed"):
+        table.add_column("image", no_wrap=True)
+        for name in ("column", "stored", "recomputed"):
             table.add_column(name, overflow="fold")
         for one in found.shown:
-            table.add_row(_safe(one.uri), _safe(_column(one)), _safe(one.stored), _safe(one.recomputed))
-        self._out.print(table)
+            table.add_row(escape(visible(one.uri)), _safe(_column(one)), _safe(one.stored), _safe(one.recomputed))
+        print_whole(table)
         if found.differences > len(found.shown):
             self._line(f"… and {found.differences - len(found.shown):,} more")
 

@@ -50,15 +50,22 @@ def repair(text: str) -> Repaired:
     repaired = Repaired(text)
     lines = text.splitlines(keepends=True)
     block: int | None = None  # the indentation of the line that opened a block of text
+    quoted = -1  # the last line of a text in quotes that is longer than a line
     for number, line in enumerate(lines):
         body = line.rstrip("\r\n")
         indent = len(body) - len(body.lstrip(f" {SPACES}"))
         if block is not None and (not body.strip() or indent > block):
             continue
+        if number <= quoted:
+            continue
         block = indent if _BLOCK.search(body) else None
+        quoted = _last_quoted(lines, number)
+        if "\t" in body:
+            body = _without_tabs(body)
+            lines[number] = body + line[len(line.rstrip("\r\n")) :]
         if body.isascii() and "*" not in body:
             continue
-        before = lines[number - 1].strip() if number else ""
+        before = lines[number - 1].rstrip() if number else ""
         lines[number] = _line(repaired, number, body, before) + line[len(body) :]
     repaired.text = "".join(lines)
     return repaired
@@ -70,7 +77,8 @@ def _line(repaired: Repaired, number: int, body: str, before: str) -> str:
     if item := _ITEM.match(text):
         dash, rest = item["dash"], item["rest"].strip()
         begins_rule = re.match(r"(id|image)\s*:", rest)
-        in_list = before.endswith(":") or before[:1] == "-"
+        dashes = re.match(r"[ ]*(?=-[ ])", before)
+        in_list = before.endswith(":") or (dashes is not None and len(dashes[0]) >= len(item["indent"]))
         if begins_rule or in_list:
             at = len(item["indent"])
             what = f"`{dash}` ({_name(dash)}) stands where a list needs a hyphen"
@@ -123,6 +131,35 @@ def _spaces(repaired: Repaired, number: int, body: str) -> tuple[list[str], list
             chars.append(" " if structural else char)
             columns.append(at)
     return chars, [*columns, len(body)]
+
+
+def _without_tabs(body: str) -> str:
+    """The line without tabs behind the text and in front of a comment: YAML allows them, its parser does not."""
+    if not set("\"'").intersection(body):
+        body = re.sub(r"(?<=[^ \t])[ \t]+(?=#)", lambda gap: " " * len(gap[0]), body)
+    return body.rstrip() if "\t" in body[len(body.rstrip()) :] else body
+
+
+def _last_quoted(lines: list[str], number: int) -> int:
+    """The line on which a text in quotes ends that begins on a line and is longer than it; -1 where there is none."""
+    body = lines[number].rstrip("\r\n")
+    quoted, start = "", 0
+    for at, char in enumerate(body):
+        if char == "#" and not quoted and body[at - 1 : at] in ("", " ", "\t"):
+            break
+        if char in "\"'":
+            before = body[:at]
+            in_flow = not before.rstrip().endswith(",") or "[" in before or "{" in before
+            now = _quoted(quoted, char, before) if quoted or in_flow else ""
+            start = at + 1 if now and not quoted else start
+            quoted = now
+    if not quoted:
+        return -1
+    rest = body[start:] + "\n" + "".join(lines[number + 1 :])
+    end = re.match(r'(?:[^"\\]|\\.)*"' if quoted == '"' else r"(?:[^']|'')*'(?!')", rest, re.DOTALL)
+    if end is None or not re.match(r"[ \t]*(?:[,\]}:#]|\r?$)", rest[end.end() :], re.MULTILINE):
+        return -1
+    return number + end[0].count("\n")
 
 
 def _quoted(quoted: str, char: str, before: str) -> str:

@@ -1,4 +1,4 @@
-"""What a reader must know before anything else: not published, nothing taken up, nothing scored, checks that warn. Pure."""
+"""What a reader must know before anything else: not published, nothing processed, nothing scored, checks that warn. Pure."""
 
 import shlex
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
         found.append(Notice("plain", "Nothing new to look at", text))
     elif manifest.scored == 0:
         text = (
-            f"Not one of the {number(taken_up)} images that this run took up could be scored: nothing is known of them. "
+            f"Not one of the {number(taken_up)} images that this run processed could be scored: nothing is known of them. "
             "See the errors below."
         )
         found.append(Notice("block", "Nothing was scored", text))

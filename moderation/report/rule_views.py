@@ -158,12 +158,9 @@ class RuleViews:
 
     def _sheets(self, rule: Rule, found: RuleAggregate) -> tuple[Sheet, ...]:
         shown = sheets(found)
-        flagged = "Would have been flagged" if rule.mode is Mode.SHADOW else "Flagged"
-        count, total = sum(e.copies for e in shown.flagged), self._now.flagged.get(rule.id, 0)
-        some = f" {number(count)} of {number(total)}" if count < total else ""
         made = (
             Sheet(
-                f"{flagged}{':' if some else ''}{some}, highest scores first",
+                _heading(rule, shown.flagged, self._now.flagged.get(rule.id, 0)),
                 tuple(self._image(e, rule, e.top_prompt) for e in shown.flagged),
             ),
             Sheet("Highest scores; none is flagged", tuple(self._image(e, rule, e.top_prompt) for e in shown.highest)),
@@ -184,6 +181,17 @@ class RuleViews:
             alike=example.copies - 1,
             sealed=example.critical,
         )
+
+
+def _heading(rule: Rule, images: Sequence[Example], total: int) -> str:
+    """Flagged: 12 of 147, spread over the range of scores, highest first; 24 more look like them."""
+    flagged = "Would have been flagged" if rule.mode is Mode.SHADOW else "Flagged"
+    shown, alike = len(images), sum(e.copies for e in images) - len(images)
+    if shown >= total:
+        return f"{flagged}, highest scores first"
+    chosen = "" if shown + alike >= total else " spread over the range of scores,"
+    more = f"; {number(alike)} more {'looks' if alike == 1 else 'look'} like them" if alike else ""
+    return f"{flagged}: {number(shown)} of {number(total)},{chosen} highest scores first{more}"
 
 
 def _distance(example: Example, rule: Rule) -> str:

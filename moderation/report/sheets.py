@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from moderation.policy.schema import Action
 from moderation.report.thumbnails import Wanted
-from moderation.results.aggregates import Aggregates, RuleAggregate
+from moderation.results.aggregates import EXAMPLES, Aggregates, RuleAggregate
 from moderation.results.examples import Example
 
 MOST = 600
@@ -19,7 +18,7 @@ class Sheets(NamedTuple):
     """The images of one rule, no image twice."""
 
     flagged: tuple[Example, ...]
-    """highest scores first"""
+    """spread over the range of scores, highest first"""
     highest: tuple[Example, ...]
     """the highest scores of a rule that flagged nothing and has none near a threshold"""
     near: tuple[Example, ...]
@@ -28,7 +27,7 @@ class Sheets(NamedTuple):
 
 def sheets(found: RuleAggregate) -> Sheets:
     """What is shown of a rule."""
-    flagged = tuple(e for e in found.examples if e.action != Action.ALLOW)
+    flagged = tuple(sorted(found.spread[:EXAMPLES], key=lambda e: (-e.score, e.digest, e.uri)))
     shown = {e.uri for e in flagged}
     near = tuple(e for e in found.near if e.uri not in shown)
     return Sheets(flagged, () if flagged or near else found.examples[:UNFLAGGED], near)

@@ -18,7 +18,7 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
     - `run_id`, `state` ("published", "quarantined"), `sources` (URIs), `started_at`, `published_at` (ISO 8601, UTC)
     - `counts`: `listed`, `unchanged`, `repeated`, `scored`, `errored`, `blocked`, `review`, `to_review`
       (`review` and unreadable images that people get), `allowed`, `near_threshold`
-    - `rates`, in 0 to 1, null where there is nothing to divide by: `error` (of images taken up), `blocked`, `review`,
+    - `rates`, in 0 to 1, null where there is nothing to divide by: `error` (of images processed), `blocked`, `review`,
       `flagged` and `near_threshold` (of scored ones)
     - `rules`, by rule id, those that are scored: `category`, `severity`, `mode`, `review` and `block` (thresholds or null),
       `flagged`, `rate`; of a shadow rule, what it would have flagged

@@ -88,7 +88,7 @@ class FilesView:
 def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int = 0) -> tuple[Tile, ...]:
     """The numbers of the overview, each compared with the run before, if there is one.
 
-    Rates of actions are of scored images, the error rate is of images taken up. `anew` of them come from stored embeddings.
+    Rates of actions are of scored images, the error rate is of images processed. `anew` of them come from stored embeddings.
     """
 
     def tile(label: str, part: Sum, whole: Sum, note: str, tone: Tone = "") -> Tile:
@@ -97,14 +97,14 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
 
     listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
     work = Work(now.review, now.unreadable_review)
-    unreadable = f"of images taken up; the policy says {policy.unreadable.value}"
+    unreadable = f"of images processed; the policy says {policy.unreadable.value}"
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
         tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),
         tile("Scored", scored, listed, f"of listed{f', {number(anew)} from stored embeddings' if anew else ''}"),
         tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
-        tile("To review", attrgetter("to_review"), taken_up, f"of images taken up: {work.parts}", "review"),
+        tile("To review", attrgetter("to_review"), taken_up, f"of images processed: {work.parts}", "review"),
         tile("Allowed", attrgetter("allowed"), scored, "of scored"),
         tile("Near a threshold", attrgetter("near_threshold"), scored, f"of scored, within {policy.near:g}"),
     )

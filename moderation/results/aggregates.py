@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from moderation.policy.schema import Action, Policy, Rule, ScoreKind, Severity
 from moderation.records import add_numbers
+from moderation.results import sketches, spread
 from moderation.results.examples import DIGEST, Example, Pictures, collapse
 
 BINS = 40
@@ -25,6 +26,8 @@ EXAMPLES = 12
 """Images of a kind kept per rule, and objects per error code; fewer with many rules, see `examples_of`."""
 MOST_EXAMPLES = 288
 """Images of a kind kept of all rules together."""
+CANDIDATES = 2
+"""Flagged images kept for each that is shown: some turn out to look like those of other shards."""
 PROMPTS = 20
 """Prompts whose images are counted, per rule and shard."""
 SAMPLE = 24
@@ -76,6 +79,8 @@ class RuleAggregate(BaseModel):
     maximum: Extreme
     examples: tuple[Example, ...]
     """the highest scores, highest first"""
+    spread: tuple[Example, ...] = ()
+    """flagged images over the whole range of scores, up to `CANDIDATES` for each example, the first to be shown first"""
     near: tuple[Example, ...] = ()
     """scores within the policy's `near` of a threshold, closest first"""
     thresholds: tuple[float, ...] = ()
@@ -90,6 +95,11 @@ class RuleAggregate(BaseModel):
         """Images with a score."""
         return sum(self.histogram)
 
+    @property
+    def floor(self) -> float:
+        """The lowest threshold: scores from there on are flagged."""
+        return min(self.thresholds, default=self.low)
+
     def add(self, other: "RuleAggregate", kept: int) -> "RuleAggregate":
         """The sum, with up to `kept` examples of a kind."""
         return RuleAggregate(
@@ -99,6 +109,7 @@ class RuleAggregate(BaseModel):
             minimum=min(self.minimum, other.minimum),
             maximum=max(self.maximum, other.maximum),
             examples=collapse((*self.examples, *other.examples), lambda e: -e.score, kept),
+            spread=spread.merged((*self.spread, *other.spread), self.floor, self.high, CANDIDATES * kept),
             near=collapse((*self.near, *other.near), lambda e: min(abs(e.score - t) for t in self.thresholds), kept),
             thresholds=self.thresholds,
             flagged=self.flagged + other.flagged,
@@ -127,14 +138,14 @@ class Aggregates(BaseModel):
         return Aggregates(rules=rules, errors=errors, clean=tuple(heapq.nsmallest(SAMPLE, (*self.clean, *other.clean))))
 
 
-def aggregate(policy: Policy, decisions: pa.Table, scores: pa.Table) -> Aggregates:
-    """Aggregates of one shard's rows."""
+def aggregate(policy: Policy, decisions: pa.Table, scores: pa.Table, embeddings: pa.Table | None = None) -> Aggregates:
+    """Aggregates of one shard's rows. Without embeddings, only bytes and PDQ hashes say which images look alike."""
     failed = decisions.filter(pc.field("status") == "error").select(["error_code", "uri", "error_detail"])
     errors: dict[str, tuple[ErrorExample, ...]] = {}
     for code in sorted(pc.unique(failed["error_code"]).to_pylist()):
         some = failed.filter(pc.field("error_code") == code).sort_by("uri").slice(0, EXAMPLES).to_pylist()
         errors[code] = tuple(ErrorExample(row["uri"], row["error_detail"]) for row in some)
-    columns = _Columns(policy, decisions, scores)
+    columns = _Columns(policy, decisions, scores, embeddings)
     return Aggregates(rules=_by_rule(policy, columns, scores), errors=errors, clean=_sample(decisions, columns.critical))
 
 
@@ -154,12 +165,14 @@ def _by_rule(policy: Policy, columns: "_Columns", scores: pa.Table) -> dict[str,
 class _Columns:
     """A shard's rows as arrays: each column is looked at once, not once per rule."""
 
-    def __init__(self, policy: Policy, decisions: pa.Table, scores: pa.Table) -> None:
+    def __init__(self, policy: Policy, decisions: pa.Table, scores: pa.Table, embeddings: pa.Table | None) -> None:
         self._decisions, self._scores = decisions, scores
         self._pictures = Pictures(decisions)
         self._image = _places(scores["uri"], decisions["uri"].combine_chunks())
         self._score = scores["score"].to_numpy()
         self._acts = np.asarray(pc.not_equal(scores["action"], Action.ALLOW.value))
+        self._frame = scores["frame"].to_numpy()
+        self._looks_like = None if embeddings is None else spread.Looks(embeddings, decisions["uri"].combine_chunks())
         prompts = scores["top_prompt"].combine_chunks().dictionary_encode()
         self._prompt, self._prompts = np.asarray(prompts.indices), prompts.dictionary.to_pylist()
         critical = pa.array([rule.id for rule in policy.rules if rule.severity is Severity.CRITICAL], pa.string())
@@ -185,6 +198,7 @@ class _Columns:
             minimum=float(score.min()),
             maximum=float(score.max()),
             examples=self._examples(rows, -score.astype(np.float64), kept),
+            spread=self._spread(rows[acts], min(rule.thresholds, default=low), high, CANDIDATES * kept),
             near=self._examples(close, distance, kept),
             thresholds=rule.thresholds,
             flagged=int(acts.sum()),
@@ -195,10 +209,26 @@ class _Columns:
         usable = np.isfinite(order) & (self._image[rows] >= 0)
         rows, order = rows[usable], order[usable]
         found = self._pictures.collapse(self._image[rows], order, kept)
-        taken = pa.array([rows[i] for i, _ in found], pa.int64())
-        shown = self._scores.select(["uri", "etag", "score", "action", "top_prompt", "frame"]).take(taken).to_pylist()
-        looks = self._looks(np.array([self._image[rows[i]] for i, _ in found], np.int64))
-        return tuple(Example(**row, **look, copies=copies) for row, look, (_, copies) in zip(shown, looks, found, strict=True))
+        return self._taken(rows[[i for i, _ in found]], [copies for _, copies in found])
+
+    def _spread(self, rows: NDArray[np.int64], low: float, high: float, kept: int) -> tuple[Example, ...]:
+        rows = rows[np.isfinite(self._score[rows]) & (self._image[rows] >= 0)]
+        images = self._image[rows]
+        none = np.zeros((len(rows), 0), np.int8)
+        sketch = none if self._looks_like is None else self._looks_like.sketches(images, self._frame[rows])
+        drawn = spread.draw(self._pictures, images, self._score[rows], (low, high), sketch, kept)
+        found = self._taken(rows[[i for i, _ in drawn]], [int(same.sum()) for _, same in drawn])
+        return tuple(
+            one._replace(sketch=sketches.encoded(sketch[i]), critical=bool(self.critical[images[same]].any()))
+            for one, (i, same) in zip(found, drawn, strict=True)
+        )
+
+    def _taken(self, rows: NDArray[np.int64], copies: list[int]) -> tuple[Example, ...]:
+        shown = self._scores.select(["uri", "etag", "score", "action", "top_prompt", "frame"]).take(pa.array(rows, pa.int64()))
+        looks = self._looks(self._image[rows])
+        return tuple(
+            Example(**row, **look, copies=count) for row, look, count in zip(shown.to_pylist(), looks, copies, strict=True)
+        )
 
     def _looks(self, images: NDArray[np.int64]) -> list[dict[str, Any]]:
         names = [name for name in ("pdq", "pdq_quality") if name in self._decisions.column_names]

@@ -35,6 +35,8 @@ class Example(NamedTuple):
     """how many near-identical images it stands for, itself among them"""
     critical: bool = False
     """whether a critical rule acts on it, be it this one or another: nobody should see it by accident"""
+    sketch: str = ""
+    """what its embedding is like, where that is compared: see `sketches`"""
 
     def same_picture(self, other: "Example") -> bool:
         """Whether both have the same bytes, or PDQ hashes that say something and differ in few bits."""
@@ -76,8 +78,9 @@ class Pictures:
             pa.table({"digest": digest, "uri": decisions["uri"]}), [("digest", "ascending"), ("uri", "ascending")]
         )
         # By digest and URI, as `collapse` breaks ties.
-        self._rank = np.empty(decisions.num_rows, np.int64)
-        self._rank[np.asarray(order)] = np.arange(decisions.num_rows)
+        self.rank = np.empty(decisions.num_rows, np.int64)
+        """[N] the place of each image by digest, then URI"""
+        self.rank[np.asarray(order)] = np.arange(decisions.num_rows)
 
     def collapse(self, images: NDArray[np.int64], order: NDArray[np.float64], kept: int) -> list[tuple[int, int]]:
         """As `collapse`, of rows whose image is `images` [M] and whose place is `order` [M].
@@ -89,13 +92,13 @@ class Pictures:
         left = order.copy()
         while len(found) < kept and (best := left.min(initial=np.inf)) < np.inf:
             ties = np.flatnonzero(left == best)
-            first = int(ties[self._rank[images[ties]].argmin()])
-            same = self._same_as(int(images[first]))[images] & (left < np.inf)
+            first = int(ties[self.rank[images[ties]].argmin()])
+            same = self.same_as(int(images[first]))[images] & (left < np.inf)
             found.append((first, int(same.sum())))
             left[same] = np.inf
         return found
 
-    def _same_as(self, image: int) -> NDArray[np.bool_]:
+    def same_as(self, image: int) -> NDArray[np.bool_]:
         """[N] which images show the same picture as one of them."""
         same: NDArray[np.bool_] = (self._digest == self._digest[image]) & self._known
         if self._bits is not None and self._telling[image]:

@@ -105,7 +105,7 @@ def write_shard(
         files=tuple(files),
         counts=summary.counts,
         seconds=summary.seconds,
-        aggregates=aggregate(policy, tables["decisions"], tables["scores"]),
+        aggregates=aggregate(policy, tables["decisions"], tables["scores"], tables["embeddings"]),
         decided_anew=len(shard.objects) if decided_anew else 0,
     )
     key = paths.receipt(shard.name)
