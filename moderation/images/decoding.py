@@ -13,6 +13,7 @@ import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
+from moderation.images import icons
 from moderation.images.file_colours import conversion_of
 from moderation.images.guarding import Deadline
 from moderation.images.isobmff_boxes import BRANDS
@@ -106,9 +107,12 @@ class DecodedImage:
         self._target_size = target_size
         self._deadline = Deadline(limits.max_seconds)
         try:
+            kind, damaged = icons.kind_of(data), ""
+            if kind:
+                data, damaged = icons.shown(data)
             survey = survey_file(data, self._deadline)
             opened = open_file(data, self._deadline, PARSER_ERRORS, odd=survey.odd)
-            self.damaged, self._data, image = opened.damaged, opened.data, opened.image
+            self.damaged, self._data, image = damaged or opened.damaged, opened.data, opened.image
             if opened.data is not data:
                 survey = survey_file(opened.data, self._deadline)
             width, height = image.size
@@ -116,6 +120,8 @@ class DecodedImage:
             if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24:25] == b"\x10":
                 raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
             conversion = conversion_of(image, survey)
+            if kind and conversion is not None:
+                raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has colours of its own: browsers show nothing")
             if image.format == "HEIF" and frames > 1:
                 survey = replace(survey, pixels=_largest_heif(data))
             early = conversion is not None and (conversion.early or frames > 1 or _has_alpha(image))
@@ -130,7 +136,8 @@ class DecodedImage:
         self._survey = survey
         self._early = conversion if early else None
         self.colours = None if early else conversion
-        self.header = ImageHeader("JPEG" if image.format == "MPO" else str(image.format), width, height, frames)
+        self._read_as = "JPEG" if image.format == "MPO" else str(image.format)
+        self.header = ImageHeader(kind or self._read_as, width, height, frames)
         self.primary = _primary(image, frames)
         self.memory = memory_needed(image, frames, survey)
         if frames > len(data):
@@ -237,7 +244,7 @@ class DecodedImage:
         """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""
         reduction = self.reduction
         self._image = None
-        for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._prepare_any):
+        for image in salvaged(self._data, self._read_as, self._deadline, PARSER_ERRORS, self._prepare_any):
             self._deadline.check()
             if self.reduction == reduction:
                 self.damaged = self.damaged or f"the picture is cut or broken: {_words(error)}"

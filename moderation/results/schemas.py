@@ -71,7 +71,7 @@ DECISIONS = _schema(
             nullable=True,
             since=3,
         ),
-        _field("action", _TEXT, "allow | review | block: the strongest of the live rules; `unreadable` of the policy on error"),
+        _field("action", _TEXT, "allow | review | block: the strongest of the live rules; `unreadable` or `unsupported` of the policy on error"),
         _field("flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
         _field("flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),
         _field("shadow_flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of shadow rules that would act"),
