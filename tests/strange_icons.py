@@ -41,7 +41,9 @@ def dib(image, bits, *, mask=None, palette=None, compression=0, masks=b"", both=
         mask = np.zeros((height, width), bool)
     cover = [np.packbits(row).tobytes() for row in mask[::-1]]
     cover = b"".join(row + b"\0" * (-len(row) % 4) for row in cover)
-    info = struct.pack("<IiiHHIIiiII", header, width, 2 * height if both is None else both, 1, bits, compression, 0, 0, 0, used, 0)
+    info = struct.pack(
+        "<IiiHHIIiiII", header, width, 2 * height if both is None else both, 1, bits, compression, 0, 0, 0, used, 0
+    )
     return info.ljust(header, b"\0") + masks + colours + body + cover
 
 
@@ -94,9 +96,7 @@ def icons():
         "cut at 70 %": icon((SIDE, 24, (d := dib(image, 24))[: len(d) * 7 // 10])),
         "rubbish behind": icon((SIDE, 32, one)) + b"rubbish" * 50,
         "RLE": icon((SIDE, 8, dib(image, 8, compression=1))),
-        "fields": icon(
-            (SIDE, 32, dib(image, 32, compression=3, masks=struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF), mask=half))
-        ),
+        "fields": icon((SIDE, 32, dib(image, 32, compression=3, masks=struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF), mask=half))),
         "V5": icon((SIDE, 32, dib(image, 32, header=124, alpha=ramp))),
         "top down": icon((SIDE, 24, dib(image, 24, both=-2 * SIDE))),
     }

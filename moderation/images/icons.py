@@ -124,9 +124,7 @@ def _unpacked(lines: bytes, width: int, height: int, bits: int, palette: bytes, 
     return pixels
 
 
-def _by_fields(
-    body: bytes, lines: bytes, width: int, height: int, bits: int, compression: int, size: int
-) -> NDArray[np.uint8]:
+def _by_fields(body: bytes, lines: bytes, width: int, height: int, bits: int, compression: int, size: int) -> NDArray[np.uint8]:
     masks = (0x7C00, 0x3E0, 0x1F, 0) if bits == 16 else (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     if compression:
         count = 4 if compression == _ALPHA_FIELDS or size >= 56 else 3

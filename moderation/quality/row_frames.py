@@ -76,9 +76,7 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
     strongest = live.max(axis=1, initial=0)
     policy, code = expected.policy, ErrorCode.UNSUPPORTED_FORMAT.value
     unsupported = _index(table["error_code"], pa.array([code])) == 0
-    unscored = np.where(
-        unsupported, _ACTIONS.index(policy.action_on_error(code)), _ACTIONS.index(policy.action_on_error(None))
-    )
+    unscored = np.where(unsupported, _ACTIONS.index(policy.action_on_error(code)), _ACTIONS.index(policy.action_on_error(None)))
     flags = _flags_match(table["flags"], (evidence.actions > 0) & evidence.live, evidence.ids)
     shadow = _flags_match(table["shadow_flags"], (evidence.actions > 0) & ~evidence.live, evidence.ids)
     return pd.DataFrame(

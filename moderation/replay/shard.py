@@ -143,7 +143,7 @@ def _compare_scored(scored: pa.Table, judged: Judged, context: RowContext, diffe
 
 
 def _compare_errors(errors: pa.Table, context: RowContext, differences: Differences) -> None:
-    """What became of images that could not be scored: the policy's `unreadable` or `unsupported` decides, and nothing is known of them."""
+    """What became of images without scores: `unreadable` or `unsupported` decides, and nothing is known of them."""
     count = len(errors)
     codes = errors["error_code"].to_pylist()
     for uri, code in zip(errors["uri"].to_pylist(), codes, strict=True):
