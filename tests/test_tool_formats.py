@@ -1,11 +1,13 @@
 """Formats that no browser shows: off unless the setting `formats` names them, and then read through the same limits."""
 
 import contextlib
+import gzip
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from strange_icons import icons
 from strange_pictures import scene
 from typer.testing import CliRunner
 
@@ -100,3 +102,74 @@ def test_a_name_that_is_none_is_refused_in_one_line() -> None:
     assert "--formats: input should be 'jpeg2000', 'psd', 'tga', 'pnm', 'dds', 'pcx' or 'qoi', got 'gimp'" in str(
         found.exception
     )
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+DOCTYPE = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd" [\n<!ENTITY a "b">\n]>'
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (SVG, "SVG"),
+        (b"\xef\xbb\xbf  \n" + SVG, "SVG"),
+        (b'<?xml version="1.0"?>\n<!-- by hand > --> <!DOCTYPE svg>' + SVG, "SVG"),
+        (b'<?xml version="1.0"?>' + DOCTYPE + SVG, "SVG"),
+        (b"<s:svg xmlns:s='http://www.w3.org/2000/svg'></s:svg>", "SVG"),
+        (SVG.decode().encode("utf-16"), "SVG"),
+        (gzip.compress(SVG), "SVG"),
+        (b"\xff\x0a\xcb\x06\0\x13\x88\x02", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(30), "JPEG XL"),
+    ],
+)
+def test_formats_that_browsers_show_and_nobody_reads_here_are_named(data: bytes, name: str) -> None:
+    with pytest.raises(ImageError) as found:
+        decoded(data)
+    assert found.value.code is ErrorCode.UNSUPPORTED_FORMAT
+    assert found.value.detail.startswith(f"{name} is not read")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<html><svg/></html>",
+        b"<!--" + SVG,
+        b"<",
+        b"<!",
+        b"<svgx/>",
+        b"<?xml",
+        b"<!DOCTYPE [",
+        gzip.compress(b"text"),
+        b"\x1f\x8bno",
+    ],
+)
+def test_what_only_holds_such_a_picture_is_not_named(data: bytes) -> None:
+    with pytest.raises(ImageError) as found:
+        decoded(data)
+    assert "not one of" in found.value.detail
+
+
+def test_broken_icons_are_error_rows() -> None:
+    random = np.random.default_rng(5)
+    for data in icons().values():
+        for _ in range(8):
+            broken = bytearray(data[: int(random.integers(6, len(data) + 1))])
+            for at in random.integers(4, min(len(broken), 80) + 1, 3):
+                broken[min(int(at), len(broken) - 1)] = int(random.integers(256))
+            with contextlib.suppress(ImageError):  # anything else fails
+                decoded(bytes(broken))
+
+
+def test_an_icon_says_what_it_is() -> None:
+    found = {
+        name: DecodedImage(icons()[name], ImageLimits())
+        for name in ("PNG.ico", "small and large.ico", "two.cur", "cut at 70 %.ico")
+    }
+    headers = {name: (one.header.format, one.header.width, one.header.height) for name, one in found.items()}
+    assert headers == {
+        "PNG.ico": ("ICO", 64, 64),
+        "small and large.ico": ("ICO", 64, 64),
+        "two.cur": ("CUR", 48, 48),
+        "cut at 70 %.ico": ("ICO", 48, 48),
+    }
+    assert [name for name, one in found.items() if one.damaged] == ["cut at 70 %.ico"]

@@ -28,6 +28,7 @@ from moderation.images.survey import Survey
 from moderation.images.surveying import survey_file
 from moderation.images.tiff_layouts import MisreadLayoutError, set_right
 from moderation.images.tool_formats import PARSERS, tool_format
+from moderation.images.unread import unread_format
 
 # One thread for an image: images are decoded side by side. Thumbnails, depth maps and masks are not looked at.
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -330,6 +331,11 @@ def _too_much(needed: int, limit: int) -> str:
 def _unreadable(data: bytes, error: BaseException) -> ImageError:
     """Why the header cannot be read."""
     if not is_plain(data) and tool_format(data) is None:
+        unread = unread_format(data)
+        if unread:
+            return ImageError(
+                ErrorCode.UNSUPPORTED_FORMAT, f"{unread} is not read: convert it to PNG or WebP before moderation"
+            )
         return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR'))}")
     if isinstance(error, UnidentifiedImageError):
         return ImageError(ErrorCode.CORRUPT, "the file starts like an image, but its header cannot be read")
