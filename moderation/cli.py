@@ -108,6 +108,9 @@ def run(
     max_pixels: Annotated[int, _limit("max_pixels")] = _LIMITS.max_pixels,
     max_frames: Annotated[int, _limit("max_frames")] = _LIMITS.max_frames,
     max_seconds: Annotated[float, _limit("max_seconds")] = _LIMITS.max_seconds,
+    formats: Annotated[
+        str, typer.Option(help=f"{ImageLimits.model_fields['formats'].description}; several with commas.", show_default=False)
+    ] = "",
     ray_address: Annotated[str | None, _option("ray_address")] = None,
     log_format: Annotated[
         LogFormat | None,
@@ -153,7 +156,13 @@ def run(
         batch_size=batch_size,
         batch_timeout_s=batch_timeout_s,
         ray_address=ray_address,
-        limits={"max_bytes": max_bytes, "max_pixels": max_pixels, "max_frames": max_frames, "max_seconds": max_seconds},
+        limits={
+            "max_bytes": max_bytes,
+            "max_pixels": max_pixels,
+            "max_frames": max_frames,
+            "max_seconds": max_seconds,
+            "formats": tuple(name.strip() for name in formats.split(",") if name.strip()),
+        },
     )
     _moderate(settings, verbose, log_format)
 

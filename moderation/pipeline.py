@@ -384,6 +384,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy_version=policy.version,
         policy_hash=policy.hash,
         unreadable=policy.unreadable.value,
+        unsupported=policy.unsupported.value if policy.unsupported else None,
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
         policy_folder=policy.model.folder,

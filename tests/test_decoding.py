@@ -522,7 +522,6 @@ NO_IMAGES = {
     "JSON": b'{"a": 1}',
     "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
-    "ICO": encoded(scene(), "ICO", sizes=[(16, 16)]),
     "PSD": b"8BPS\0\1" + b"\0" * 6 + b"\0\3\0\0\0\x10\0\0\0\x10\0\x08\0\3" + b"\0" * 100,
     "JPEG 2000": encoded(scene(), "JPEG2000"),
     "TGA": encoded(scene(), "TGA"),

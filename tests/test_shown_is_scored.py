@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from needs import needs_chromium
 from PIL import Image, features
+from strange_icons import icons
 from strange_pictures import PROFILES, corpus, encoded, photo, scene
 from support import DATA, needs_data
 
@@ -36,6 +37,7 @@ REFUSED = {
     "filter 9.png": "how much browsers show of broken pixels depends on their buffers",
     "progressive, cut at 5 %.jpg": "cut in its first scan: libjpeg does not say how many rows of it are there",
     "progressive, after its first scan.jpg": "the same",
+    "RLE.ico": "pictures of icons are never compressed so, but browsers read them",
     "pillow/broken_data_stream.png": "broken pixels, as above",
     "pillow/decompression_bomb_extents.gif": "a later frame asks for 4,000 megapixels",
 }
@@ -68,6 +70,12 @@ def test_pictures_out_of_the_ordinary_are_scored_as_they_are_shown(browser: Chro
     counts = judge({name: parity(browser, data) for name, data in corpus().items()})
     assert counts["alike"] > 270
     assert counts["refused"] <= 5
+
+
+@needs_chromium
+def test_icons_and_cursors_are_scored_as_they_are_shown(browser: Chromium) -> None:
+    counts = judge({name: parity(browser, data) for name, data in icons().items()})
+    assert counts["alike"] > 30
 
 
 @needs_chromium

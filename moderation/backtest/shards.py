@@ -1,5 +1,6 @@
 """One shard of a backtest: its images decided by both policies, counted, and those that change as rows. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +40,12 @@ class ShardFound:
     changed: pa.Table = field(default_factory=changed_images.SCHEMA.empty_table)
 
 
+def _on_error(scorer: Scorer, codes: Sequence[str | None]) -> NDArray[np.int8]:
+    """What a policy makes of images without scores, by their error codes: [N] indexes of actions."""
+    policy = scorer.compiled.policy
+    return np.array([ACTIONS.index(policy.action_on_error(code)) for code in codes], np.int8)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two policies, of which the old one may be what was published. Call it with the images of a shard."""
@@ -57,7 +64,8 @@ class Comparison:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `decisions` that are needed."""
-        own = ("run_id", "last_modified", "action") + (("flags", "top_rule", "top_score") if self.old is None else ())
+        own: tuple[str, ...] = ("run_id", "last_modified", "action", "error_code")
+        own += ("flags", "top_rule", "top_score") if self.old is None else ()
         return tuple(dict.fromkeys((*own, *(self.condition.columns if self.condition else ()))))
 
     def __call__(self, images: StoredImages) -> ShardFound:
@@ -159,17 +167,15 @@ class Comparison:
         )
 
     def _errors(self, found: ShardFound, rows: pa.Table) -> pa.Table:
-        """Images without scores: `unreadable` decides, or did."""
-        after = np.full(len(rows), self._unreadable(self.new), np.int8)
-        before = actions(rows) if self.old is None else np.full(len(rows), self._unreadable(self.old), np.int8)
+        """Images without scores: `unreadable` or `unsupported` decides, or did."""
+        codes = rows["error_code"].to_pylist()
+        after = _on_error(self.new, codes)
+        before = actions(rows) if self.old is None else _on_error(self.old, codes)
         found.tally.count(rows, before, after, self.folders.depth, unreadable=True)
         changed = np.flatnonzero(before != after)
         table = self._table(rows.take(pa.array(changed)), before[changed], after[changed])
         _add_examples(found, table)
         return table
-
-    def _unreadable(self, scorer: Scorer) -> int:
-        return ACTIONS.index(scorer.compiled.policy.unreadable)
 
     def _table(self, rows: pa.Table, before: NDArray[np.int8], after: NDArray[np.int8], **columns: pa.Array) -> pa.Table:
         """In the schema of changed images; what is not given is null, empty or false."""

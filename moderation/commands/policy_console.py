@@ -39,6 +39,7 @@ def show_policy(policy: Policy) -> None:
     facts.add_row("templates", _list(policy.templates))
     facts.add_row("contrast", _list(policy.contrast) or NONE)
     facts.add_row("unreadable", policy.unreadable.value)
+    facts.add_row("unsupported", (policy.unsupported or policy.unreadable).value)
     facts.add_row("near", f"{policy.near:g}")
     facts.add_row("examples", str(len(policy.examples)))
     _OUT.print(facts)
@@ -140,7 +141,7 @@ def show_cut(folders: Sequence[str]) -> None:
 def _headline(name: str, found: Explanation) -> str:
     action = f"[bold {_STYLE[found.action]}]{found.action.value}[/]"
     if found.error_code is not None:
-        why = f"cannot be read, and the policy says `unreadable: {found.action.value}`"
+        why = f"cannot be read, and the policy says `{found.decided_by}: {found.action.value}`"
         return f"\n[bold]{_safe(name)}[/]: {action}: {why}\n{found.error_code}: {_safe(found.error_detail or '')}"
     top = found.top
     reasons = [f"{'' if top.acts else 'closest: '}{top.rule}, {top.distance}"] if top else []

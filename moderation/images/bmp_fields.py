@@ -106,11 +106,11 @@ def _by_fields(data: bytes, found: Bitmap, deadline: Deadline) -> bytes:
         count = min(lines, present - top)
         part = np.frombuffer(data, np.uint8, count * stride, found.offset + top * stride).reshape(count, stride)
         values = part[:, : found.width * kind.itemsize].copy().view(kind).astype(np.uint32)
-        out += np.stack([_levels(values, mask, 0) for mask in (blue, green, red)] + [_levels(values, alpha, 255)], -1).tobytes()
+        out += np.stack([levels(values, mask, 0) for mask in (blue, green, red)] + [levels(values, alpha, 255)], -1).tobytes()
     return bytes(out)
 
 
-def _levels(values: NDArray[np.uint32], mask: int, default: int) -> NDArray[np.uint8]:
+def levels(values: NDArray[np.uint32], mask: int, default: int) -> NDArray[np.uint8]:
     """The bits under a mask as 0 to 255."""
     if not mask:
         return np.full(values.shape, default, np.uint8)

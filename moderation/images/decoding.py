@@ -13,19 +13,22 @@ import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
+from moderation.images.colours import Conversion
 from moderation.images.file_colours import conversion_of
 from moderation.images.guarding import Deadline
-from moderation.images.isobmff_boxes import BRANDS
 from moderation.images.limits import ImageLimits
 from moderation.images.memory import memory_limit, memory_needed
 from moderation.images.opening import FORMATS, open_file, parse
 from moderation.images.partial import whiten
 from moderation.images.pixels import rgb, upright
+from moderation.images.recognition import is_plain, recognize
 from moderation.images.reduction import Reduction, reduce
 from moderation.images.salvage import salvaged
 from moderation.images.survey import Survey
 from moderation.images.surveying import survey_file
 from moderation.images.tiff_layouts import MisreadLayoutError, set_right
+from moderation.images.tool_formats import PARSERS, tool_format
+from moderation.images.unread import unread_format
 
 # One thread for an image: images are decoded side by side. Thumbnails, depth maps and masks are not looked at.
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -34,8 +37,6 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 PARSER_ERRORS = (
     OSError,
@@ -106,16 +107,16 @@ class DecodedImage:
         self._target_size = target_size
         self._deadline = Deadline(limits.max_seconds)
         try:
+            found = recognize(data, limits)
+            data = found.data
             survey = survey_file(data, self._deadline)
             opened = open_file(data, self._deadline, PARSER_ERRORS, odd=survey.odd)
-            self.damaged, self._data, image = opened.damaged, opened.data, opened.image
+            self.damaged, self._data, image = found.damaged or opened.damaged, opened.data, opened.image
             if opened.data is not data:
                 survey = survey_file(opened.data, self._deadline)
             width, height = image.size
             frames = _frame_count(image, survey)
-            if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24:25] == b"\x10":
-                raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
-            conversion = conversion_of(image, survey)
+            conversion = _conversion(image, survey, data, found.wrapped_in)
             if image.format == "HEIF" and frames > 1:
                 survey = replace(survey, pixels=_largest_heif(data))
             early = conversion is not None and (conversion.early or frames > 1 or _has_alpha(image))
@@ -130,7 +131,8 @@ class DecodedImage:
         self._survey = survey
         self._early = conversion if early else None
         self.colours = None if early else conversion
-        self.header = ImageHeader("JPEG" if image.format == "MPO" else str(image.format), width, height, frames)
+        self._read_as = "JPEG" if image.format == "MPO" else str(image.format)
+        self.header = ImageHeader(found.wrapped_in or self._read_as, width, height, frames)
         self.primary = _primary(image, frames)
         self.memory = memory_needed(image, frames, survey)
         if frames > len(data):
@@ -200,7 +202,8 @@ class DecodedImage:
                 image.seek(before)
                 image.load()
                 self._deadline.check()
-        image.seek(index)
+        if index != image.tell() and image.format not in PARSERS:
+            image.seek(index)
         _check_pixels(*image.size, self._limits)
         orientation = self._orientation_of(image)
         correct = set_right(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
@@ -237,7 +240,7 @@ class DecodedImage:
         """As much of the first picture as browsers show, the rest white. Raises `error` as `ImageError` if that is nothing."""
         reduction = self.reduction
         self._image = None
-        for image in salvaged(self._data, self.header.format, self._deadline, PARSER_ERRORS, self._prepare_any):
+        for image in salvaged(self._data, self._read_as, self._deadline, PARSER_ERRORS, self._prepare_any):
             self._deadline.check()
             if self.reduction == reduction:
                 self.damaged = self.damaged or f"the picture is cut or broken: {_words(error)}"
@@ -273,8 +276,18 @@ def _largest_heif(data: bytes) -> int:
     return max(width * height for width, height in sizes)
 
 
+def _conversion(image: ImageFile.ImageFile, survey: Survey, data: bytes, wrapped_in: str) -> Conversion | None:
+    """How pictures become sRGB; raises `ImageError` where colours cannot be shown as browsers show them."""
+    if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24:25] == b"\x10":
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
+    conversion = conversion_of(image, survey)
+    if conversion is not None and wrapped_in in ("ICO", "CUR"):
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has colours of its own: browsers show nothing")
+    return conversion
+
+
 def _frame_count(image: ImageFile.ImageFile, survey: Survey) -> int:
-    if image.format == "MPO":
+    if image.format == "MPO" or image.format in PARSERS:  # of a PSD, the picture that all layers make
         return 1
     return survey.frames or max(1, int(getattr(image, "n_frames", 1)))
 
@@ -317,11 +330,13 @@ def _too_much(needed: int, limit: int) -> str:
 
 def _unreadable(data: bytes, error: BaseException) -> ImageError:
     """Why the header cannot be read."""
-    riff = data.startswith(b"RIFF") and data[8:12] == b"WEBP"
-    bitmap = data.startswith(b"BM") and not any(data[6:10])
-    isobmff = data[4:8] == b"ftyp" and data[8:12] in BRANDS
-    if not (data.startswith(_MAGIC) or riff or bitmap or isobmff):
-        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join(FORMATS)}")
+    if not is_plain(data) and tool_format(data) is None:
+        unread = unread_format(data)
+        if unread:
+            return ImageError(
+                ErrorCode.UNSUPPORTED_FORMAT, f"{unread} is not read: convert it to PNG or WebP before moderation"
+            )
+        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR'))}")
     if isinstance(error, UnidentifiedImageError):
         return ImageError(ErrorCode.CORRUPT, "the file starts like an image, but its header cannot be read")
     return _broken(error)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moderation.images.tool_formats import ToolFormat
+
 
 class ImageLimits(BaseModel):
     """Limits that keep one hostile file from taking a worker down. What is over a limit becomes an error row."""
@@ -21,4 +23,9 @@ class ImageLimits(BaseModel):
         gt=0,
         allow_inf_nan=False,
         description="images whose decoding takes more processor time are `worker_timeout`",
+    )
+    formats: tuple[ToolFormat, ...] = Field(
+        default=(),
+        max_length=len(ToolFormat),
+        description="formats that no browser shows and that are read nevertheless: jpeg2000, psd, tga, pnm, dds, pcx, qoi",
     )

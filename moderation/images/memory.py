@@ -4,6 +4,7 @@ from PIL import ImageFile
 
 from moderation.images.limits import ImageLimits
 from moderation.images.survey import Survey
+from moderation.images.tool_formats import PARSERS
 
 LIMIT = 1 << 30
 """Bytes of memory that one image may always take."""
@@ -39,6 +40,10 @@ def memory_needed(image: ImageFile.ImageFile, frames: int, survey: Survey) -> in
         alpha = 2 if "A" in image.mode.upper() else 0
         again = 4 if (survey.tiled if image.format == "AVIF" else frames > 1) else 0
         return pixels * (_PLANES[str(image.format)][survey.dense, survey.deep] + alpha + again)
+    if image.format == "JPEG2000":  # four components as 32-bit numbers, twice
+        return pixels * 40
+    if image.format in PARSERS:
+        return pixels * 24
     if frames > 1 and image.format in ("GIF", "PNG"):  # what went before, what it is restored to, what is drawn
         return pixels * 18
     source = 1 if image.mode in _ONE_BYTE else 2 if image.mode.startswith("I;16") else 4

@@ -11,9 +11,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from moderation.images import bmp_fields, gif_repair, isobmff_repair, jpeg_repair, png_repair
 from moderation.images.guarding import Deadline, GuardedFile
 from moderation.images.isobmff_boxes import BRANDS
+from moderation.images.tool_formats import tool_format
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-"""The image formats that are read; all others are `unsupported_format`."""
+"""The image formats that are read by parsers of their own; ICO and CUR hold one of them, `tool_formats` must be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,18 @@ def parse(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
             raise UnidentifiedImageError(str(error)) from None
         if isinstance(image, ImageFile.ImageFile):
             return image
-    raise UnidentifiedImageError("no parser accepts the file")
+    tool = tool_format(data)
+    if tool is None:
+        raise UnidentifiedImageError("no parser accepts the file")
+    Image.init()
+    file.seek(0)
+    try:
+        image = Image.OPEN[tool.parser][0](file, "")
+    except (SyntaxError, IndexError, TypeError) as error:
+        raise UnidentifiedImageError(str(error)) from None
+    if not isinstance(image, ImageFile.ImageFile):
+        raise UnidentifiedImageError("no picture")
+    return image
 
 
 def _as_browsers_read(data: bytes, deadline: Deadline) -> bytes:

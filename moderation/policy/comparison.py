@@ -38,6 +38,7 @@ EFFECTS: Mapping[str, Effect] = {
     "model": Effect.EMBEDDINGS,
     "templates": Effect.SCORES,
     "unreadable": Effect.DECISIONS,
+    "unsupported": Effect.DECISIONS,
     "near": Effect.REPORTS,
     "policy": Effect.REPORTS,
     "version": Effect.NOTHING,

@@ -111,7 +111,7 @@ def _judge(example: Example, found: Explanation) -> ExampleResult:
         if isinstance(expect, dict) or found.error_code in _NOT_HAD:
             return ExampleResult(example.image, "error", expected, error, "")
         same = expect is found.action
-        why = "" if same else f"the policy says `unreadable: {found.action.value}`"
+        why = "" if same else f"the policy says `{found.decided_by}: {found.action.value}`"
         return ExampleResult(example.image, "pass" if same else "miss", expected, f"{found.action.value} ({error})", why)
     if isinstance(expect, dict):
         actions = {rule.rule: rule.action for rule in found.rules}

@@ -70,6 +70,8 @@ class Explanation:
     """frames or pages in the file; 0 where it cannot be read"""
     error_code: str | None = None
     error_detail: str | None = None
+    decided_by: str | None = None
+    """the policy's key that decided an image that cannot be read: `unreadable` or `unsupported`"""
 
     @property
     def top(self) -> RuleExplanation | None:
@@ -146,8 +148,18 @@ def explain(
 
 
 def unreadable(policy: Policy, uri: str, code: str, detail: str, etag: str = "") -> Explanation:
-    """The explanation of an image that cannot be scored: the policy's `unreadable` decides."""
-    return Explanation(uri, etag, policy.unreadable, None, False, (), error_code=code, error_detail=detail)  # noqa: FBT003
+    """The explanation of an image that cannot be scored: the policy's `unreadable` or `unsupported` decides."""
+    return Explanation(
+        uri,
+        etag,
+        policy.action_on_error(code),
+        None,
+        near_threshold=False,
+        rules=(),
+        error_code=code,
+        error_detail=detail,
+        decided_by=policy.key_on_error(code),
+    )
 
 
 def distance(score: float, review: float | None, block: float | None, action: Action) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
+from moderation.errors import ErrorCode
 from moderation.policy.consistency import mistakes
 from moderation.policy.model_choice import ModelChoice, Strict, Text
 
@@ -102,6 +103,9 @@ class Policy(Strict):
     )
     contrast: tuple[Text, ...] = Field(default=(), max_length=500, description="what ordinary images show")
     unreadable: Action = Field(default=Action.REVIEW, description="what happens to an image that cannot be scored")
+    unsupported: Action | None = Field(
+        default=None, description="what happens to an image of a format that is not read; null: what `unreadable` says"
+    )
     near: float = Field(
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
@@ -114,6 +118,14 @@ class Policy(Strict):
         if found:
             raise ValueError("; ".join(m.message for m in found))
         return self
+
+    def action_on_error(self, code: str | None) -> Action:
+        """What becomes of an image that has no scores, by its error code."""
+        return self.unsupported or self.unreadable if code == ErrorCode.UNSUPPORTED_FORMAT else self.unreadable
+
+    def key_on_error(self, code: str | None) -> str:
+        """The key that decides so: `unreadable` or `unsupported`."""
+        return "unsupported" if self.unsupported is not None and code == ErrorCode.UNSUPPORTED_FORMAT else "unreadable"
 
     @property
     def active_rules(self) -> tuple[Rule, ...]:

@@ -23,7 +23,19 @@ _KEY = re.compile(r"^(?P<indent>\s*(?:-\s+)*)(?P<key>[\"'“”]?[A-Za-z_][\w-]*
 _VALUE = re.compile(r"(?:^\s*(?:-\s+)+|[:\[,{]\s+|[\[{,])(?P<quote>[\"'])")
 _CONFLICT = re.compile(r"^(<<<<<<<|=======|>>>>>>>)(\s|$)")
 _FENCE = re.compile(r"^\s*(```|~~~)")
-_POLICY_KEYS = ("policy", "version", "owner", "description", "model", "templates", "contrast", "unreadable", "near", "rules")
+_POLICY_KEYS = (
+    "policy",
+    "version",
+    "owner",
+    "description",
+    "model",
+    "templates",
+    "contrast",
+    "unreadable",
+    "unsupported",
+    "near",
+    "rules",
+)
 _RULE_KEYS = ("id", "category", "severity", "mode", "prompts", "score", "review", "block", "review_by", "maps_to")
 """Keys that tell where a line belongs that has come out of its place."""
 _GENERAL = "is the line indented like its neighbours, and are quotes and brackets closed?"

@@ -41,7 +41,9 @@ CATALOGUE: Mapping[str, About] = {
     ),
     "decision_scored_complete": About("rows", "scored rows have format, width, height, frames and SHA-256", _BUG),
     "decision_action_matches": About(
-        "rows", "`action` is the strongest of the live rules, by their scores; on error, the policy's `unreadable`", _BUG
+        "rows",
+        "`action` is the strongest of the live rules, by their scores; on error, the policy's `unreadable` or `unsupported`",
+        _BUG,
     ),
     "decision_flags_match": About(
         "rows", "`flagged`, `flags` and `shadow_flags` are the rules whose scores reach a threshold", _BUG

@@ -74,7 +74,9 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
     action = _index(table["action"], pa.array(_ACTIONS))
     live = np.where(evidence.live, evidence.actions, 0)
     strongest = live.max(axis=1, initial=0)
-    unreadable = _ACTIONS.index(expected.policy.unreadable.value)
+    policy, code = expected.policy, ErrorCode.UNSUPPORTED_FORMAT.value
+    unsupported = _index(table["error_code"], pa.array([code])) == 0
+    unscored = np.where(unsupported, _ACTIONS.index(policy.action_on_error(code)), _ACTIONS.index(policy.action_on_error(None)))
     flags = _flags_match(table["flags"], (evidence.actions > 0) & evidence.live, evidence.ids)
     shadow = _flags_match(table["shadow_flags"], (evidence.actions > 0) & ~evidence.live, evidence.ids)
     return pd.DataFrame(
@@ -87,7 +89,7 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
             "error_complete": _error_complete(table, error),
             "scored_complete": error | _all_valid(table, ("format", "width", "height", "frames", "sha256")),
             "scores_complete": np.where(error, ~evidence.present.any(axis=1), evidence.present.all(axis=1)),
-            "action_matches": action == np.where(error, unreadable, strongest),
+            "action_matches": action == np.where(error, unscored, strongest),
             "flags_match": flags & shadow & (_flags(table["flagged"]) == (~error & (strongest > 0))),
             "top_rule_matches": _top_rule_matches(table, evidence, error, strongest),
         }

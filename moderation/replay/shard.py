@@ -143,7 +143,7 @@ def _compare_scored(scored: pa.Table, judged: Judged, context: RowContext, diffe
 
 
 def _compare_errors(errors: pa.Table, context: RowContext, differences: Differences) -> None:
-    """What became of images that could not be scored: the policy's `unreadable` decides, and nothing is known of them."""
+    """What became of images without scores: `unreadable` or `unsupported` decides, and nothing is known of them."""
     count = len(errors)
     codes = errors["error_code"].to_pylist()
     for uri, code in zip(errors["uri"].to_pylist(), codes, strict=True):
@@ -157,7 +157,7 @@ def _compare_errors(errors: pa.Table, context: RowContext, differences: Differen
         "run_id": same(context.run_id, count),
         "status": same("error", count),
         "retryable": pa.array([_RETRYABLE.get(code, False) for code in codes], pa.bool_()),
-        "action": same(context.compiled.policy.unreadable.value, count),
+        "action": pa.array([context.compiled.policy.action_on_error(code).value for code in codes], pa.string()),
         "flagged": no,
         "flags": nothing,
         "shadow_flags": nothing,

@@ -98,6 +98,8 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
     listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
     work = Work(now.review, now.unreadable_review)
     unreadable = f"of images processed; the policy says {policy.unreadable.value}"
+    if policy.unsupported is not None:
+        unreadable += f", of formats that are not read {policy.unsupported.value}"
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
         tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),

@@ -86,6 +86,8 @@ class Manifest(BaseModel):
     policy_hash: str
     unreadable: str | None = None
     """what the policy says about images that cannot be scored; None in manifests of earlier versions"""
+    unsupported: str | None = None
+    """what it says about images of formats that are not read; None: the same"""
     policy_text: str
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}
@@ -147,7 +149,7 @@ class Manifest(BaseModel):
     @property
     def to_review(self) -> Work:
         """Images that await a person."""
-        return to_review(self.counts, self.unreadable)
+        return to_review(self.counts, self.unreadable, self.unsupported)
 
     def to_json(self) -> bytes:
         """As stored, with the sums a reader wants written out."""

@@ -102,7 +102,7 @@ def failed_batch(context: RowContext, failures: list[Failure], now: datetime) ->
 
 
 def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> pa.Table:
-    """The decision rows of objects that could not be scored: the policy's `unreadable` decides."""
+    """The decision rows of objects that could not be scored: the policy's `unreadable` or `unsupported` decides."""
     count = len(failures)
     objects = [f.object for f in failures]
     empty_lists = pa.array([[] for _ in failures], pa.list_(pa.field("element", pa.string(), nullable=False)))
@@ -114,7 +114,7 @@ def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> p
         "error_detail": pa.array([f.detail for f in failures], pa.string()),
         "retryable": pa.array([f.code.retryable for f in failures], pa.bool_()),
         "sha256": pa.array([f.sha256 for f in failures], pa.string()),
-        "action": same(context.compiled.policy.unreadable.value, count),
+        "action": pa.array([context.compiled.policy.action_on_error(f.code).value for f in failures], pa.string()),
         "flagged": pa.array([False] * count, pa.bool_()),
         "flags": empty_lists,
         "shadow_flags": empty_lists,
