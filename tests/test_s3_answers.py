@@ -211,6 +211,9 @@ def test_broken_profiles_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     loud = tmp_path / "loud"
     loud.write_text(f'#!/bin/sh\necho \'{{"Version": 1, "SecretAccessKey": "{SECRET}"\'\n')
     loud.chmod(loud.stat().st_mode | stat.S_IXUSR)
+    dying = tmp_path / "dying"
+    dying.write_text(f"#!/bin/sh\necho {SECRET} >&2\nexit 1\n")
+    dying.chmod(dying.stat().st_mode | stat.S_IXUSR)
     kinds = {
         "missing": ("credential_process = /no/such/program --x", "/no/such/program: No such file or directory"),
         "folder": (f"credential_process = {tmp_path}", "Permission denied"),
@@ -218,7 +221,8 @@ def test_broken_profiles_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         "garbled": (f"credential_process = {loud}", "(JSONDecodeError)"),
         "list": ("credential_process = echo []", "(AttributeError)"),
         "nothing": ("credential_process = true", "(JSONDecodeError)"),
-        "fails": ("credential_process = false", "Error when retrieving credentials from custom-process"),
+        "fails": ("credential_process = false", "the profile's credential_process failed: run it by hand to see why"),
+        "loud": (f"credential_process = {dying}", "the profile's credential_process failed: run it by hand to see why"),
         "version": ("""credential_process = echo '{"Version": 2}'""", "Unsupported version"),
         "source": ("role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = gone", "gone"),
         "circle": ("role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = circle", "circle"),

@@ -73,10 +73,19 @@ def _found(session: "boto3.Session") -> Credentials | None:
         raise broken_credentials(error) from None
 
 
+def _is_words_of_a_program(error: Exception) -> bool:
+    """Whether an error holds what a credential_process wrote, which may be the keys."""
+    if not isinstance(error, aws.CredentialRetrievalError) or error.kwargs.get("provider") != "custom-process":
+        return False
+    return not str(error.kwargs.get("error_msg")).startswith(("Unsupported version", "Missing required key"))
+
+
 def broken_credentials(error: Exception) -> StorageError:
     """The error for a profile, or for something that it names, that cannot be used."""
     if isinstance(error, OSError) and error.filename:
         reason = f"{error.filename}: {error.strerror}"
+    elif _is_words_of_a_program(error):
+        reason = "the profile's credential_process failed: run it by hand to see why"
     elif isinstance(error, aws.BotoCoreError | OSError):
         reason = one_line(str(error))
     else:  # its text may be what a program wrote: the keys
