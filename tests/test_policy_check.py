@@ -12,6 +12,7 @@ from moderation.demo import POLICY_FILE
 from moderation.model.catalog import facts_of
 from moderation.policy.findings import Finding, as_github, as_json
 from moderation.policy.languages import reads_many_languages, why_not_english
+from moderation.policy.model_choice import ModelChoice
 from moderation.policy_checking import Checked, check_policy
 
 TODAY = date(2026, 11, 21)
@@ -162,7 +163,7 @@ def test_thresholds_and_languages_that_surprise_are_warnings(tmp_path: Path, old
     ],
 )
 def test_other_languages_are_seen_without_a_vocabulary_too(prompt: str, english: bool) -> None:
-    facts = facts_of("ViT-B-32", "laion2b_s34b_b79k")
+    facts = facts_of(ModelChoice(name="ViT-B-32", pretrained="laion2b_s34b_b79k"))
     assert (why_not_english(prompt, None, lambda text: facts.count_tokens(text) - 2) == "") == english
 
 
