@@ -295,7 +295,6 @@ FOREIGN = {
     "XPM": b"/* XPM */\nstatic char *x[] = {};",
     "GBR": struct.pack(">IIIII", 28, 2, 8, 8, 4) + b"GIMP" + bytes(100),
     "PCD": bytes(2048) + b"PCD_" + bytes(100),
-    "CUR": b"\0\0\2\0\1\0" + bytes(100),
     "SUN": b"\x59\xa6\x6a\x95" + bytes(60),
     "BLP": b"BLP2" + bytes(200),
     "GRIB": b"GRIB\0\0\0\1" + bytes(60),
