@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from needs import needs_fifos, needs_plain_user
+from needs import needs_fifos, needs_linux, needs_plain_user
 
 from moderation.errors import ErrorCode, SourceError, StorageError
 from moderation.images.sources.manifest import ManifestSource
@@ -1115,6 +1115,6 @@ def test_missing_credentials_say_what_to_set(s3_client, tmp_path, monkeypatch):
         Store("s3://bucket-never-opened-before/x")
 
 
-@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="needs Linux's /proc")
+@needs_linux
 def test_a_file_without_a_size_is_not_read_to_its_end() -> None:
     assert Store("/proc/self").get("pagemap") == b""  # as large as all addresses, which would take all memory
