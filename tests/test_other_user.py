@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -58,7 +59,8 @@ def open_paths(driver: Driver) -> set[str]:
             found |= {str(link.readlink()) for link in links}
         maps = Path(f"/proc/{process}/maps").read_text().splitlines()
         found |= {line.split(maxsplit=5)[5] for line in maps if len(line.split(maxsplit=5)) == 6}
-    return {path for path in found if path.startswith(SHARED)}
+    own = (sys.prefix, str(Path(__file__).parents[1]))  # the program itself may have been installed there
+    return {path for path in found if path.startswith(SHARED) and not path.startswith(own)}
 
 
 def reached(paths: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from faulty_proxy import Answer, FaultyProxy
 from needs import needs_mount, require
 from stub_run import stub_run, stub_session
 
-from moderation import OutputError, RunSettings, Store, pipeline
+from moderation import OutputError, RunError, RunSettings, Store, pipeline
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import find_manifest, published_manifests
 from moderation.results.reading import read_decisions
@@ -56,7 +56,7 @@ def test_a_full_disk_and_a_manifest_that_exists(images: Path, tmp_path: Path, ti
         scored = pipeline.score(running)
         checks = pipeline.check(running, scored)
         output.put(running.paths.manifest, b"somebody else's")
-        with pytest.raises(OutputError, match="published already"):
+        with pytest.raises(RunError, match="published meanwhile by another process"):
             pipeline.release(running, scored, checks)
         assert output.get(running.paths.manifest) == b"somebody else's"
         output.delete(running.paths.manifest)

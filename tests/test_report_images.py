@@ -95,15 +95,18 @@ def test_only_what_is_shown_is_wanted() -> None:
 
     plain = a_rule([])
     flagged = plain.model_copy(
-        update={"examples": (example("a", "block"), example("b")), "near": (example("a", "block"), example("c"))}
+        update={
+            "spread": (example("a", "block"),),
+            "examples": (example("a", "block"), example("b")),
+            "near": (example("a", "block"), example("c")),
+        }
     )
     assert [[e.uri for e in sheet] for sheet in sheets(flagged)] == [["a"], [], ["c"]]
     nothing = plain.model_copy(update={"examples": tuple(example(f"x{i}") for i in range(9))})
     assert [len(sheet) for sheet in sheets(nothing)] == [0, 6, 0]
 
     many = {
-        f"r{i}": plain.model_copy(update={"examples": tuple(example(f"{i}/{j}", "review") for j in range(9))})
-        for i in range(100)
+        f"r{i}": plain.model_copy(update={"spread": tuple(example(f"{i}/{j}", "review") for j in range(9))}) for i in range(100)
     }
     clean = tuple(CleanExample(f"{i:02}", f"clean {i}", "1", None, None, 0) for i in range(24))
     found = wanted(Aggregates(rules={"r": flagged, **many}, clean=clean))
