@@ -46,7 +46,7 @@ check-layers: install
 	@$(BIN)/lint-imports --no-cache
 
 unit: install
-	@$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest -m "not slow" --numprocesses 3 --dist loadfile
 
 test-slow: install ## The tests that take minutes
 	@$(BIN)/pytest -m "slow and not e2e"

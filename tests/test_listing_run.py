@@ -13,7 +13,7 @@ from moderation.errors import QuarantinedError, StoreDownError
 from moderation.results.reading import read_decisions
 from moderation.storage import store as stores
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 KEYS = [f"in/{number:03}.jpg" for number in range(302)]
 
 

@@ -102,9 +102,9 @@ from moderation import stopping
 stopping.GRACE_S = 1.0
 stopping.listen()
 stopping.on_stop("stopped at once")
-print("hangs", flush=True)
 while True:
     try:
+        print("hangs", flush=True)
         time.sleep(1)
     except KeyboardInterrupt:
         print("swallowed", flush=True)
