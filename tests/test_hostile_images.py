@@ -323,7 +323,7 @@ def parsers_run(monkeypatch):
 
 def test_no_parser_of_another_format_runs(parsers_run):
     writable = {}
-    for kind in sorted(set(Image.SAVE) - {*FORMATS, "MPO", "DIB", "PDF", "EPS", "IM"}):
+    for kind in sorted(set(Image.SAVE) - {*FORMATS, "ICO", "MPO", "DIB", "PDF", "EPS", "IM"}):
         for mode in ("RGB", "L", "1", "P"):
             try:
                 writable[kind] = encoded(plain(16, 16).convert(mode), kind)
