@@ -94,7 +94,7 @@ class Listing:
             if number > begun:
                 tally.source, tally.entries, tally.last_uri, done, after = number, 0, "", 0, ""
             if source.is_fixed:
-                # Earlier lists are read again, for what they name is not to be taken up twice.
+                # Earlier lists are read again, for what they name is not processed twice.
                 yield from self._listed(source, done if number >= begun else -1)
             elif number >= begun:
                 yield from self._folder(source, done, after)
