@@ -18,12 +18,12 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, emit
 from benchmarks.images import LARGE, SMALL, write_jpegs
+from moderation.cluster.slots import IN_FLIGHT
 from moderation.demo import POLICY_FILE
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.loading import load_policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer
-from moderation.scoring.slots import IN_FLIGHT
 
 TARGET_GB = 1.5
 FETCH_THREADS, BATCH = 16, 256

@@ -27,8 +27,8 @@ from benchmarks.nginx import find_nginx, nginx, s3_from
 from benchmarks.peers.sides import pipeline, plain_loop, ray_data_sides
 from benchmarks.peers.timeline import Timeline, agreement
 from benchmarks.peers.work import Work, light_model, vit_b_32
+from moderation.cluster.session import ray_session
 from moderation.errors import RunError, SettingsError
-from moderation.scoring.session import ray_session
 
 ROUNDS = 3
 SAME = 0.999

@@ -20,21 +20,21 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.figures import Figure, emit
-from moderation.backtest.backtesting import backtest
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.decision import ACTIONS, decide
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
-from moderation.prompt_embeddings import compiled_for
 from moderation.records import Counts
 from moderation.results import schemas
 from moderation.results.archive import open_archive
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
-from moderation.results.prompts import keep_prompts
 from moderation.results.schemas import Table
 from moderation.results.shard_files import FileEntry, write_rows
+from moderation.results.stored_prompts import keep_prompts
+from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.storage import Store
+from moderation.studies.backtest.backtesting import backtest
 
 SMALL, LARGE, SHARD, DIM, RULES, PROMPTS, PROCESSES = 200_000, 1_000_000, 20_000, 512, 20, 50, 2
 BEGAN = datetime(2026, 11, 1, 3, tzinfo=UTC)

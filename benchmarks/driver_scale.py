@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure, emit
 from moderation import pipeline
-from moderation.inputs import check_inputs, claim_run
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
-from moderation.progress import Progress, listening
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.scorer import ModelDescription
+from moderation.cluster.session import PoolPlan, ray_session
+from moderation.common.progress import Progress, listening
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import Batch, ScoredBatch
+from moderation.run.inputs import check_inputs, claim_run
+from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import Embedded, build_rows
-from moderation.scoring.scorer import ModelDescription
-from moderation.scoring.session import PoolPlan, ray_session
 from moderation.settings import RunSettings
 
 SMALL, LARGE, PARTS = 10_000, 1_000_000, 10

@@ -25,8 +25,8 @@ from obstore.store import S3Store
 from benchmarks.figures import Figure, emit
 from benchmarks.nginx import etag, find_nginx, nginx, s3_from
 from moderation.errors import SettingsError
-from moderation.images.sources import ObjectReader
 from moderation.records import ObjectRef
+from moderation.sources import ObjectReader
 from moderation.storage import Store
 
 BYTES, OBJECTS = 36_000, 256

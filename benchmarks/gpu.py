@@ -25,7 +25,7 @@ from benchmarks.images import SMALL, write_jpegs
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import pdq
-from moderation.model.gpu_jpeg import GpuJpegDecoder
+from moderation.model.gpu_jpeg.decoder import GpuJpegDecoder
 from moderation.model.jpeg_decoder import JpegDecoder
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.schema import Policy

@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks.chromium import CHROMIUM, Chromium, Parity, folder_parity
 from benchmarks.figures import Figure, emit
 from benchmarks.images import SMALL, photo
-from moderation.images.colours import by_profile
-from moderation.images.icc import BT709, made_profile
+from moderation.images.colour.colours import by_profile
+from moderation.images.colour.icc import BT709, made_profile
 
 SIDE = 224
 WORDS = {

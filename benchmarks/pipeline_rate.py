@@ -27,15 +27,15 @@ from benchmarks.figures import Figure, emit
 from benchmarks.images import SMALL, write_jpegs
 from benchmarks.machine import cores
 from moderation import pipeline
+from moderation.cluster.session import ray_session
+from moderation.common.progress import Progress, listening
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import pdq
-from moderation.inputs import check_inputs, claim_run
 from moderation.model.catalog import quiet
 from moderation.model.encoder import Encoder
 from moderation.model.open_clip_encoder import OpenClipEncoder
-from moderation.progress import Progress, listening
-from moderation.scoring.session import ray_session
+from moderation.run.inputs import check_inputs, claim_run
 from moderation.settings import RunSettings
 
 TARGET = 0.85

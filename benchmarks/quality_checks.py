@@ -18,21 +18,21 @@ import numpy as np
 
 from benchmarks.figures import Figure, emit
 from moderation.errors import ErrorCode
-from moderation.images.sharding import shard_name
-from moderation.planning import Tally
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.quality.facts import ExpectedRows, RunFacts, RunHistory
-from moderation.quality.limits import QualityLimits
+from moderation.quality.quality_limits import QualityLimits
 from moderation.quality.staged import StagedShard, groups, planned_shards
 from moderation.quality.verdicts import Verdict, merge
 from moderation.records import Counts, ObjectRef, Shard
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
-from moderation.results.plan import Page, store_page
 from moderation.results.shard_files import Receipt, write_shard
+from moderation.run.plan import Page, store_page
+from moderation.run.planning import Tally
+from moderation.run.sharding import shard_name
+from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 SHARDS, OBJECTS, RULES, DIM, PROCESSES = 50, 20_000, 5, 8, 2
@@ -76,7 +76,7 @@ def stage(output: Store, number: int, context: RowContext) -> Receipt:
 
 def check(group: tuple[StagedShard, ...], output: Store) -> tuple[tuple[Verdict, ...], float]:
     """What a Ray task does; and the most memory that its process has held, in MB."""
-    from moderation.quality.shards import check_shards  # noqa: PLC0415 - as in a task: Great Expectations is loaded there
+    from moderation.quality.shard_checks import check_shards  # noqa: PLC0415 - as in a task: Great Expectations is loaded there
 
     return check_shards(group, PATHS, output, EXPECTED, LIMITS), peak()
 

@@ -42,7 +42,7 @@ deploy() {
 from pathlib import Path
 
 from flows.automations import set_up
-from moderation.deployment_file import read_deployments
+from moderation.deployment.file import read_deployments
 
 print("automations:", *set_up(read_deployments(Path("prefect.yaml")).notify), sep="\n  ")
 PYTHON

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from prefect.events import emit_event
 from pydantic import ValidationError
 
+from moderation.common.safe_text import visible
 from moderation.errors import ModerationError, StorageError
-from moderation.inputs import Inputs
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest
 from moderation.results.paths import RunPaths
-from moderation.visible import visible
+from moderation.run.inputs import Inputs
 
 PREFIX = "clip-moderation"
 MOST = 4_000

@@ -17,9 +17,9 @@ from prefect.artifacts import (
 )
 
 from flows.background import Background
+from moderation.common.progress import Pace, Progress
 from moderation.policy.schema import Policy
-from moderation.progress import Pace, Progress
-from moderation.summary import count_rows, rule_rows
+from moderation.report.run_tables import count_rows, rule_rows
 
 if TYPE_CHECKING:  # a backtest shows something too, and needs no Ray
     from moderation.pipeline import Outcome

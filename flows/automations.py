@@ -14,7 +14,7 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.exceptions import ObjectNotFound
 
 from flows.announcing import PREFIX
-from flows.telling import UNREACHABLE
+from flows.flow_failures import UNREACHABLE
 from moderation.errors import SettingsError
 
 TAG = "clip-moderation"

@@ -17,26 +17,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.artifacts import publish_report, publish_text
 from flows.background import Background
+from flows.flow_failures import told
 from flows.standalone import standalone
-from flows.telling import told
-from moderation.backtest.backtesting import PUBLISHED
-from moderation.backtest.backtesting import backtest as decide_anew
-from moderation.backtest.budget import Budget, Kind
-from moderation.backtest.changed_images import NAME as CHANGED
-from moderation.backtest.condition import Condition
-from moderation.backtest.markdown import markdown
-from moderation.backtest.page import write_page
-from moderation.backtest.records import Backtest
+from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, OutputError, SettingsError, StorageError
+from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.loading import load_policy
 from moderation.policy.schema import Policy
-from moderation.policy.scoring import CompiledPolicy
-from moderation.progress import StageLines, listening
-from moderation.prompt_embeddings import compiled_for
+from moderation.query.condition import Condition
 from moderation.results.archive import Archive, open_archive
 from moderation.results.stored_policy import newest_policy_if_readable
+from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import Location
 from moderation.storage import Store
+from moderation.studies.backtest.backtest_page import write_page
+from moderation.studies.backtest.backtest_result import Backtest
+from moderation.studies.backtest.backtesting import PUBLISHED
+from moderation.studies.backtest.backtesting import backtest as decide_anew
+from moderation.studies.backtest.change_budget import Budget, Kind
+from moderation.studies.backtest.changed_images import NAME as CHANGED
+from moderation.studies.backtest.markdown import markdown
 
 FOLDER = "backtests"
 """Under the results; no run's files, which neither readers nor `moderate runs clean` look at."""

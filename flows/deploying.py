@@ -16,11 +16,11 @@ from pydantic import BaseModel
 
 from flows.automations import block_id
 from flows.backtest import BacktestSettings, backtest
+from flows.flow_failures import UNREACHABLE
 from flows.moderate import moderate
 from flows.refusals import as_prefect_reads, refusals
-from flows.telling import UNREACHABLE
-from moderation.deploying import DeploymentChecks, check_deployments
-from moderation.deployment_file import Deployment, DeploymentFile
+from moderation.deployment.checks import DeploymentChecks, check_deployments
+from moderation.deployment.file import Deployment, DeploymentFile
 from moderation.errors import RunError, SettingsError
 from moderation.settings import RunSettings
 

@@ -14,15 +14,15 @@ from prefect.states import Cancelled
 from flows.announcing import announce_failed, announce_published, announce_quarantined
 from flows.artifacts import ProgressArtifact, publish_report, publish_summary
 from flows.background import Background
+from flows.flow_failures import failed
+from flows.source_lock import FLOW, Fence, WhenBusy, places, wait_for_turn
 from flows.standalone import standalone
-from flows.telling import failed
-from flows.turns import FLOW, Fence, WhenBusy, places, wait_for_turn
 from moderation import pipeline
+from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, QuarantinedError
-from moderation.inputs import Inputs, check_inputs
-from moderation.progress import StageLines, listening
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest
+from moderation.run.inputs import Inputs, check_inputs
 from moderation.settings import RunSettings
 
 LOG_EVERY_S = 60.0

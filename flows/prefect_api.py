@@ -20,10 +20,10 @@ from pydantic import ValidationError
 
 from flows.api_url import VARIABLE, ApiUrl, named_api_url
 from flows.temporary_server import TemporaryServer, own_settings
+from moderation.common.loopback import direct_loopback
+from moderation.common.safe_text import visible
+from moderation.common.secrets import redacted
 from moderation.errors import SettingsError
-from moderation.loopback import direct_loopback
-from moderation.redacting import redacted
-from moderation.visible import visible
 
 TRY_S = 30.0
 """Seconds after which a named API counts as dead."""

@@ -19,11 +19,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flows.deployment_shape import SHAPES, DeploymentShape, is_template, without_templates
 from flows.schedules import check_schedule
-from moderation.deploying import Checked
-from moderation.deployment_file import SETTINGS, Deployment, DeploymentFile, flow_key
+from moderation.common.secrets import redacted
+from moderation.deployment.checks import Checked
+from moderation.deployment.file import SETTINGS, Deployment, DeploymentFile, flow_key
 from moderation.policy.findings import Finding
-from moderation.policy.source import Location, Span
-from moderation.redacting import redacted
+from moderation.policy.yaml_source import Location, Span
 
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 _LIMIT_HINT = "give a whole number from 1, or {limit: 1, collision_strategy: CANCEL_NEW}"

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from moderation.common.scarcity import scarcity
 from moderation.errors import RunError, SettingsError
-from moderation.scarcity import scarcity
 
 PREFIX = "clip-moderation-prefect-"
 START_S = 180.0

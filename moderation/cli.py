@@ -1,8 +1,8 @@
 """The `moderate` command."""
 
 if __name__ == "__main__":  # at once: Ctrl-C may come while the rest is imported
-    from moderation import stopping
-    from moderation.streams import open_streams
+    from moderation.common import stopping
+    from moderation.common.streams import open_streams
 
     open_streams()
     stopping.listen()
@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from moderation import stopping
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.models import model_app
@@ -27,15 +26,16 @@ from moderation.commands.replay import replay
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
-from moderation.commands.terminal import show_any_text
 from moderation.commands.tune import tune
+from moderation.common import stopping
+from moderation.common.logs import LogFormat
+from moderation.common.safe_text import shortened_words, visible
+from moderation.common.scarcity import scarcity
+from moderation.common.secrets import redacted
+from moderation.console.terminal import show_any_text
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
-from moderation.logs import LogFormat
-from moderation.redacting import redacted
-from moderation.scarcity import scarcity
 from moderation.settings import RunSettings
-from moderation.visible import shortened_words, visible
 
 app = typer.Typer(
     name="moderate",
@@ -189,13 +189,13 @@ def demo(
         device="cpu",
         batch_size=32,
     )
-    from moderation.differences import latest_run
-    from moderation.inputs import check_inputs
+    from moderation.results.run_differences import latest_run
+    from moderation.run.inputs import check_inputs
 
     earlier = latest_run(check_inputs(settings).output)
     outcome = _moderate(settings, verbose, resumable=False)
 
-    from moderation.commands.console import show_demo, show_differences
+    from moderation.console.run import show_demo, show_differences
 
     show_differences(outcome, earlier)
     show_demo(outcome, settings)
@@ -204,7 +204,7 @@ def demo(
 @app.command()
 def version() -> None:
     """Show the versions of this program and of the libraries that decide what it computes."""
-    from moderation.versions import versions
+    from moderation.common.versions import versions
 
     for name, number in versions().items():
         typer.echo(f"{name} {number}")
@@ -230,8 +230,8 @@ def main() -> None:
 
 
 def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = None, *, resumable: bool = True) -> Any:
-    from moderation.inputs import check_inputs
-    from moderation.logs import json_lines, log_format
+    from moderation.common.logs import json_lines, log_format
+    from moderation.run.inputs import check_inputs
 
     stopping.listen()
     again = f"to resume, give the same command with --run-id {settings.run_id}" if resumable else "run it again"
@@ -245,8 +245,8 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
             # What Ray logs goes to its own log files; errors are shown by `main`.
             logging.getLogger().setLevel(logging.CRITICAL)
 
-        from moderation.commands.console import progress_bar, show_run
-        from moderation.progress import listening
+        from moderation.common.progress import listening
+        from moderation.console.run import progress_bar, show_run
 
         shown = json_lines() if log_format(asked) == "json" else progress_bar()
         with shown, listening(lambda _: stopping.listen_again()):

@@ -1,7 +1,7 @@
 """Where the command starts: signals are handled before the rest is imported, which takes a moment."""
 
-from moderation import stopping
-from moderation.streams import open_streams
+from moderation.common import stopping
+from moderation.common.streams import open_streams
 
 
 def main() -> None:

@@ -16,17 +16,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from moderation.ahead import ahead
+from moderation.cluster import tasks
+from moderation.cluster.nodes import check_folders
+from moderation.cluster.pool import ScoredRef, ScorerPool
+from moderation.cluster.scorer import ModelDescription
+from moderation.cluster.session import PoolPlan, plan_pool, ray_session
+from moderation.cluster.sizing import decode_threads
+from moderation.cluster.worker import OpenClipScorer
+from moderation.cluster.workforce import Workforce
+from moderation.common.logs import about
+from moderation.common.prefetch import ahead
+from moderation.common.progress import Progress, tell
+from moderation.common.versions import versions
 from moderation.errors import ModelError, OutputError, QuarantinedError, RunError, SourceError, StorageError
-from moderation.images.sources import skipped_in
-from moderation.inputs import Inputs, check_inputs, claim_run
-from moderation.logs import about
 from moderation.model.engines import MAX_BATCH
-from moderation.planning import Tally, plan_shards, plan_stored
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import located
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
-from moderation.progress import Progress, tell
-from moderation.prompt_embeddings import compiled_for
 from moderation.quality.facts import ExpectedRows, RunFacts
 from moderation.quality.staged import groups, planned_shards
 from moderation.quality.verdicts import Verdict, merge
@@ -34,29 +39,24 @@ from moderation.records import Batch, Counts
 from moderation.report.build import build_report
 from moderation.results.aggregates import Aggregates
 from moderation.results.archive import open_archive
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.history import earlier_runs
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, Timings, find_manifest, published_manifests
 from moderation.results.paths import RunPaths
-from moderation.results.plan import Page
-from moderation.results.prompts import keep_prompts, prompts_key
 from moderation.results.publishing import alone, publish, quarantine
+from moderation.results.rule_statistics import rule_statistics
 from moderation.results.shard_files import Receipt
-from moderation.results.statistics import rule_statistics
-from moderation.scoring import tasks
-from moderation.scoring.cluster import check_folders
+from moderation.results.stored_prompts import keep_prompts, prompts_key
+from moderation.run.inputs import Inputs, check_inputs, claim_run
+from moderation.run.plan import Page
+from moderation.run.planning import Tally, plan_shards, plan_stored
+from moderation.run.staging import Staging, keeping
 from moderation.scoring.judging import RowContext
-from moderation.scoring.pool import ScoredRef, ScorerPool
-from moderation.scoring.scorer import ModelDescription
-from moderation.scoring.session import PoolPlan, plan_pool, ray_session
-from moderation.scoring.sizing import decode_threads
-from moderation.scoring.worker import OpenClipScorer
-from moderation.scoring.workforce import Workforce
+from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import RunSettings
-from moderation.staging import Staging, keeping
+from moderation.sources import skipped_in
 from moderation.storage import Skipped, Store
-from moderation.versions import versions
 
 _log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from pydantic import (
     field_validator,
 )
 
+from moderation.common.secrets import SCHEMA_PATTERN, without_secret
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import EngineChoice
-from moderation.redacting import SCHEMA_PATTERN, without_secret
 from moderation.storage import file_uri
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
-from moderation.images.sharding import shard_name
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, Shard
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
-from moderation.results.prompts import keep_prompts
 from moderation.results.publishing import publish
 from moderation.results.shard_files import total, write_shard
+from moderation.results.stored_prompts import keep_prompts
+from moderation.run.sharding import shard_name
+from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 DIM = 8

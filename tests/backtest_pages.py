@@ -4,9 +4,9 @@ from datetime import date, timedelta
 
 from report_pages import SOURCE
 
-from moderation.backtest.records import Actions, Backtest, BeforeAfter, Changed, RuleChange
 from moderation.policy.schema import Policy
 from moderation.results.archive import ModelRuns
+from moderation.studies.backtest.backtest_result import Actions, Backtest, BeforeAfter, Changed, RuleChange
 
 MODEL = ModelRuns("ViT-B-32/openai", "2f9c1b7a4d3e8f60", 12, 9_900, "bf16")
 PAIRS = [(before, after) for before in ("allow", "review", "block") for after in ("allow", "review", "block")]

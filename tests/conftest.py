@@ -35,7 +35,7 @@ hypothesis.settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def ray_cluster(s3_endpoint: str) -> Iterator[None]:
     """A Ray on this machine, closed by a token, for all tests that need one; its workers know the S3 endpoint."""
-    from moderation.scoring.session import ray_session
+    from moderation.cluster.session import ray_session
 
     with ray_session(None):
         yield

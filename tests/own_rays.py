@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.scoring import cleaner
+from moderation.cluster import cleaner
 
 DRIVER = """
 import os, subprocess, sys
 import ray
-from moderation.scoring.session import ray_session
+from moderation.cluster.session import ray_session
 
 class Actor:
     def start(self):

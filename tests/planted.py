@@ -5,12 +5,12 @@ import zlib
 import numpy as np
 from poisoned import NOW
 
+from moderation.cluster.scorer import ModelDescription
 from moderation.errors import ErrorCode
-from moderation.policy.scoring import TextHead, prompt_texts
+from moderation.policy.compiled import TextHead, prompt_texts
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Embedded, Failure, build_rows
-from moderation.scoring.scorer import ModelDescription
 
 DIM = 32
 

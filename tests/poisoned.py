@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import ray
 
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.scorer import ModelDescription
 from moderation.errors import ModelError
-from moderation.images.sharding import batches, shard_name
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import Batch, ObjectRef, ScoredBatch, Shard
+from moderation.run.sharding import batches, shard_name
+from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.rows import Embedded, build_rows
-from moderation.scoring.scorer import ModelDescription
 
 POLICY = parse_policy("""
 policy: pool

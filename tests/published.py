@@ -9,18 +9,18 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from moderation.errors import ErrorCode
-from moderation.images.sharding import shard_name
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, Shard
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt, total, write_shard
+from moderation.run.sharding import shard_name
+from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.storage import Store
 
 DIM = 8

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 
 from moderation.policy.schema import Policy
 from moderation.records import Counts
-from moderation.report.render import render
+from moderation.report.report_page import render
 from moderation.results.aggregates import BINS, Aggregates, CleanExample, ErrorExample, RuleAggregate
-from moderation.results.checks import CheckResult
-from moderation.results.examples import Example
+from moderation.results.check_results import CheckResult
+from moderation.results.example_images import Example
 from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest, Timings
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from poisoned import Poisoned
 
 from moderation import RunSettings, pipeline
-from moderation.inputs import check_inputs, claim_run
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.scorer import ScorerFactory
+from moderation.cluster.session import PoolPlan
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.results.manifest import Manifest
-from moderation.results.prompts import keep_prompts
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.scorer import ScorerFactory
-from moderation.scoring.session import PoolPlan
+from moderation.results.stored_prompts import keep_prompts
+from moderation.run.inputs import check_inputs, claim_run
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from moderation.ahead import ahead
+from moderation.common.prefetch import ahead
 
 
 def test_items_come_in_order_and_a_few_are_made_ahead() -> None:

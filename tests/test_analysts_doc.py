@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from published import FIRST, HUGE, SECOND, THIRD, write_debris, write_results
 
-from moderation.query import VIEWS, connect, select
+from moderation.query.connection import VIEWS, connect, select
 from moderation.storage import Store
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -32,19 +32,19 @@ from stub_run import stub_run
 from support import make_policy
 
 from moderation import OutputError, RunSettings, SettingsError, Store
-from moderation.backtest import changed_images, examples, folders, shards
-from moderation.backtest.backtesting import backtest
-from moderation.backtest.budget import Budget
-from moderation.backtest.condition import Condition
-from moderation.backtest.counting import Total, before_after
-from moderation.backtest.records import OTHER, Actions, Backtest
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.loading import load_policy
 from moderation.policy.schema import Mode, Policy
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
+from moderation.query.condition import Condition
 from moderation.results import schemas
 from moderation.results.archive import Archive, open_archive
 from moderation.results.manifest import published_manifests
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
+from moderation.studies.backtest import changed_images, folders, shard_backtest, shown_images
+from moderation.studies.backtest.backtest_result import OTHER, Actions, Backtest
+from moderation.studies.backtest.backtesting import backtest
+from moderation.studies.backtest.change_budget import Budget
+from moderation.studies.backtest.counting import Total, before_after
 
 ORDER = ("allow", "review", "block")
 IMAGES = some_images(400, seed=1)
@@ -141,7 +141,7 @@ def test_it_equals_a_full_run_row_by_row(
     would = Counter(flag for row in after.values() for flag in row["shadow_flags"])
     assert {name: rule.would for name, rule in found.rules.items() if rule.would} == would
     for name, rule in found.rules.items():
-        assert len(rule.would_flag) == min(rule.would, examples.EXAMPLES)
+        assert len(rule.would_flag) == min(rule.would, shown_images.EXAMPLES)
         assert all(name in after[one.uri]["shadow_flags"] and one.after != "allow" for one in rule.would_flag)
         assert [one.score for one in rule.would_flag] == sorted((one.score for one in rule.would_flag), reverse=True)
     for work, rows in zip(found.work, (before, after), strict=True):
@@ -277,9 +277,9 @@ def test_the_nearest_of_each_rule_are_those_of_all_images(
                 score = ready.scores(image.frames)[:, number].max()
                 near = min(abs(score - np.float32(t)) for t in rule.thresholds)
                 distances.append((float(near), uri, float(score)))
-        expected = sorted(distances)[: examples.NEAREST]
+        expected = sorted(distances)[: shown_images.NEAREST]
         got = found.rules[rule.id].nearest
-        assert [(examples.distance(one), one.uri, one.score) for one in got] == expected
+        assert [(shown_images.distance(one), one.uri, one.score) for one in got] == expected
         assert all(one.threshold in rule.thresholds and one.rule == rule.id for one in got)
         assert all((one.before, one.after) == (before[one.uri]["action"], after[one.uri]["action"]) for one in got)
     assert found.rules["gone"].nearest == ()
@@ -289,13 +289,15 @@ def test_examples_are_some_of_each_change_the_largest_steps_first(results: Store
     found, changed = tried(results, NEW, tmp_path)
     counts = Counter((one.before, one.after) for one in found.examples)
     for pair, count in counts.items():
-        assert count == min(found.transitions[pair], examples.EXAMPLES)
+        assert count == min(found.transitions[pair], shown_images.EXAMPLES)
     assert set(counts) == {pair for pair, count in found.transitions.items() if count and pair[0] != pair[1]}
     steps = [abs(ORDER.index(one.after) - ORDER.index(one.before)) for one in found.examples]
     assert steps == sorted(steps, reverse=True)
     for step in set(steps):
         those = [
-            examples.distance(one) for one in found.examples if abs(ORDER.index(one.after) - ORDER.index(one.before)) == step
+            shown_images.distance(one)
+            for one in found.examples
+            if abs(ORDER.index(one.after) - ORDER.index(one.before)) == step
         ]
         assert those == sorted(those)
     assert all(changed[one.uri]["etag"] == one.etag and changed[one.uri]["score"] == one.score for one in found.examples)
@@ -485,6 +487,6 @@ def test_what_is_no_limit_is_said(text: str) -> None:
 
 
 def test_scores_beside_thresholds_are_told_as_the_policy_has_them() -> None:
-    assert shards._short(np.float32(0.9)) == 0.9
-    assert math.isinf(examples.distance(examples.Changed("u", "e", 0, "allow", "block", None, None, None)))
+    assert shard_backtest._short(np.float32(0.9)) == 0.9
+    assert math.isinf(shown_images.distance(shown_images.Changed("u", "e", 0, "allow", "block", None, None, None)))
     assert Image(NEWEST[HOSTILE[0]].ref, None).error is None

@@ -34,8 +34,8 @@ from scored_demo import objects_under, publish_scored
 from moderation import Store, cli
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
-from moderation.results.prompts import keep_prompts
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
+from moderation.results.stored_prompts import keep_prompts
 
 IMAGES = some_images(120, seed=7)
 
@@ -276,7 +276,7 @@ def test_with_known_prompts_torch_is_not_needed(results: str, tmp_path: Path, be
 def test_ctrl_c_stops_it_in_a_line_and_leaves_nothing(results: str, tmp_path: Path) -> None:
     # Every shard takes a second, so that there is time to interrupt.
     slow = (
-        "import time\nfrom moderation.backtest.shards import Comparison\nreal = Comparison.__call__\n"
+        "import time\nfrom moderation.studies.backtest.shard_backtest import Comparison\nreal = Comparison.__call__\n"
         "def call(self, images):\n    print('at work', flush=True)\n    time.sleep(1)\n    return real(self, images)\n"
         "Comparison.__call__ = call\n"
     )

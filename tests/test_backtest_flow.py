@@ -16,7 +16,7 @@ from published import POLICY_TEXT
 from vector_results import Image, publish_vectors
 
 from moderation.policy.loading import parse_policy
-from moderation.query import connect
+from moderation.query.connection import connect
 from moderation.results.manifest import published_manifests
 from moderation.results.retention import leftovers
 from moderation.results.runs import all_runs

@@ -14,17 +14,17 @@ from PIL import Image
 from report_pages import HOSTILE, SOURCE, Page, words_of
 from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
-from moderation.backtest import page_views
-from moderation.backtest.day_bars import MOST, day_bars, spans
-from moderation.backtest.markdown import markdown
-from moderation.backtest.page import render, write_page
-from moderation.backtest.records import Actions, BeforeAfter, RuleChange
+from moderation.common.safe_text import visible
 from moderation.errors import OutputError
+from moderation.html.previews import GROUP, previews
 from moderation.images.limits import ImageLimits
-from moderation.images.sources import ObjectReader
-from moderation.report.previews import GROUP, previews
+from moderation.sources import ObjectReader
 from moderation.storage import Store
-from moderation.visible import visible
+from moderation.studies.backtest import backtest_views
+from moderation.studies.backtest.backtest_page import render, write_page
+from moderation.studies.backtest.backtest_result import Actions, BeforeAfter, RuleChange
+from moderation.studies.backtest.day_bars import MOST, day_bars, spans
+from moderation.studies.backtest.markdown import markdown
 
 RESULTS = "s3://moderation/results"
 DIES = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x99IHDR"
@@ -34,7 +34,7 @@ def a_page(keys: list[str], **others: object) -> str:
     thumbnails = {(f"{SOURCE}/{kind}{key}", 0): a_thumbnail() for kind in ("", "near ") for key in keys}
     thumbnails[f"{SOURCE}/smoke.gif", 3] = a_thumbnail()
     found = a_backtest(keys, **others)
-    return render(found, a_policy(), RESULTS, thumbnails, tried=page_views.wanted(found))
+    return render(found, a_policy(), RESULTS, thumbnails, tried=backtest_views.wanted(found))
 
 
 def test_the_page_says_what_changes() -> None:
@@ -95,7 +95,7 @@ def test_it_says_what_is_otherwise_than_usual() -> None:
 
 def test_tiles_without_a_picture_say_why() -> None:
     found = a_backtest(["gun.jpg"])
-    tried = page_views.wanted(found)
+    tried = backtest_views.wanted(found)
     assert len(tried) == 5
     page = Page(render(found, a_policy(), RESULTS, {}, tried=tried)).text
     assert (page.count("cannot be read any more"), page.count("not fetched"), page.count(" could not be scored\n")) == (5, 0, 1)
@@ -108,20 +108,20 @@ def test_a_page_has_a_bounded_number_of_pictures() -> None:
         return RuleChange(1, 1, 0, 0, tuple(a_changed(f"{rule} {i}", rule=rule) for i in range(12)))
 
     found = a_backtest([], rules={f"r{i}": near(f"r{i}") for i in range(100)})
-    wanted = page_views.wanted(found)
-    assert len(wanted) == page_views.MOST == len(set(wanted))
+    wanted = backtest_views.wanted(found)
+    assert len(wanted) == backtest_views.MOST == len(set(wanted))
     assert {f"{SOURCE}/r{i} {rank}" for i in range(100) for rank in range(5)} <= {uri for uri, _, _ in wanted}
 
 
 def test_critical_rules_and_unknown_ones_are_sealed() -> None:
-    sheets = page_views.Sheets(a_backtest(["gun.jpg"]), a_policy(), {}, ())
+    sheets = backtest_views.Sheets(a_backtest(["gun.jpg"]), a_policy(), {}, ())
     sealed = {image.told.partition(":")[0]: image.sealed for sheet in sheets.changed() for image in sheet.images}
     assert sealed == {"firearms": False, "tobacco": True, "knives": True, "could not be scored": True}
 
 
 def test_thresholds_that_were_float32_are_told_as_the_policy_has_them() -> None:
     found = a_backtest([], examples=(a_changed("a.jpg", score=0.9000000357627869, threshold=0.8999999761581421),))
-    (sheet, *_) = page_views.Sheets(found, a_policy(), {}, ()).changed()
+    (sheet, *_) = backtest_views.Sheets(found, a_policy(), {}, ()).changed()
     assert sheet.images[0].told == "firearms: at block 0.90"
 
 
@@ -155,7 +155,7 @@ def test_old_scores_and_thresholds_stand_beside_the_new_ones() -> None:
     ],
 )
 def test_the_folder_that_names_are_shown_below(uris: list[str], folder: str) -> None:
-    assert page_views.common_folder(uris) == folder
+    assert backtest_views.common_folder(uris) == folder
 
 
 @pytest.mark.parametrize(

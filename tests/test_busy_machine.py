@@ -11,16 +11,16 @@ from PIL import Image
 from support import make_policy, save_tiny_clip
 
 from moderation import ImageScorer, ModelError, OpenClipEncoder, RunSettings, Store, run
+from moderation.cluster.worker import OpenClipScorer
+from moderation.common.progress import Pace, Progress
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.images.limits import ImageLimits
-from moderation.images.sources import ObjectReader
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.model_choice import ModelChoice
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
-from moderation.progress import Pace, Progress
 from moderation.records import Batch
-from moderation.results.reading import read_decisions, read_scores
+from moderation.results.read_run import read_decisions, read_scores
 from moderation.scoring.judging import RowContext
-from moderation.scoring.worker import OpenClipScorer
+from moderation.sources import ObjectReader
 
 LISTINGS = sorted(path for path in (IMAGES_DIR / "listings").iterdir() if path.is_file())
 
@@ -112,7 +112,7 @@ def test_a_machine_with_other_weights_at_the_same_path_stops_the_run(tmp_path):
 
 def test_images_of_an_earlier_attempt_make_no_speed(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("moderation.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("moderation.common.progress.time.monotonic", lambda: now[0])
     pace = Pace()
     pace.told(Progress("scoring", planned=2000, done=0))
     now[0] += 10

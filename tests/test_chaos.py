@@ -16,7 +16,7 @@ from support import descendants
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import Manifest, find_manifest
-from moderation.results.reading import read_decisions, read_scores
+from moderation.results.read_run import read_decisions, read_scores
 from moderation.storage import Store
 
 SEED = 20261121

@@ -14,8 +14,8 @@ import pytest
 from raylets import NodeSpec, RayCluster, bare_python, free_port, ray_cluster_of
 
 from moderation import RunSettings
+from moderation.cluster.sizing import Machine, decode_threads, divide
 from moderation.errors import SettingsError
-from moderation.scoring.sizing import Machine, decode_threads, divide
 
 
 def settings(**values: object) -> RunSettings:
@@ -122,8 +122,8 @@ WHERE = """
 import sys
 from pathlib import Path
 import ray
-from moderation.scoring.session import ray_session, plan_pool
-from moderation.scoring.slots import Slot
+from moderation.cluster.session import ray_session, plan_pool
+from moderation.cluster.slots import Slot
 from moderation.settings import RunSettings
 
 def look():
@@ -205,7 +205,7 @@ IN_TURN = """
 import os, sys
 import ray
 from moderation.errors import UserError
-from moderation.scoring.session import ray_session
+from moderation.cluster.session import ray_session
 
 def token():
     return os.environ["RAY_AUTH_TOKEN"]
@@ -243,7 +243,7 @@ REFUSED = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_
 JOIN = """
 import sys
 from moderation.errors import ModerationError
-from moderation.scoring.session import ray_session
+from moderation.cluster.session import ray_session
 try:
     with ray_session(sys.argv[1]):
         print("joined")
@@ -290,7 +290,7 @@ def test_the_command_says_so_too(cluster: RayCluster, demo_images: Path, prefect
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "http://head:8265", "ray://", "ray://head", "head:port", "[", " "])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    from moderation.scoring.joining import join
+    from moderation.cluster.joining import join
 
     with pytest.raises(SettingsError) as refused:
         join(address)
@@ -299,7 +299,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
 def test_nobody_there(form: str) -> None:
-    from moderation.scoring.joining import join
+    from moderation.cluster.joining import join
 
     address = form.format(free_port())
     with pytest.raises(SettingsError, match=f"no Ray cluster answers at {address}: .*refused"):
@@ -308,7 +308,7 @@ def test_nobody_there(form: str) -> None:
 
 DESCRIBE = """
 import sys
-from moderation.scoring.cluster import describe_cluster
+from moderation.cluster.nodes import describe_cluster
 facts = describe_cluster(sys.argv[1])
 import ray
 print(len(facts.nodes), facts.cpus, facts.gpus, {n.asks_for_token for n in facts.nodes}, ray.is_initialized())
@@ -326,7 +326,7 @@ def test_a_cluster_is_described_without_sending_anything(cluster: RayCluster, ad
 SEARCHED = """
 import os, sys
 import ray
-from moderation.scoring.joining import join
+from moderation.cluster.joining import join
 join(sys.argv[1], with_code=sys.argv[2] == "with code")
 print(os.getcwd() in ray.get(ray.remote(lambda: sys.path).options(num_cpus=0).remote()))
 """
@@ -379,8 +379,8 @@ client.internal_kv_put(CLUSTER_METADATA_KEY, json.dumps(facts).encode(), True, K
 FOLDERS = """
 import sys
 from moderation.errors import SettingsError
-from moderation.scoring.cluster import check_folders
-from moderation.scoring.session import ray_session
+from moderation.cluster.nodes import check_folders
+from moderation.cluster.session import ray_session
 address, output, *sources = sys.argv[1:]
 with ray_session(address):
     for source in sources:
@@ -414,9 +414,9 @@ from pathlib import Path
 import ray
 from poisoned import Poisoned, score_all, unscored
 from moderation.errors import ModerationError
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.sizing import PoolPlan
-from moderation.scoring.session import ray_session
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.sizing import PoolPlan
+from moderation.cluster.session import ray_session
 
 address, notes, doing = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 try:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from moderation import cli
+from moderation.query.dictionary import dictionary
+from moderation.query.view_runs import RUNS
 from moderation.results import schemas
-from moderation.results.dictionary import dictionary
-from moderation.results.view_runs import RUNS
 
 PAGE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
 RENEW = "renew it: moderate results dictionary > docs/data-dictionary.md"

@@ -15,7 +15,7 @@ from support import descendants
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
 from moderation.storage import Store
 
 pytestmark = pytest.mark.slow

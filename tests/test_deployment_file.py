@@ -10,10 +10,10 @@ from deployed import ROOT
 
 from flows.deploying import MODELS
 from moderation.commands.deploy import deploy
-from moderation.deploying import check_deployments
-from moderation.deployment_file import read_deployments
+from moderation.common.secrets import SCHEMA_PATTERN, redacted, secret_in, without_secret
+from moderation.deployment.checks import check_deployments
+from moderation.deployment.file import read_deployments
 from moderation.errors import SettingsError
-from moderation.redacting import SCHEMA_PATTERN, redacted, secret_in, without_secret
 
 FILE = ROOT / "prefect.yaml"
 
@@ -178,5 +178,5 @@ def test_secrets_in_locations_are_seen_and_redacted(location: str, found: str | 
 
 
 def test_the_checks_run_without_prefect() -> None:
-    code = "import moderation.deploying, sys; sys.exit('prefect' in sys.modules)"
+    code = "import moderation.deployment.checks, sys; sys.exit('prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

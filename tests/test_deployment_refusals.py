@@ -8,7 +8,7 @@ from deployed import ROOT
 
 from flows.deploying import check_file
 from flows.schedules import check_schedule
-from moderation.deployment_file import read_deployments
+from moderation.deployment.file import read_deployments
 
 FILE = """\
 deployments:

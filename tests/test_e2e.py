@@ -22,7 +22,7 @@ from support import descendants
 
 from moderation.demo import IMAGES_DIR
 from moderation.results.manifest import Manifest, published_manifests
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
 from moderation.storage import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, needs_postgres]

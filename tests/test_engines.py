@@ -11,8 +11,8 @@ from support import save_tiny_clip
 from moderation import ImageScorer, ModelError, OpenClipEncoder, load_policy
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.model.compiling import equal_blocks, has_compiler
+from moderation.model.device_buffers import Lanes
 from moderation.model.engines import Abilities, Engine, chosen_engine, fitting_batch
-from moderation.model.lanes import Lanes
 
 EAGER, COMPILED, BF16 = Engine("eager", "fp32", 16), Engine("compiled", "fp32", 16), Engine("eager", "bf16", 16)
 CPU = Abilities(None, compiler=True)

@@ -13,9 +13,9 @@ from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.model.preprocessing import Preprocessing
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.decision import decide
 from moderation.policy.loading import read_policy
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.scoring.image_scorer import text_head
 
 LIMITS = ImageLimits()

@@ -22,18 +22,18 @@ from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import distance, pdq
 from moderation.images.pixels import upright as upright_by_pillow
-from moderation.model.gpu_jpeg import MAX_PIXELS, GpuJpegDecoder, decode_group
-from moderation.model.grouping import Grouped
+from moderation.model.gpu_jpeg.decoder import MAX_PIXELS, GpuJpegDecoder, decode_group
+from moderation.model.gpu_jpeg.grouping import Grouped
+from moderation.model.gpu_jpeg.plain_jpeg import plain_jpeg
+from moderation.model.gpu_jpeg.resizing import Span, grey, resize, upright
 from moderation.model.jpeg_decoder import DecoderCounts
-from moderation.model.jpeg_files import plain_jpeg
 from moderation.model.preprocessing import Preprocessing
-from moderation.model.resizing import Span, grey, resize, upright
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.loading import load_policy
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.records import ObjectRef
+from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.image_scorer import text_head
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Embedded, build_rows
 
 # torchvision 0.29 announces that torchcodec will take over.
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")

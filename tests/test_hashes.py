@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.hashes import HashSet, hashes
+from moderation.common.hash_set import HashSet, hashes
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=12), max_size=12))

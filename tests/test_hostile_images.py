@@ -28,10 +28,10 @@ from moderation.errors import ErrorCode, ImageError
 from moderation.images.allocation import give_back_freed_memory
 from moderation.images.budget import MemoryBudget
 from moderation.images.decoding import FORMATS, PARSER_ERRORS, DecodedImage
-from moderation.images.gif_blocks import survey_gif
 from moderation.images.guarding import Deadline, GuardedFile
 from moderation.images.limits import ImageLimits
-from moderation.images.tiff_directories import survey_tiff
+from moderation.images.structure.gif import survey_gif
+from moderation.images.structure.tiff import survey_tiff
 from moderation.model.preprocessing import Preprocessing
 from moderation.scoring.image_scorer import ImageScorer
 

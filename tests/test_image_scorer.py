@@ -15,8 +15,8 @@ from support import make_policy, save_tiny_clip
 
 from moderation import ImageLimits, ImageScorer, ObjectRef, OpenClipEncoder, Store
 from moderation.errors import ErrorCode, StorageError
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.decision import ACTIONS, decide
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.results import schemas
 from moderation.scoring import preparing
 from moderation.scoring.image_scorer import text_head

@@ -10,7 +10,7 @@ from stub_run import stub_run
 from moderation import RunSettings, Store
 from moderation.demo import POLICY_FILE
 from moderation.errors import QuarantinedError, StoreDownError
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
 from moderation.storage import store as stores
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]

@@ -11,7 +11,7 @@ import pytest
 from stub_run import stub_run
 
 from moderation import RunSettings
-from moderation.logs import FORMAT_VARIABLE, about, json_lines, log_format
+from moderation.common.logs import FORMAT_VARIABLE, about, json_lines, log_format
 
 POLICY = """
 policy: shop

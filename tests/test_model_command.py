@@ -16,9 +16,9 @@ from moderation import ImageScorer, ModelError, OpenClipEncoder, PolicyError, Se
 from moderation.commands.models import model_app
 from moderation.demo import IMAGES_DIR, MODEL_DIR, POLICY_FILE
 from moderation.errors import ModerationError
-from moderation.model_comparison.choice import check_choice, model_choice
-from moderation.model_comparison.comparing import Truth, compare_models
 from moderation.policy.model_choice import ModelChoice
+from moderation.studies.model_comparison.choice import check_choice, model_choice
+from moderation.studies.model_comparison.comparing import Truth, compare_models
 
 DEMO = ModelChoice(name="demo")
 Compare = Callable[..., tuple[str, str]]

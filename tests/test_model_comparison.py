@@ -17,17 +17,17 @@ from support import make_policy
 from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, browser, recorder
 
 from moderation import ModelError
-from moderation.images.sources import open_sources
-from moderation.model_comparison.agreement import agreement, rank_correlation
-from moderation.model_comparison.choice import model_choice
-from moderation.model_comparison.page import render
-from moderation.model_comparison.records import ModelComparison, Side, changed
-from moderation.model_comparison.refitting import FEW, Labels, fit_flag_rate, fit_precision, fitted_rule
-from moderation.model_comparison.rules import Scored, compare_rules
-from moderation.model_comparison.sampling import SampledObjects, sample_objects
-from moderation.model_comparison.words import about, notes
 from moderation.policy.schema import Policy, Rule
 from moderation.records import ObjectRef
+from moderation.sources import open_sources
+from moderation.studies.model_comparison.agreement import agreement, rank_correlation
+from moderation.studies.model_comparison.choice import model_choice
+from moderation.studies.model_comparison.comparison_page import render
+from moderation.studies.model_comparison.comparison_result import ModelComparison, Side, changed
+from moderation.studies.model_comparison.comparison_text import about, notes
+from moderation.studies.model_comparison.object_sample import SampledObjects, sample_objects
+from moderation.studies.model_comparison.refitting import FEW, Labels, fit_flag_rate, fit_precision, fitted_rule
+from moderation.studies.model_comparison.rule_comparison import Scored, compare_rules
 
 __all__ = ["browser", "recorder"]  # fixtures
 

@@ -13,7 +13,7 @@ from support import TEXT, VIT, save_model
 
 from moderation import RunSettings, run
 from moderation.errors import ModelError
-from moderation.model import loading, training_settings
+from moderation.model import networks, training_settings
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.model.training_settings import TrainingSettings, settings_of_checkpoint, settings_of_tag
 from moderation.policy.model_choice import ModelChoice
@@ -307,8 +307,8 @@ def test_a_way_of_resizing_that_is_unknown_is_refused_and_not_replaced(folder, k
 
 def test_a_slash_in_the_architecture_changes_nothing():
     choices = [ModelChoice(name=name, pretrained="openai") for name in ("ViT-B/32", "ViT-B-32")]
-    facts = [loading.ModelFacts("ViT-B-32", 77, False, None) for _ in choices]  # noqa: FBT003
-    assert [loading.activation(one, fact) for one, fact in zip(choices, facts, strict=True)] == [True, True]
+    facts = [networks.ModelFacts("ViT-B-32", 77, False, None) for _ in choices]  # noqa: FBT003
+    assert [networks.activation(one, fact) for one, fact in zip(choices, facts, strict=True)] == [True, True]
     assert training_settings.settings_of_checkpoint(choice("ViT-B/32", preprocess="openai")).quick_gelu is True
 
 

@@ -14,11 +14,11 @@ from test_hostile_images import NoModel
 from test_report import a_run_of
 
 from moderation.errors import ErrorCode, ImageError
-from moderation.images.bmp_fields import MAX_SIZE
-from moderation.images.colours import MAX_PROFILE, by_profile
+from moderation.images.colour.colours import MAX_PROFILE, by_profile
 from moderation.images.decoding import DecodedImage, with_primary
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import distance, pdq
+from moderation.images.repair.bmp_repair import MAX_SIZE
 from moderation.model.preprocessing import Preprocessing
 from moderation.records import Counts
 from moderation.scoring.image_scorer import ImageScorer

@@ -16,8 +16,8 @@ from support import TEXT, VIT, make_policy, save_model, save_tiny_clip
 from moderation.errors import ModelError
 from moderation.model.catalog import facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
+from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.model_choice import ModelChoice
-from moderation.policy.scoring import CompiledPolicy, prompt_texts
 from moderation.scoring.image_scorer import text_head
 
 SIGLIP = {**VIT, "custom_text": True, "init_logit_bias": -10}

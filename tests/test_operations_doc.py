@@ -29,7 +29,7 @@ def test_every_deployment_is_there() -> None:
 
 
 def test_the_runbook_has_every_alert_and_every_check_that_has_limits() -> None:
-    from moderation.quality.limits import CheckLimits, QualityLimits
+    from moderation.quality.quality_limits import CheckLimits, QualityLimits
 
     runbook = section("Runbook")
     rules = yaml.safe_load((ROOT / "docker" / "observability" / "alerts.yml").read_text())["groups"]

@@ -19,9 +19,9 @@ from own_rays import Driver, driver_with_ray, wait_until
 from support import descendants
 from test_ports import answer, listeners
 
+from moderation.cluster.certificate import make_certificate
+from moderation.cluster.private_folder import PREFIX, private_folder
 from moderation.errors import SettingsError
-from moderation.scoring.certificate import make_certificate
-from moderation.scoring.private_folder import PREFIX, private_folder
 
 pytestmark = needs_root
 

@@ -14,8 +14,8 @@ from listing_server import Bucket, ListingServer
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.errors import ErrorCode, StorageError, StoreDownError
-from moderation.images.sources import ObjectReader
 from moderation.results.manifest import find_manifest, published_manifests
+from moderation.sources import ObjectReader
 from moderation.storage import Store, outages
 from moderation.storage import store as stores
 from moderation.storage.outages import Outage, read_through

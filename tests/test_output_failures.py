@@ -14,7 +14,7 @@ from stub_run import stub_run, stub_session
 from moderation import OutputError, RunError, RunSettings, Store, pipeline
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import find_manifest, published_manifests
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
 from moderation.storage import store as stores
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -23,15 +23,15 @@ from stub_run import stub_run
 from support import descendants
 
 from moderation import QuarantinedError, RunSettings, SettingsError, Store, pipeline, run
+from moderation.common.progress import Progress, listening
 from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.demo.accuracy import measure
-from moderation.inputs import check_inputs
 from moderation.pipeline import Outcome
-from moderation.progress import Progress, listening
-from moderation.query import connect
+from moderation.query.connection import connect
 from moderation.results.manifest import Manifest, published_manifests
-from moderation.results.reading import read_decisions, read_scores
+from moderation.results.read_run import read_decisions, read_scores
 from moderation.results.shard_files import Receipt
+from moderation.run.inputs import check_inputs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -201,7 +201,7 @@ def kill_once_staged(driver: subprocess.Popen[bytes], receipts: Path) -> None:
 KILLED = """
 import sys
 from moderation import RunSettings
-from moderation.scoring.session import ray_session
+from moderation.cluster.session import ray_session
 from stub_run import stub_run
 source, policy, output = sys.argv[1:]
 with ray_session(None):

@@ -13,14 +13,14 @@ import pytest
 
 from moderation import RunSettings, SettingsError, SourceError, Store
 from moderation.demo import POLICY_FILE
-from moderation.images.sources import manifest as manifests
-from moderation.images.sources import skipped_in
-from moderation.inputs import Inputs, check_inputs, claim_run
-from moderation.planning import Tally, plan_shards
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
-from moderation.results.plan import Page
+from moderation.run.inputs import Inputs, check_inputs, claim_run
+from moderation.run.plan import Page
+from moderation.run.planning import Tally, plan_shards
+from moderation.sources import manifest_file as manifests
+from moderation.sources import skipped_in
 from moderation.storage import Skipped
 
 if TYPE_CHECKING:

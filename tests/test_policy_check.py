@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from moderation.authoring.check import Checked, check_policy
 from moderation.demo import POLICY_FILE
 from moderation.model.catalog import facts_of
 from moderation.policy.findings import Finding, as_github, as_json
 from moderation.policy.languages import reads_many_languages, why_not_english
 from moderation.policy.model_choice import ModelChoice
-from moderation.policy_checking import Checked, check_policy
 
 TODAY = date(2026, 11, 21)
 GOOD = """\

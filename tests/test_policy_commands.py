@@ -17,19 +17,19 @@ import pytest
 from ruamel.yaml import YAML
 from support import make_policy
 
-from moderation import explaining
+from moderation.authoring import explain as explain_module
+from moderation.authoring import explanation_page as page
+from moderation.authoring.explain import explain_images, load_encoder
 from moderation.cli import main
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.errors import ErrorCode, PolicyError
-from moderation.explaining import explain_images, load_encoder
 from moderation.model.encoder import Encoder
 from moderation.policy import Policy, load_policy
-from moderation.policy.examples import accuracy, judge, junit_xml
+from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.explanation import Explanation, distance, explain, unreadable
 from moderation.policy.json_schema import schema
+from moderation.policy.rule_examples import accuracy, judge, junit_xml
 from moderation.policy.schema import Action, Example, Mode
-from moderation.policy.scoring import CompiledPolicy
-from moderation.report import explanation as page
 from moderation.scoring.image_scorer import ImageScorer
 
 ROOT = Path(__file__).parents[1]
@@ -52,8 +52,8 @@ class Here:
     """Commands run in this process, with the model that is loaded already."""
 
     def __init__(self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        real = explaining.load_encoder
-        monkeypatch.setattr(explaining, "load_encoder", lambda p: encoder if p.model.name == "demo" else real(p))
+        real = explain_module.load_encoder
+        monkeypatch.setattr(explain_module, "load_encoder", lambda p: encoder if p.model.name == "demo" else real(p))
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -178,7 +178,7 @@ def test_explaining_nothing_is_no_success(here: Here, policy_file: Path, tmp_pat
 def test_a_large_folder_is_explained_up_to_a_number_and_says_so(
     here: Here, policy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explaining, "MOST_IMAGES", 2)
+    monkeypatch.setattr(explain_module, "MOST_IMAGES", 2)
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(KNIFE.read_bytes())
     found = here("explain", policy_file, tmp_path, "--json")

@@ -18,7 +18,7 @@ from moderation.errors import PolicyError
 from moderation.policy import Policy, load_policy
 from moderation.policy.including import merge
 from moderation.policy.loading import parse_policy
-from moderation.policy.source import MAX_BYTES
+from moderation.policy.yaml_source import MAX_BYTES
 
 GOLDEN = Path(__file__).parent / "golden" / "policy-mistakes.txt"
 

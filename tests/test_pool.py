@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from poisoned import Poisoned, context_of, score_all, shard_of, starts, unscored
 
+from moderation.cluster.isolation import Suspects, whole
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.session import PoolPlan
 from moderation.errors import ModelError, WorkerStormError
-from moderation.images.sharding import batches
 from moderation.records import Batch
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.session import PoolPlan
-from moderation.scoring.suspects import Suspects, whole
+from moderation.run.sharding import batches
 
 DIED = "worker_killed: the worker died, twice, while it had this image and nothing else"
 
@@ -83,7 +83,7 @@ def test_the_clock_of_a_batch_stands_still_while_another_is_before_it(ray_cluste
 def test_a_storm_of_failures_stops_the_run(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, names: list[str]
 ) -> None:
-    monkeypatch.setattr("moderation.scoring.suspects.STORM", 1)
+    monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
     pool = ScorerPool(Poisoned(tmp_path, broken), PoolPlan(1, 0.5, 0.0), 60)
     with pool, pytest.raises(WorkerStormError, match="failed 2 times one after another"):
         score_all(names, pool, batch_size=4)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from poisoned import Poisoned, score_all, starts, unscored
 
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.session import PoolPlan
 from moderation.errors import WorkerStormError
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.session import PoolPlan
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +51,8 @@ def test_a_folder_full_of_poison_is_no_storm(ray_cluster: None, tmp_path: Path) 
 
 
 def test_actors_that_never_come_up_are_given_up(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moderation.scoring.slots.LOADING_LIMIT_S", 20.0)
-    monkeypatch.setattr("moderation.scoring.suspects.STORM", 1)
+    monkeypatch.setattr("moderation.cluster.slots.LOADING_LIMIT_S", 20.0)
+    monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
     pool = ScorerPool(Poisoned(tmp_path, "reload for ever"), PoolPlan(1, 0.5, 0.0), 60)
     with pool, pytest.raises(WorkerStormError, match="failed 2 times one after another"):
         score_all(["exit"], pool)
@@ -66,8 +66,8 @@ from ray._private import worker
 from poisoned import Poisoned, score_all
 from moderation.errors import RunError
 from moderation.scoring import tasks
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.session import PoolPlan, ray_session
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.session import PoolPlan, ray_session
 
 notes, victim, stage = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 try:
@@ -102,8 +102,8 @@ HUNGRY = """
 import sys
 from pathlib import Path
 from poisoned import Poisoned, score_all, unscored
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.session import PoolPlan, ray_session
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.session import PoolPlan, ray_session
 
 with ray_session(None), ScorerPool(Poisoned(Path(sys.argv[1])), PoolPlan(1, 0.5, 0.0), 120) as pool:
     names = [*"abcdefgh", "eat", *"ijklmno"]
@@ -128,11 +128,11 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from poisoned import DIM, POLICY, Poisoned, context_of, shard_of
-from moderation.images.sharding import batches
+from moderation.run.sharding import batches
 from moderation.results.paths import RunPaths
 from moderation.scoring import tasks
-from moderation.scoring.pool import ScorerPool
-from moderation.scoring.session import PoolPlan
+from moderation.cluster.pool import ScorerPool
+from moderation.cluster.session import PoolPlan
 from moderation.storage import Store
 
 notes = Path(sys.argv[1])

@@ -13,10 +13,10 @@ from published import FIRST, JOBS, stage, write_results
 
 from moderation import Store
 from moderation.errors import OutputError, QuarantinedError, RunError
-from moderation.query import connect
+from moderation.query.connection import connect
 from moderation.results.manifest import find_manifest
 from moderation.results.publishing import alone, publish, quarantine
-from moderation.results.reading import read_decisions, read_scores
+from moderation.results.read_run import read_decisions, read_scores
 
 WRITES = 40
 """More than publishing takes."""

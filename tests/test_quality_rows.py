@@ -12,9 +12,9 @@ from quality_support import EXPECTED, LIMITS, PATHS, RULES, batch, objects, only
 from moderation.errors import ErrorCode, StorageError
 from moderation.quality.catalogue import CATALOGUE
 from moderation.quality.expectations import Sheet, validate
-from moderation.quality.limits import QualityLimits
-from moderation.quality.rows import check_rows
-from moderation.quality.shards import check_shards
+from moderation.quality.quality_limits import QualityLimits
+from moderation.quality.row_checks import check_rows
+from moderation.quality.shard_checks import check_shards
 from moderation.quality.staged import GROUP_OBJECTS, StagedShard, groups, planned_shards
 from moderation.quality.verdicts import Expectation, merge, verdicts
 from moderation.results.shard_files import Receipt

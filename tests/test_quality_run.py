@@ -22,15 +22,15 @@ from moderation.quality.catalogue import CATALOGUE
 from moderation.quality.data_docs import write_data_docs
 from moderation.quality.distance import kolmogorov_smirnov, population_stability_index
 from moderation.quality.facts import RunFacts, RunHistory, recent
-from moderation.quality.limits import CheckLimits, Checks, QualityLimits, limits_schema
 from moderation.quality.limits_file import parse_limits, read_limits
-from moderation.quality.rows import check_rows
+from moderation.quality.quality_limits import CheckLimits, Checks, QualityLimits, limits_schema
+from moderation.quality.row_checks import check_rows
 from moderation.quality.run_checks import check_run
 from moderation.quality.verdicts import merge
 from moderation.records import Counts
 from moderation.results.aggregates import Aggregates, ErrorExample, Example, RuleAggregate
-from moderation.results.checks import CheckResult
-from moderation.results.statistics import RuleStatistics, rule_statistics
+from moderation.results.check_results import CheckResult
+from moderation.results.rule_statistics import RuleStatistics, rule_statistics
 
 ROOT = Path(__file__).parents[1]
 LIMITS_FILE, SCHEMA_FILE, PAGE = (

@@ -9,7 +9,7 @@ from stub_run import stub_run
 
 from moderation import QuarantinedError, RunSettings, Store
 from moderation.cli import main
-from moderation.query import connect
+from moderation.query.connection import connect
 from moderation.results.manifest import published_manifests
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -23,14 +23,14 @@ import pytest
 from published import AT_FIRST, FIRST, JOBS, MODEL, NEW, OLD, SECOND, THIRD, Job, stage, write_debris, write_results
 
 from moderation.errors import OutputError, SettingsError
-from moderation.query import VIEWS, connect, select, sql_errors
+from moderation.query.connection import VIEWS, connect, select, sql_errors
+from moderation.query.view_runs import RUNS
+from moderation.query.views import sql_type, view_schema
 from moderation.results import schemas
 from moderation.results.archive import open_archive
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Release, published_manifests
 from moderation.results.publishing import publish, quarantine
-from moderation.results.view_runs import RUNS
-from moderation.results.views import sql_type, view_schema
 from moderation.storage import Store
 from moderation.storage.files import ObjectFile
 
@@ -197,7 +197,7 @@ def test_of_files_in_a_bucket_only_the_columns_asked_for_are_read(monkeypatch: p
 def test_threads_share_a_file_each_at_its_own_place() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from moderation.results.view_files import SharedFile
+    from moderation.query.view_files import SharedFile
 
     output = Store("memory://query-threads")
     output.put("f", bytes(range(256)) * 1000)

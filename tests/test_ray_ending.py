@@ -13,9 +13,9 @@ import pytest
 from own_rays import driver_with_ray, wait_until
 from support import descendants
 
+from moderation.cluster import cleaner
+from moderation.cluster.private_folder import PREFIX, private_folder
 from moderation.demo import POLICY_FILE
-from moderation.scoring import cleaner
-from moderation.scoring.private_folder import PREFIX, private_folder
 
 
 def state(process: int) -> str:
@@ -91,7 +91,7 @@ def test_nothing_is_left_of_the_command_when_it_is_killed_as_it_scores(demo_imag
 THREADED = """
 import threading, time
 import ray
-from moderation.scoring.session import ray_session
+from moderation.cluster.session import ray_session
 
 session = ray_session(None)
 thread = threading.Thread(target=session.__enter__)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from moderation.loopback import direct_loopback
-from moderation.scoring.own_ray import KEPT
+from moderation.cluster.own_ray import KEPT
+from moderation.common.loopback import direct_loopback
 
 LOOK = """
 import os, subprocess, sys
@@ -25,7 +25,7 @@ def look():
     return sys.path, child.stderr, dict(os.environ)
 
 try:
-    from moderation.scoring.session import ray_session
+    from moderation.cluster.session import ray_session
     import ray
     with ray_session(None):
         path, complaints, variables = ray.get(ray.remote(look).remote())

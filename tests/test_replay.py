@@ -15,14 +15,14 @@ import pytest
 
 from moderation import OutputError, RunSettings, SettingsError, Store, run
 from moderation.commands.replay import replay
+from moderation.common.safe_text import visible
 from moderation.demo import IMAGES_DIR, POLICY_FILE
-from moderation.replay.comparing import differing
-from moderation.replay.records import Replay
-from moderation.replay.replaying import replay_all, replay_run
 from moderation.results.manifest import Manifest, find_manifest
-from moderation.results.prompts import read_prompts
 from moderation.results.schemas import Table
-from moderation.visible import visible
+from moderation.results.stored_prompts import read_prompts
+from moderation.studies.replay.replay_result import Replay
+from moderation.studies.replay.replaying import replay_all, replay_run
+from moderation.studies.replay.row_comparison import differing
 
 Edit = Callable[[pa.Table], pa.Table]
 
@@ -501,7 +501,7 @@ def test_no_torch_is_loaded(output: Store) -> None:
     import subprocess
 
     program = (
-        "import sys; from moderation.replay.replaying import replay_run; from moderation.storage import Store; "
+        "import sys; from moderation.studies.replay.replaying import replay_run; from moderation.storage import Store; "
         f"assert replay_run(Store({output.uri.removeprefix('file://')!r}), 'run-1').identical; "
         "assert not {'torch', 'open_clip', 'prefect', 'ray'} & set(sys.modules)"
     )

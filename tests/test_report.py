@@ -20,18 +20,19 @@ from report_pages import (
     words_of,
 )
 
-import moderation.report
+import moderation.html
+from moderation.common.safe_text import visible
 from moderation.errors import ErrorCode
+from moderation.html import text
 from moderation.records import Counts
-from moderation.report import text, views
+from moderation.report import report_views
 from moderation.report.changes import count_change, rate_change
 from moderation.report.charts import histogram
-from moderation.report.render import render
+from moderation.report.report_page import render
 from moderation.report.summary import summary
 from moderation.results.aggregates import BINS, Aggregates
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Timings
-from moderation.visible import visible
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,7 @@ def test_the_summary_for_machines() -> None:
 
 def test_colours_can_be_read() -> None:
     """WCAG AA: text has a contrast of at least 4.5 with what it stands on, in light and in dark."""
-    css = (Path(moderation.report.__file__).parent / "pages" / "base.css").read_text()
+    css = (Path(moderation.html.__file__).parent / "pages" / "base.css").read_text()
     light, dark = (
         dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)[:2]
     )
@@ -318,7 +319,7 @@ def test_keys_are_told_without_what_all_have_in_common() -> None:
 
 
 def test_every_error_code_is_explained() -> None:
-    assert set(views.MEANINGS) == set(ErrorCode)
+    assert set(report_views.MEANINGS) == set(ErrorCode)
 
 
 def test_a_part_is_said_to_be_one_and_quiet_rules_are_folded_below() -> None:
@@ -339,5 +340,5 @@ def test_the_longest_bar_is_the_bottleneck() -> None:
         threads={"decode": 10, "encode": 1},
     )
     manifest = a_manifest(a_policy(), COUNTS, timings=timings)
-    shown = {stage.name: (float(stage.share), stage.bottleneck) for stage in views.stages(manifest)}
+    shown = {stage.name: (float(stage.share), stage.bottleneck) for stage in report_views.stages(manifest)}
     assert shown == {"decode": (pytest.approx(44.4), False), "encode": (100.0, True)}

@@ -18,7 +18,7 @@ from support import make_policy
 from moderation.policy.schema import Policy
 from moderation.records import Counts
 from moderation.results.aggregates import SAMPLE, Aggregates, aggregate, examples_of
-from moderation.results.examples import Example, Pictures, collapse
+from moderation.results.example_images import Example, Pictures, collapse
 from moderation.results.history import RUNS, earlier_runs, in_numbers
 from moderation.results.manifest import Manifest
 from moderation.results.shard_files import Receipt

@@ -18,7 +18,7 @@ from needs import CHROMIUM, needs_chromium
 from PIL import Image
 from report_pages import HOSTILE, SOURCE, a_page, a_page_full_of, an_earlier_run
 
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 
 pytestmark = needs_chromium
 

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from report_pages import Page, a_manifest, a_policy, a_rule
 
+from moderation.html.thumbnails import thumbnails
 from moderation.images.limits import ImageLimits
-from moderation.images.sources import ObjectReader
 from moderation.records import Counts
 from moderation.report.build import build_report
-from moderation.report.render import render
+from moderation.report.report_page import render
 from moderation.report.sheets import MOST, sheets, wanted
 from moderation.report.summary import summary
-from moderation.report.thumbnails import thumbnails
 from moderation.results.aggregates import Aggregates, CleanExample
-from moderation.results.examples import Example
+from moderation.results.example_images import Example
+from moderation.sources import ObjectReader
 from moderation.storage import Store
 
 

@@ -12,7 +12,7 @@ from published import FIRST, JOBS, SECOND, THIRD, stage, write_debris, write_res
 
 from moderation import OutputError, SettingsError, Store
 from moderation.cli import main
-from moderation.query import connect
+from moderation.query.connection import connect
 from moderation.results.publishing import publish
 from moderation.results.retention import leftovers
 from moderation.results.runs import all_runs, discard, find_run, release

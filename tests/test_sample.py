@@ -22,20 +22,20 @@ from vector_results import RUN, Image, publish_vectors
 from moderation import Store
 from moderation.commands.sample import sample
 from moderation.errors import OutputError, PolicyError, SettingsError, UserError
-from moderation.images.sources import ObjectReader
+from moderation.html.previews import previews
+from moderation.html.thumbnails import LARGE
 from moderation.policy.decision import decide
 from moderation.policy.loading import load_policy, parse_policy
-from moderation.report.label_sheet import address
-from moderation.report.previews import previews
-from moderation.report.thumbnails import LARGE
 from moderation.results.archive import open_archive
 from moderation.results.manifest import find_manifest
 from moderation.results.stored_policy import stored_policy
-from moderation.sampling.drawing import draw, rule_to_sample
-from moderation.sampling.labels_file import COLUMNS, labels_csv
-from moderation.sampling.lots import share
-from moderation.sampling.records import Sample
-from moderation.tuning.labels import read_labels
+from moderation.sources import ObjectReader
+from moderation.studies.sampling.drawing import draw, rule_to_sample
+from moderation.studies.sampling.label_sheet import address
+from moderation.studies.sampling.labels_file import COLUMNS, labels_csv
+from moderation.studies.sampling.lots import share
+from moderation.studies.sampling.sample_result import Sample
+from moderation.studies.tuning.labels import read_labels
 
 POLICY_TEXT = """
 policy: shop

@@ -14,9 +14,9 @@ from needs import needs_chromium
 from report_pages import HOSTILE, a_policy
 from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
-from moderation.report.label_sheet import LabelledImage, LabelSheet, render
-from moderation.sampling.labels_file import header, unlabelled
-from moderation.sampling.records import SampledImage
+from moderation.studies.sampling.label_sheet import LabelledImage, LabelSheet, render
+from moderation.studies.sampling.labels_file import header, unlabelled
+from moderation.studies.sampling.sample_result import SampledImage
 
 pytestmark = needs_chromium
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from moderation.common.scarcity import scarcity
 from moderation.demo import IMAGES_DIR, POLICY_FILE
-from moderation.scarcity import scarcity
 
 
 @pytest.mark.parametrize(

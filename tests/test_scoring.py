@@ -11,7 +11,7 @@ from needs import DATA, needs_data
 from support import make_policy
 
 from moderation.errors import PolicyError
-from moderation.policy.scoring import CompiledPolicy, TextHead, all_prompts, prompt_texts
+from moderation.policy.compiled import CompiledPolicy, TextHead, all_prompts, prompt_texts
 
 DIM = 16
 

@@ -23,8 +23,8 @@ from moderation.errors import ModelError, OutputError, SettingsError, UserError
 from moderation.policy.loading import parse_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.results.archive import Archive, open_archive
-from moderation.search.nearest import Chosen, cosines, nearest
-from moderation.search.queries import image_query, text_query
+from moderation.studies.search.nearest import Chosen, cosines, nearest
+from moderation.studies.search.queries import image_query, text_query
 
 POLICY_TEXT = """
 policy: shop

@@ -9,7 +9,7 @@ from needs import needs_chromium
 from report_pages import Page, words_of
 from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
-from moderation.report.search_page import Hit, SearchPage, render
+from moderation.studies.search.search_page import Hit, SearchPage, render
 
 
 def a_page(query: str, names: list[str], by_image: bool = False) -> str:

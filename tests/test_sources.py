@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from needs import needs_linux
 
 from moderation.errors import SourceError
-from moderation.images.sources import Source
-from moderation.images.sources.inventory import InventorySource
-from moderation.images.sources.manifest import EXTENSIONS, ManifestSource, is_manifest, open_listed
-from moderation.images.sources.rows import EPOCH
 from moderation.records import ObjectRef
+from moderation.sources import Source
+from moderation.sources.inventory import InventorySource
+from moderation.sources.manifest_file import EXTENSIONS, ManifestSource, is_manifest, open_listed
+from moderation.sources.object_rows import EPOCH
 from moderation.storage import Census, Store
 
 HOSTILE = [
@@ -733,7 +733,7 @@ def test_an_inventory_must_not_change(tmp_path: Path) -> None:
 
 FLAT = """
 import sys
-from moderation.images.sources.manifest import ManifestSource
+from moderation.sources.manifest_file import ManifestSource
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
 before = peak()

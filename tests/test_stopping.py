@@ -13,9 +13,9 @@ import pytest
 from support import descendants
 from terminal import Terminal
 
+from moderation.common.stopping import GRACE_S
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
-from moderation.stopping import GRACE_S
 from moderation.storage import Store
 
 SCORING = "0 errors"

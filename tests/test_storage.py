@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from needs import needs_fifos, needs_linux, needs_plain_user
 
 from moderation.errors import ErrorCode, SourceError, StorageError
-from moderation.images.sources.manifest import ManifestSource
+from moderation.sources.manifest_file import ManifestSource
 from moderation.storage import Skipped, Store, scheme_of
 from moderation.storage.raw_names import escaped, raw_name
 

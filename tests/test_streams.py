@@ -9,7 +9,7 @@ import pytest
 
 LOOK = """
 import os, sys
-from moderation.streams import open_streams
+from moderation.common.streams import open_streams
 open_streams()
 with open(sys.argv[1], "w") as file:
     print("out", flush=True)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from moderation.commands.tune import tune
 from moderation.errors import PolicyError, SettingsError, UserError
 from moderation.policy.loading import load_policy
-from moderation.tuning.policy_file import MARK
+from moderation.studies.tuning.policy_file import MARK
 
 IMAGES = 1200
 BROKEN = "s3://shop/broken.jpg"

@@ -6,10 +6,10 @@ from scipy.special import betainc
 from scipy.stats import binomtest
 from tuned_results import World
 
-from moderation.tuning.curves import average_precision, curve, ends
-from moderation.tuning.intervals import Shares, local_level, proportion, ratio
-from moderation.tuning.samples import as_found, at_prevalence, weighted
-from moderation.tuning.thresholds import Choice, choose
+from moderation.studies.tuning.curves import average_precision, curve, ends
+from moderation.studies.tuning.intervals import Shares, local_level, proportion, ratio
+from moderation.studies.tuning.samples import as_found, at_prevalence, weighted
+from moderation.studies.tuning.thresholds import Choice, choose
 
 REPETITIONS = 100
 ENOUGH = 93

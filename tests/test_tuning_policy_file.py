@@ -11,7 +11,7 @@ from needs import needs_root
 
 from moderation.errors import PolicyError
 from moderation.policy.loading import load_policy
-from moderation.tuning.policy_file import MARK, NewThreshold, number, write_thresholds
+from moderation.studies.tuning.policy_file import MARK, NewThreshold, number, write_thresholds
 
 HEAD = "policy: shop\nmodel: {name: demo}\ncontrast: [x]\n"
 NEW = NewThreshold("a", "review", 0.625, "tuned 2026-11-21: precision 0.95")

@@ -13,10 +13,10 @@ import pytest
 from deployed import Prefect, command, end, until
 from support import descendants
 
-from flows.turns import overlap
+from flows.source_lock import overlap
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
-from moderation.results.reading import read_decisions
+from moderation.results.read_run import read_decisions
 from moderation.storage import Store
 
 STOPPED = "another attempt of this flow run has begun: this one stops, and leaves the work to it"
@@ -26,9 +26,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Abort
 from prefect.states import Crashed, Pending, Running
-from flows.telling import current_flow_run
-from flows.turns import Fence
-from moderation.progress import Progress
+from flows.flow_failures import current_flow_run
+from flows.source_lock import Fence
+from moderation.common.progress import Progress
 
 @flow(name="fenced", retries=1)
 def fenced(stage):

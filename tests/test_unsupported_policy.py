@@ -10,7 +10,6 @@ import pytest
 from archived import DIM, FIRST, MODEL, OLD, OLD_TEXT, Image, Run, compiled, some_images, write_runs
 from support import make_policy
 
-from moderation.backtest.backtesting import backtest
 from moderation.errors import ErrorCode
 from moderation.policy.comparison import Effect, compare
 from moderation.policy.explanation import unreadable
@@ -19,15 +18,16 @@ from moderation.policy.schema import Policy
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.row_frames import row_frames
 from moderation.records import Counts, ObjectRef
-from moderation.replay.comparing import Differences
-from moderation.replay.reading import LoadedShard
-from moderation.replay.shard import replay_shard
 from moderation.results import schemas
 from moderation.results.archive import open_archive
-from moderation.results.work import to_review
+from moderation.results.human_work import to_review
+from moderation.scoring.decision_rows import Failure, error_rows
 from moderation.scoring.judging import RowContext
-from moderation.scoring.rows import Failure, error_rows
 from moderation.storage import Store
+from moderation.studies.backtest.backtesting import backtest
+from moderation.studies.replay.row_comparison import Differences
+from moderation.studies.replay.shard_reading import LoadedShard
+from moderation.studies.replay.shard_replay import replay_shard
 
 BLOCKS = parse_policy(OLD_TEXT.replace("unreadable: review", "unreadable: review\nunsupported: block"))
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

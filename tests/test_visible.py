@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from moderation.visible import shortened, shortened_words, visible
+from moderation.common.safe_text import shortened, shortened_words, visible
 
 
 def test_long_words_are_cut_in_the_middle_and_short_ones_stay() -> None:

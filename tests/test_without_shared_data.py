@@ -15,9 +15,9 @@ from moderation.demo import IMAGES_DIR
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.pdq import distance, pdq
-from moderation.model.gpu_jpeg import GpuJpegDecoder
+from moderation.model.gpu_jpeg.decoder import GpuJpegDecoder
 from moderation.model.preprocessing import Preprocessing
-from moderation.policy.scoring import CompiledPolicy, TextHead
+from moderation.policy.compiled import CompiledPolicy, TextHead
 
 MUTANTS = 150
 

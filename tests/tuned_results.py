@@ -11,7 +11,7 @@ from vector_results import Image, publish_vectors
 
 from moderation.policy.loading import parse_policy
 from moderation.storage import Store
-from moderation.tuning.samples import Sample, as_found, at_prevalence, weighted
+from moderation.studies.tuning.samples import Sample, as_found, at_prevalence, weighted
 
 POLICY_TEXT = """\
 # Kept by trust and safety.

@@ -13,8 +13,8 @@ from moderation.errors import SettingsError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from moderation.backtest.condition import Condition
     from moderation.policy.schema import Policy
+    from moderation.query.condition import Condition
 
 OVER_BUDGET = 3
 """Exit code if more images become blocked, or go to review, than a `--max-new-...` allows."""
@@ -83,15 +83,15 @@ def backtest(
 
     Example: `moderate policy backtest policy.yaml --results results --since 90d --max-new-blocks 0.1%`
     """
-    from moderation.backtest.backtesting import backtest as decide_anew
-    from moderation.backtest.budget import Budget
-    from moderation.backtest.changed_images import NAME
-    from moderation.backtest.page import write_page
-    from moderation.commands import backtest_console
-    from moderation.commands.stored import opened
+    from moderation.commands.stored_results import opened
+    from moderation.console import backtest as backtest_console
     from moderation.policy.loading import load_policy
-    from moderation.prompt_embeddings import compiled_for
     from moderation.results.stored_policy import newest_policy_if_readable
+    from moderation.scoring.prompt_embeddings import compiled_for
+    from moderation.studies.backtest.backtest_page import write_page
+    from moderation.studies.backtest.backtesting import backtest as decide_anew
+    from moderation.studies.backtest.change_budget import Budget
+    from moderation.studies.backtest.changed_images import NAME
 
     policy = load_policy(new)
     old = None if against == _PUBLISHED else load_policy(against)
@@ -140,7 +140,7 @@ def _condition(where: str | None) -> "AbstractContextManager[Condition | None]":
         from contextlib import nullcontext
 
         return nullcontext()
-    from moderation.backtest.condition import Condition
+    from moderation.query.condition import Condition
 
     return Condition(where)
 

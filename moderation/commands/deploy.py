@@ -21,14 +21,14 @@ def deploy(
 
     Then: `prefect worker start --pool moderation`
     """
-    from moderation.deployment_file import read_deployments
+    from moderation.deployment.file import read_deployments
 
     if offline and not check:
         raise SettingsError("--offline goes with --check: to deploy, Prefect's server is needed")
     found = read_deployments(file)
 
     from flows.deploying import check_file, server_problems, take_to_server
-    from moderation.commands.deploy_console import show_checks, show_deployed
+    from moderation.console.deploy import show_checks, show_deployed
 
     checks = check_file(found)
     pools = [deployment.pool for deployment in found.deployments if deployment.pool]

@@ -10,9 +10,9 @@ import typer
 from moderation.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from moderation.model_comparison.comparing import Truths
-    from moderation.model_comparison.records import ModelComparison
     from moderation.policy.schema import Policy
+    from moderation.studies.model_comparison.comparing import Truths
+    from moderation.studies.model_comparison.comparison_result import ModelComparison
 
 model_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Compare the models that score images.")
 
@@ -68,11 +68,11 @@ def compare(
         advice = "--hold precision needs --labels" if labels is None else "--labels are for --hold precision: give both"
         raise SettingsError(advice)
 
-    from moderation.commands.models_console import show_comparison, show_line, show_remark
-    from moderation.model_comparison.choice import model_choice
-    from moderation.model_comparison.comparing import compare_models
+    from moderation.common.progress import StageLines, listening
+    from moderation.console.models import show_comparison, show_line, show_remark
     from moderation.policy.loading import load_policy
-    from moderation.progress import StageLines, listening
+    from moderation.studies.model_comparison.choice import model_choice
+    from moderation.studies.model_comparison.comparing import compare_models
 
     chosen, checked = (model_choice(a), model_choice(b)), load_policy(policy)
     truths = None
@@ -93,9 +93,9 @@ def compare(
 
 def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
     """What labels say about the policy's rules, and what of them cannot be used."""
-    from moderation.model_comparison.comparing import Truth
     from moderation.policy.schema import Mode
-    from moderation.tuning.labels import ANY, read_labels
+    from moderation.studies.model_comparison.comparing import Truth
+    from moderation.studies.tuning.labels import ANY, read_labels
 
     file = read_labels(path)
     remarks = [f"{file.place(remark.lines)}: {remark}" for remark in file.remarks]
@@ -131,9 +131,9 @@ def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
 
 
 def _write_page(path: Path, found: "ModelComparison", locations: list[str]) -> None:
-    from moderation.images.sources import open_sources, reader_of
-    from moderation.model_comparison.comparing import CONNECTIONS
-    from moderation.model_comparison.page import comparison_page
+    from moderation.sources import open_sources, reader_of
+    from moderation.studies.model_comparison.comparing import CONNECTIONS
+    from moderation.studies.model_comparison.comparison_page import comparison_page
 
     page = comparison_page(found, reader_of(open_sources(locations, CONNECTIONS), CONNECTIONS))
     try:
@@ -143,7 +143,7 @@ def _write_page(path: Path, found: "ModelComparison", locations: list[str]) -> N
 
 
 def _as_json(found: "ModelComparison") -> dict[str, Any]:
-    from moderation.model_comparison.words import notes
+    from moderation.studies.model_comparison.comparison_text import notes
 
     content = asdict(found)
     for key in ("actions", "actions_fitted"):

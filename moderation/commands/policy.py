@@ -44,10 +44,10 @@ def check(
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when open_clip is imported
 
-    from moderation.commands.policy_console import show_checked
+    from moderation.authoring.check import check_policy
+    from moderation.console.policy import show_checked
     from moderation.policy.findings import as_github
     from moderation.policy.findings import as_json as findings_json
-    from moderation.policy_checking import check_policy
 
     checked = [check_policy(file, today=datetime.now(UTC).date()) for file in files]
     findings = [finding for one in checked for finding in one.findings]
@@ -65,7 +65,7 @@ def check(
 @policy_app.command()
 def show(file: _File) -> None:
     """Show the rules of FILE as a table: prompts, lookalikes, thresholds, severity and mode."""
-    from moderation.commands.policy_console import show_policy
+    from moderation.console.policy import show_policy
     from moderation.policy.loading import load_policy
 
     show_policy(load_policy(file))
@@ -86,8 +86,8 @@ def explain(
     to, and the strongest lookalike. Needs neither Ray nor a run. A folder stands for the images in it. Images that cannot be
     read are shown with their error. Exit code 1 if not one could be read.
     """
-    from moderation.commands.policy_console import show_cut, show_explanations, show_written
-    from moderation.explaining import expand
+    from moderation.authoring.explain import expand
+    from moderation.console.policy import show_cut, show_explanations, show_written
     from moderation.policy.loading import load_policy
 
     policy = load_policy(file)
@@ -96,7 +96,7 @@ def explain(
     encoder, found = _explain(file, policy, images, None)
     named = list(zip(images, found, strict=True))
     if html is not None:
-        from moderation.report.explanation import explanation_page
+        from moderation.authoring.explanation_page import explanation_page
 
         _write(html, explanation_page(policy, encoder.name, encoder.fingerprint, named).encode())
         show_written(html)
@@ -119,9 +119,9 @@ def run_examples(
 
     Prints a line per example, and precision and recall per rule. Exit code 1 if any example misses.
     """
-    from moderation.commands.policy_console import show_test, show_written
-    from moderation.policy.examples import accuracy, judge, junit_xml
+    from moderation.console.policy import show_test, show_written
     from moderation.policy.loading import load_policy
+    from moderation.policy.rule_examples import accuracy, judge, junit_xml
 
     policy = load_policy(file)
     found: Sequence[Explanation] = ()
@@ -146,7 +146,7 @@ def diff(
 
     The order of rules and prompts, comments and layout mean nothing and are not shown.
     """
-    from moderation.commands.policy_console import show_changes
+    from moderation.console.policy import show_changes
     from moderation.policy.comparison import compare, identity
     from moderation.policy.loading import load_policy
 
@@ -172,7 +172,7 @@ def schema() -> None:
 def _explain(
     file: Path, policy: "Policy", images: Sequence[str], folder: Path | None
 ) -> "tuple[Encoder, tuple[Explanation, ...]]":
-    from moderation.explaining import explain_images, load_encoder
+    from moderation.authoring.explain import explain_images, load_encoder
     from moderation.policy.loading import located
 
     try:

@@ -41,7 +41,7 @@ def query(
         raise SettingsError("give one of --csv, --json and --parquet")
     text = sql if sql is not None else _read(file)
 
-    from moderation.query import connect
+    from moderation.query.connection import connect
 
     try:
         with connect(results) as connection, ThreadPoolExecutor(1) as thread:
@@ -60,15 +60,15 @@ def query(
 @results_app.command()
 def dictionary() -> None:
     """Print the data dictionary in Markdown: every table and column, with type and description."""
-    from moderation.results.dictionary import dictionary as tables
+    from moderation.query.dictionary import dictionary as tables
 
     typer.echo(tables(), nl=False)
 
 
 def _answer(connection: "DuckDBPyConnection", sql: str, as_csv: bool, as_json: bool, parquet: Path | None) -> None:
     """Run in a thread of its own: while DuckDB computes, Ctrl-C is only heard by a thread that waits in Python."""
-    from moderation.commands import query_console
-    from moderation.query import select
+    from moderation.console import query as query_console
+    from moderation.query.connection import select
 
     found = select(connection, sql)
     if parquet is not None:

@@ -18,8 +18,8 @@ def replay(
     Needs neither the images nor, unless the run is from before prompt embeddings were kept, the model. Scores are compared
     bit for bit; files, sums and identities that the manifest states are verified too. Exit code 1 if anything differs.
     """
-    from moderation.commands.replay_console import Shown
-    from moderation.replay.replaying import replay_all, replay_run
+    from moderation.console.replay import Shown
+    from moderation.studies.replay.replaying import replay_all, replay_run
 
     if (run is None) != every:
         raise SettingsError(

@@ -27,7 +27,7 @@ def list_runs(
     ] = False,
 ) -> None:
     """Every run, the newest first: state, counts, duration, images per second, checks."""
-    from moderation.commands.runs_console import show_runs
+    from moderation.console.runs import show_runs
     from moderation.results.runs import all_runs
 
     store = _store(results)
@@ -46,7 +46,7 @@ def list_runs(
 @runs_app.command()
 def show(run: RunId, results: Results) -> None:
     """One run: what it was given, what became of the objects, its checks, and where its report lies."""
-    from moderation.commands.runs_console import show_run
+    from moderation.console.runs import show_run
     from moderation.results.runs import find_run
 
     store = _store(results)
@@ -88,7 +88,7 @@ def discard(run: RunId, results: Results, yes: Yes = False) -> None:
 @runs_app.command()
 def clean(results: Results, yes: Yes = False) -> None:
     """Remove files that no run names: what crashes and broken-off removals left. Shows them first."""
-    from moderation.commands.runs_console import shown_keys, size
+    from moderation.console.runs import shown_keys, size
     from moderation.results.retention import leftovers, remove
 
     store = _store(results)
@@ -116,7 +116,7 @@ def prune(
 
     Without `--yes` it only says what would go. Objects whose only decisions go are taken up again by the next run.
     """
-    from moderation.commands.runs_console import pruned_bytes, size
+    from moderation.console.runs import pruned_bytes, size
     from moderation.results.retention import expired
     from moderation.results.retention import prune as remove
 

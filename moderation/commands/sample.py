@@ -8,7 +8,7 @@ import typer
 from moderation.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from moderation.sampling.records import Sample
+    from moderation.studies.sampling.sample_result import Sample
 
 
 def sample(
@@ -36,13 +36,13 @@ def sample(
 
     Example: `moderate policy sample --results results --rule firearms --n 200`
     """
-    from moderation.commands.sample_console import show_sample
-    from moderation.commands.stored import opened
+    from moderation.commands.stored_results import opened
+    from moderation.console.sample import show_sample
     from moderation.policy.loading import load_policy
-    from moderation.prompt_embeddings import compiled_for
     from moderation.results.stored_policy import newest_policy, newest_policy_file
-    from moderation.sampling.drawing import MOST, draw, rule_to_sample
-    from moderation.sampling.labels_file import labels_csv
+    from moderation.scoring.prompt_embeddings import compiled_for
+    from moderation.studies.sampling.drawing import MOST, draw, rule_to_sample
+    from moderation.studies.sampling.labels_file import labels_csv
 
     if not 3 <= n <= MOST:
         raise SettingsError(
@@ -70,12 +70,12 @@ def sample(
 
 
 def _page(drawn: "Sample", csv_text: str, results: str) -> str:
-    from moderation.images.sources import ObjectReader
-    from moderation.report.label_sheet import LabelledImage, LabelSheet, address, render
-    from moderation.report.previews import previews
-    from moderation.report.thumbnails import LARGE
-    from moderation.sampling.labels_file import header, identity, saved_name, unlabelled
+    from moderation.html.previews import previews
+    from moderation.html.thumbnails import LARGE
+    from moderation.sources import ObjectReader
     from moderation.storage import scheme_of
+    from moderation.studies.sampling.label_sheet import LabelledImage, LabelSheet, address, render
+    from moderation.studies.sampling.labels_file import header, identity, saved_name, unlabelled
 
     rule = drawn.rule
     # Whoever may write to a bucket of results may not have files of this machine shown.

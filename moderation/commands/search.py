@@ -10,7 +10,7 @@ from moderation.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from moderation.results.archive import Archive
-    from moderation.search.nearest import SearchResult
+    from moderation.studies.search.nearest import SearchResult
 
 
 def search(
@@ -45,8 +45,8 @@ def search(
 
     Example: `moderate search --results results "a red car" --top 20 --html cars.html`
     """
-    from moderation.commands.search_console import print_csv, print_json, show_found
-    from moderation.commands.stored import opened
+    from moderation.commands.stored_results import opened
+    from moderation.console.search import print_csv, print_json, show_found
 
     if (text is None) == (image is None):
         raise SettingsError(
@@ -69,10 +69,10 @@ def search(
 
 
 def _search(archive: "Archive", text: str | None, image: str | None, top: int, where: str | None) -> "SearchResult":
-    from moderation.backtest.condition import Condition
+    from moderation.query.condition import Condition
     from moderation.results.stored_policy import newest_policy
-    from moderation.search.nearest import MOST, Chosen, nearest
-    from moderation.search.queries import image_query, text_query
+    from moderation.studies.search.nearest import MOST, Chosen, nearest
+    from moderation.studies.search.queries import image_query, text_query
 
     if not 1 <= top <= MOST:
         raise SettingsError(f"--top {top}: give 1 to {MOST:,}")
@@ -87,10 +87,10 @@ def _search(archive: "Archive", text: str | None, image: str | None, top: int, w
 
 
 def _page(archive: "Archive", found: "SearchResult", text: str | None, image: str | None, where: str | None) -> str:
-    from moderation.images.sources import ObjectReader
-    from moderation.report.previews import previews
-    from moderation.report.search_page import Hit, SearchPage, render
+    from moderation.html.previews import previews
+    from moderation.sources import ObjectReader
     from moderation.storage import scheme_of
+    from moderation.studies.search.search_page import Hit, SearchPage, render
 
     page = SearchPage(
         query=text if text is not None else str(image),
@@ -111,8 +111,8 @@ def _page(archive: "Archive", found: "SearchResult", text: str | None, image: st
 def _preview(image: str) -> str | None:
     """The image that was looked for, as a thumbnail."""
     from moderation.errors import StorageError
-    from moderation.images.sources import ObjectReader
-    from moderation.report.previews import previews
+    from moderation.html.previews import previews
+    from moderation.sources import ObjectReader
     from moderation.storage import Store, file_uri
 
     uri = image if "://" in image else file_uri(str(Path(image).expanduser().resolve()))
@@ -126,7 +126,7 @@ def _preview(image: str) -> str | None:
 
 
 def _write(path: Path, content: str) -> None:
-    from moderation.commands.search_console import show_written
+    from moderation.console.search import show_written
 
     try:
         path.write_text(content, encoding="utf-8")

@@ -11,7 +11,7 @@ from moderation.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from moderation.policy.schema import Policy
-    from moderation.tuning.tune import Target, Tuning
+    from moderation.studies.tuning.tune import Target, Tuning
 
 
 def tune(
@@ -60,12 +60,12 @@ def tune(
 
     Example: `moderate policy tune shop.yaml --results results --labels firearms.csv --precision 0.95 --write`
     """
-    from moderation.commands.stored import opened
-    from moderation.commands.tune_console import print_json, show_tuning, show_written
+    from moderation.commands.stored_results import opened
+    from moderation.console.tune import print_json, show_tuning, show_written
     from moderation.policy.loading import load_policy
-    from moderation.prompt_embeddings import compiled_for
-    from moderation.tuning.labels import read_labels
-    from moderation.tuning.tune import tune as tuned
+    from moderation.scoring.prompt_embeddings import compiled_for
+    from moderation.studies.tuning.labels import read_labels
+    from moderation.studies.tuning.tune import tune as tuned
 
     target = _target(precision, recall, reviews_per_day, key, confident=confident)
     if prevalence is not None and not 0 < prevalence < 1:
@@ -96,7 +96,7 @@ def tune(
 def _target(
     precision: float | None, recall: float | None, reviews_per_day: float | None, key: str, *, confident: bool
 ) -> "Target | None":
-    from moderation.tuning.tune import Target
+    from moderation.studies.tuning.tune import Target
 
     shares = (("precision", precision), ("recall", recall))
     given = sum(value is not None for value in (precision, recall, reviews_per_day))
@@ -133,8 +133,8 @@ def _check_rule(policy: "Policy", rule: str | None) -> None:
 
 
 def _plots(found: "Tuning", folder: Path, day: str) -> list[Path]:
-    from moderation.tuning.page import tuning_page
-    from moderation.tuning.plots import drawing
+    from moderation.studies.tuning.plots import drawing
+    from moderation.studies.tuning.tune_page import tuning_page
 
     files = {folder / "tune.html": tuning_page(found, day).encode()}
     for one in found.rules:
@@ -150,8 +150,8 @@ def _plots(found: "Tuning", folder: Path, day: str) -> list[Path]:
 
 
 def _write(found: "Tuning", file: Path, day: str) -> None:
-    from moderation.tuning.policy_file import NewThreshold, write_thresholds
-    from moderation.tuning.words import evidence
+    from moderation.studies.tuning.policy_file import NewThreshold, write_thresholds
+    from moderation.studies.tuning.tune_text import evidence
 
     write_thresholds(
         file,

@@ -1,1 +1,1 @@
-"""From objects to pictures: listing, sharding and decoding. No torch, no ray."""
+"""From bytes to pictures: recognising, limits, repair, decoding, colours, PDQ. No torch, no ray, no storage."""

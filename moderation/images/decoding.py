@@ -13,8 +13,8 @@ import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from moderation.errors import ErrorCode, ImageError
-from moderation.images.colours import Conversion
-from moderation.images.file_colours import conversion_of
+from moderation.images.colour.colours import Conversion
+from moderation.images.colour.file_colours import conversion_of
 from moderation.images.guarding import Deadline
 from moderation.images.limits import ImageLimits
 from moderation.images.memory import memory_limit, memory_needed
@@ -24,8 +24,8 @@ from moderation.images.pixels import rgb, upright
 from moderation.images.recognition import is_plain, recognize
 from moderation.images.reduction import Reduction, reduce
 from moderation.images.salvage import salvaged
-from moderation.images.survey import Survey
-from moderation.images.surveying import survey_file
+from moderation.images.structure.survey import Survey
+from moderation.images.structure.surveying import survey_file
 from moderation.images.tiff_layouts import MisreadLayoutError, set_right
 from moderation.images.tool_formats import PARSERS, tool_format
 from moderation.images.unread import unread_format

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from moderation.errors import ErrorCode, ImageError
-from moderation.images import bmp_fields, png_repair
+from moderation.images.repair import bmp_repair, png_repair
 
 _ICON, _CURSOR = 1, 2
 _ENTRY = struct.Struct("<BBBBHHII")
@@ -137,7 +137,7 @@ def _by_fields(body: bytes, lines: bytes, width: int, height: int, bits: int, co
     kind = np.dtype("<u2" if bits == 16 else "<u4")
     rows = np.frombuffer(lines, np.uint8).reshape(height, -1)[:, : width * kind.itemsize]
     values = rows.copy().view(kind).astype(np.uint32)
-    channels = [bmp_fields.levels(values, mask, 0) for mask in masks]
+    channels = [bmp_repair.levels(values, mask, 0) for mask in masks]
     return np.stack(channels, -1)
 
 

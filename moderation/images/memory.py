@@ -3,7 +3,7 @@
 from PIL import ImageFile
 
 from moderation.images.limits import ImageLimits
-from moderation.images.survey import Survey
+from moderation.images.structure.survey import Survey
 from moderation.images.tool_formats import PARSERS
 
 LIMIT = 1 << 30

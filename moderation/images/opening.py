@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from moderation.images import bmp_fields, gif_repair, isobmff_repair, jpeg_repair, png_repair
 from moderation.images.guarding import Deadline, GuardedFile
-from moderation.images.isobmff_boxes import BRANDS
+from moderation.images.repair import bmp_repair, gif_repair, isobmff_repair, jpeg_repair, png_repair
+from moderation.images.structure.isobmff import BRANDS
 from moderation.images.tool_formats import tool_format
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -93,9 +93,9 @@ def _as_browsers_read(data: bytes, deadline: Deadline) -> bytes:
     if data.startswith(b"GIF8") and gif_repair.leaves_canvas_open(data):
         return gif_repair.with_open_canvas(data, deadline) or data
     if data.startswith(b"BM"):
-        found = bmp_fields.bitmap(data)
+        found = bmp_repair.bitmap(data)
         if found is not None and found.is_odd:
-            return bmp_fields.rewritten(data, found, deadline) or data
+            return bmp_repair.rewritten(data, found, deadline) or data
     return data
 
 
@@ -108,7 +108,7 @@ def _repairs(data: bytes, deadline: Deadline) -> list[tuple[bytes, str]]:
     if data[4:8] == b"ftyp" and data[8:12] in BRANDS:
         return isobmff_repair.repairs(data)
     if data.startswith(b"BM"):
-        found = bmp_fields.bitmap(data)
-        made = bmp_fields.rewritten(data, found, deadline) if found is not None else None
+        found = bmp_repair.bitmap(data)
+        made = bmp_repair.rewritten(data, found, deadline) if found is not None else None
         return [(made, "")] if made else []
     return []

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images import icons
-from moderation.images.isobmff_boxes import BRANDS
 from moderation.images.limits import ImageLimits
+from moderation.images.structure.isobmff import BRANDS
 from moderation.images.tool_formats import tool_format
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 from PIL import ImageFile
 
-from moderation.images import bmp_fields, gif_repair, jpeg_repair, png_repair
 from moderation.images.guarding import Deadline
 from moderation.images.opening import parse
 from moderation.images.partial import load_partly
+from moderation.images.repair import bmp_repair, gif_repair, jpeg_repair, png_repair
 
 Errors = tuple[type[BaseException], ...]
 
@@ -34,8 +34,8 @@ def salvaged(
         if image is not None and _loads(image, errors):
             yield image
     elif kind == "BMP":
-        found = bmp_fields.bitmap(data)
-        made = bmp_fields.rewritten(data, found, deadline) if found is not None else None
+        found = bmp_repair.bitmap(data)
+        made = bmp_repair.rewritten(data, found, deadline) if found is not None else None
         yield from _partly(made or data, deadline, errors, prepare)
     elif kind == "GIF":
         whole = gif_repair.with_whole_blocks(data)

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from moderation.errors import ModelError
 from moderation.model.catalog import count_tokens, facts_of, quiet
 from moderation.model.compiling import compile_tower, uncompile_tower
+from moderation.model.device_buffers import CpuLane, CudaLane, Lanes, Tower
 from moderation.model.devices import abilities, cuda_memory, device_of
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice, chosen_engine, fitting_batch
-from moderation.model.lanes import CpuLane, CudaLane, Lanes, Tower
-from moderation.model.loading import activation, load, preprocessing_of
+from moderation.model.networks import activation, load, preprocessing_of
 from moderation.model.preprocessing import DECODING
 from moderation.policy.model_choice import ModelChoice
 

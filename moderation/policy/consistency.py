@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from moderation.policy.model_choice import is_path
 from moderation.policy.numbers import written
-from moderation.policy.source import Location
+from moderation.policy.yaml_source import Location
 
 
 class Mistake(NamedTuple):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.policy.compiled import CompiledPolicy, all_prompts
 from moderation.policy.decision import ACTIONS, decide
 from moderation.policy.schema import Action, Mode, Policy, Rule, ScoreKind, Severity
-from moderation.policy.scoring import CompiledPolicy, all_prompts
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
 from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
-from moderation.policy.source import Location
+from moderation.policy.yaml_source import Location
 
 MESSAGES = {
     "string_type": "should be text",

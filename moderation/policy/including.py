@@ -8,7 +8,7 @@ from typing import Any
 from moderation.policy.consistency import known
 from moderation.policy.findings import Finding
 from moderation.policy.model_choice import moved
-from moderation.policy.source import MAX_BYTES, Location, Source, Span, parse
+from moderation.policy.yaml_source import MAX_BYTES, Location, Source, Span, parse
 
 MAX_FILES = 8
 """Files that may include one another in a row."""

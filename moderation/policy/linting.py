@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from moderation.policy.languages import why_not_english
 from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
-from moderation.policy.source import Location
+from moderation.policy.yaml_source import Location
 
 NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""

@@ -43,7 +43,7 @@ class Mode(StrEnum):
 
 
 class ScoreKind(StrEnum):
-    """How a rule's score is made of cosines; see `moderation.policy.scoring`."""
+    """How a rule's score is made of cosines; see `moderation.policy.compiled`."""
 
     CONTRAST = "contrast"
     SIMILARITY = "similarity"

@@ -10,10 +10,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from moderation.common.safe_text import visible
 from moderation.quality.catalogue import CATALOGUE, Level
 from moderation.quality.expectations import drawn
 from moderation.quality.verdicts import Verdict
-from moderation.visible import visible
 
 PAGES: dict[Level, str] = {"run": "Checks of the run", "rows": "Checks of the rows"}
 """A page each, beside the index: run.html and rows.html. However many shards there are, they are shown as one."""

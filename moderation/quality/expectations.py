@@ -20,9 +20,9 @@ from great_expectations.expectations.expectation_configuration import Expectatio
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
+from moderation.common.safe_text import visible
 from moderation.quality.verdicts import Expectation, Unexpected, Validation
-from moderation.results.checks import EXAMPLES
-from moderation.visible import visible
+from moderation.results.check_results import EXAMPLES
 
 _FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import cached_property
 
 from moderation.policy.schema import Policy
-from moderation.quality.limits import QualityLimits
+from moderation.quality.quality_limits import QualityLimits
 from moderation.records import Counts
 from moderation.results.aggregates import Aggregates
-from moderation.results.statistics import RuleStatistics, rule_statistics
+from moderation.results.rule_statistics import RuleStatistics, rule_statistics
 
 
 @dataclass(frozen=True, slots=True)

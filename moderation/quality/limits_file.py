@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from moderation.policy.findings import Finding
 from moderation.policy.including import read_text
-from moderation.policy.source import Location, Source, Span, parse
-from moderation.quality.limits import QualityLimits
+from moderation.policy.yaml_source import Location, Source, Span, parse
+from moderation.quality.quality_limits import QualityLimits
 
 MANY = 12
 """More known keys than this are not listed where one of them is near."""

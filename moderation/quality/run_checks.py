@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from moderation.quality import rules, sums
+from moderation.quality import rule_questions, sum_questions
 from moderation.quality.expectations import Sheet, validate
 from moderation.quality.facts import RunFacts, RunHistory
-from moderation.quality.limits import QualityLimits
+from moderation.quality.quality_limits import QualityLimits
 from moderation.quality.questions import Question
 from moderation.quality.verdicts import Verdict, verdicts
 
@@ -18,14 +18,14 @@ def check_run(facts: RunFacts, limits: QualityLimits, history: Sequence[RunHisto
 
 
 _CHECKS: Mapping[str, Callable[[RunFacts, QualityLimits, Sequence[RunHistory]], Question]] = {
-    "accounting": sums.accounting,
-    "rows_counted": sums.rows_counted,
-    "shards_complete": sums.shards_complete,
-    "empty_run": sums.empty_run,
-    "error_rate": sums.error_rate,
-    "flood": sums.flood,
-    "review_flood": sums.review_flood,
-    "constant_scores": rules.constant_scores,
-    "flag_rate": rules.flag_rate,
-    "drift": rules.drift,
+    "accounting": sum_questions.accounting,
+    "rows_counted": sum_questions.rows_counted,
+    "shards_complete": sum_questions.shards_complete,
+    "empty_run": sum_questions.empty_run,
+    "error_rate": sum_questions.error_rate,
+    "flood": sum_questions.flood,
+    "review_flood": sum_questions.review_flood,
+    "constant_scores": rule_questions.constant_scores,
+    "flag_rate": rule_questions.flag_rate,
+    "drift": rule_questions.drift,
 }

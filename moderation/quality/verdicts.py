@@ -7,8 +7,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from moderation.quality.catalogue import CATALOGUE
-from moderation.quality.limits import QualityLimits
-from moderation.results.checks import EXAMPLES, CheckResult
+from moderation.quality.quality_limits import QualityLimits
+from moderation.results.check_results import EXAMPLES, CheckResult
 
 Argument = str | float | bool | None | list[str] | list[bool]
 

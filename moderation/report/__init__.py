@@ -1,4 +1,4 @@
-"""The HTML report: one self-contained page per run, with histograms, contact sheets, errors, checks and timings.
+"""The report of one run: one self-contained HTML page with histograms, contact sheets, errors, checks and timings.
 
-No torch and no prefect may come in here; only `build.py` may reach Ray, through `moderation.scoring.tasks`.
+No torch and no prefect may come in here; only `build.py` may reach Ray, through `moderation.cluster.tasks`.
 """

@@ -3,18 +3,18 @@
 import logging
 from collections.abc import Sequence
 
+from moderation.cluster.tasks import isolated
 from moderation.errors import StorageError
+from moderation.html.thumbnails import Wanted, thumbnails
 from moderation.images.limits import ImageLimits
-from moderation.images.sources import ObjectReader
 from moderation.policy.schema import Policy
-from moderation.report.render import render
+from moderation.report.report_page import render
 from moderation.report.sheets import wanted
 from moderation.report.summary import summary
-from moderation.report.thumbnails import Wanted, thumbnails
 from moderation.results.aggregates import Aggregates
 from moderation.results.history import EarlierRun
 from moderation.results.manifest import Manifest
-from moderation.scoring.tasks import isolated
+from moderation.sources import ObjectReader
 from moderation.storage import Store
 
 GROUP = 48

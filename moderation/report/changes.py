@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moderation.report.text import number, percent
+from moderation.html.text import number, percent
 from moderation.results.history import EarlierRun
 
 

@@ -4,9 +4,9 @@ import math
 
 from markupsafe import Markup
 
+from moderation.html.svg import WIDTH, Plot, f, line, svg, text
+from moderation.html.text import number, threshold
 from moderation.policy.schema import Mode, Rule
-from moderation.report.drawing import WIDTH, Plot, f, line, svg, text
-from moderation.report.text import number, threshold
 from moderation.results.aggregates import RuleAggregate
 
 

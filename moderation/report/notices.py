@@ -4,8 +4,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from moderation.report.text import number
-from moderation.results.checks import CheckResult
+from moderation.html.text import number
+from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest
 
 

@@ -6,14 +6,14 @@ from functools import cached_property
 
 from markupsafe import Markup
 
+from moderation.html.text import key_of, number, percent, score, threshold
 from moderation.policy.schema import Mode, Policy, Rule, Severity
 from moderation.report.changes import Change, count_change, flags_of, last_run, rate_change
 from moderation.report.charts import histogram
 from moderation.report.sheets import sheets
-from moderation.report.text import key_of, number, percent, score, threshold
 from moderation.report.trend import points, trend
 from moderation.results.aggregates import Aggregates, RuleAggregate
-from moderation.results.examples import Example
+from moderation.results.example_images import Example
 from moderation.results.history import EarlierRun, in_numbers
 from moderation.results.manifest import Manifest
 

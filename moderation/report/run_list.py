@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from jinja2 import Template
 
-from moderation.report import text
-from moderation.report.templates import template
+from moderation.html import text
+from moderation.html.templates import template
 from moderation.results.runs import Run
 
 KEY = "reports/index.html"

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from moderation.report.thumbnails import Wanted
+from moderation.html.thumbnails import Wanted
 from moderation.results.aggregates import EXAMPLES, Aggregates, RuleAggregate
-from moderation.results.examples import Example
+from moderation.results.example_images import Example
 
 MOST = 600
 """Thumbnails of a page."""

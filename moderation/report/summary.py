@@ -7,7 +7,7 @@ from typing import Any
 from moderation.policy.schema import Policy
 from moderation.report.changes import flags_of, last_run
 from moderation.report.notices import failing, warning
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
 from moderation.results.history import EarlierRun, in_numbers
 from moderation.results.manifest import Manifest
 

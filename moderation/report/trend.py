@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from moderation.html.svg import WIDTH, Plot, f, line, svg, text
+from moderation.html.text import day, percent
 from moderation.report.changes import flags_of
-from moderation.report.drawing import WIDTH, Plot, f, line, svg, text
-from moderation.report.text import day, percent
 from moderation.results.history import EarlierRun
 
 

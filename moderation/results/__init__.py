@@ -1,1 +1,1 @@
-"""Results: table schemas, shard files, the ledger of what is done, quality checks and publishing."""
+"""Results in storage: table schemas, shard files, manifests, and publishing, releasing, discarding and pruning runs."""

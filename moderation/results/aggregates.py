@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from moderation.policy.schema import Action, Policy, Rule, ScoreKind, Severity
 from moderation.records import add_numbers
 from moderation.results import sketches, spread
-from moderation.results.examples import DIGEST, Example, Pictures, collapse
+from moderation.results.example_images import DIGEST, Example, Pictures, collapse
 
 BINS = 40
 EXAMPLES = 12

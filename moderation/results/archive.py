@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from moderation.common.hash_set import HashSet, hashes
 from moderation.errors import SettingsError, StorageError
-from moderation.hashes import HashSet, hashes
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.runs import unpublished
-from moderation.results.stored import StoredImages, StoredShard, read_images, stored_shards
+from moderation.results.stored_images import StoredImages, StoredShard, read_images, stored_shards
 from moderation.storage import Store
 
 T = TypeVar("T")

@@ -43,7 +43,7 @@ class EarlierRun:
 
     @property
     def to_review(self) -> int:
-        """Images that await a person: flagged by rules, or unreadable (`moderation.results.work`)."""
+        """Images that await a person: flagged by rules, or unreadable (`moderation.results.human_work`)."""
         return self.review + self.unreadable_review
 
     @property

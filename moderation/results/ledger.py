@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moderation.hashes import Hashes, HashSet, hashes
+from moderation.common.hash_set import Hashes, HashSet, hashes
 from moderation.records import ObjectRef
 from moderation.results.manifest import pruned_manifests, published_manifests
-from moderation.results.stored import StoredShard, stored_shards
+from moderation.results.stored_images import StoredShard, stored_shards
 from moderation.storage import Store
 
 

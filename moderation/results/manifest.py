@@ -9,10 +9,10 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from moderation.errors import OutputError
 from moderation.records import Counts
-from moderation.results.checks import CheckResult
+from moderation.results.check_results import CheckResult
+from moderation.results.human_work import Work, to_review
+from moderation.results.rule_statistics import RuleStatistics
 from moderation.results.shard_files import FileEntry
-from moderation.results.statistics import RuleStatistics
-from moderation.results.work import Work, to_review
 from moderation.storage import Store
 
 VERSION = 1

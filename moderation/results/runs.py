@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from moderation.common.safe_text import visible
 from moderation.errors import ErrorCode, OutputError, SettingsError, StorageError
 from moderation.results.manifest import Manifest, Release, published_manifests
 from moderation.results.paths import RunPaths
 from moderation.storage import Store
-from moderation.visible import visible
 
 State = Literal["published", "quarantined", "unfinished"]
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from moderation.results import sketches
-from moderation.results.examples import Example, Pictures
+from moderation.results.example_images import Example, Pictures
 
 BANDS = 11
 """So many and the highest score fill two rows of a page."""

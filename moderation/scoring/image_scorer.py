@@ -17,14 +17,14 @@ import numpy as np
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Encoder
 from moderation.model.jpeg_decoder import JpegDecoder
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.schema import Policy
-from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
-from moderation.scoring.clock import Clock
+from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.scoring.preparing import Preparer
-from moderation.scoring.rows import Embedded, Failure, build_rows
 from moderation.scoring.shared_batches import Call, SharedBatches
+from moderation.scoring.stage_clock import Clock
 from moderation.storage import Store, file_uri
 
 

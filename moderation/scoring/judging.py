@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from moderation.model.engines import Engine
+from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import ACTIONS, Decisions, decide
 from moderation.policy.schema import Rule
-from moderation.policy.scoring import CompiledPolicy
 from moderation.records import Counts
 from moderation.results import schemas
 

@@ -19,8 +19,8 @@ from moderation.images.pdq import pdq
 from moderation.model.jpeg_decoder import JpegDecoder, ReadyPicture
 from moderation.model.preprocessing import Preprocessing
 from moderation.records import ObjectRef
-from moderation.scoring.clock import Clock
-from moderation.scoring.rows import Embedded, Failure
+from moderation.scoring.decision_rows import Embedded, Failure
+from moderation.scoring.stage_clock import Clock
 
 WINDOW_BYTES = 256 << 20
 """How many bytes of objects may be held, fetched or about to be, of all calls together."""

@@ -13,7 +13,7 @@ from moderation.records import BatchSummary, ScoredBatch, Shard
 from moderation.results import schemas
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
-from moderation.results.stored import StoredImages, StoredShard, read_images
+from moderation.results.stored_images import StoredImages, StoredShard, read_images
 from moderation.scoring.judging import RowContext, embedding_column, identity_columns, judge, judged_columns, same, score_rows
 from moderation.storage import Store
 

@@ -4,8 +4,8 @@ import os
 import re
 from html import unescape
 
+from moderation.common.secrets import HIDDEN, redacted
 from moderation.errors import ErrorCode, StorageError
-from moderation.redacting import HIDDEN, redacted
 from moderation.storage.retrying import TransientError
 
 _KEYS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from moderation.common.safe_text import shortened, visible
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import Skipped, StoredObject
 from moderation.storage.local_listing import etag, skipped, storage_error, stored, walk
 from moderation.storage.raw_names import file_uri, raw_name
-from moderation.visible import shortened, visible
 
 PAGE = 1000
 _PATH_MAX = 4096

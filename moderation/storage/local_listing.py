@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from moderation.common.safe_text import shortened, visible
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.backend import Skipped, StoredObject
 from moderation.storage.raw_names import escaped
-from moderation.visible import shortened, visible
 
 AT_ONCE = 200_000
 """names of one folder that are held in memory; a folder with more of them is read again for the next ones"""

@@ -14,8 +14,8 @@ import obstore
 from botocore import exceptions as aws
 from obstore import exceptions as obstore_exceptions
 
+from moderation.common.secrets import redacted
 from moderation.errors import ErrorCode, StorageError
-from moderation.redacting import redacted
 from moderation.storage.answers import failed
 from moderation.storage.backend import Census, StoredObject
 from moderation.storage.cloud import ObstoreBackend

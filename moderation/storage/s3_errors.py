@@ -6,8 +6,8 @@ from email.utils import parsedate_to_datetime
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
+from moderation.common.secrets import redacted
 from moderation.errors import ErrorCode, StorageError
-from moderation.redacting import redacted
 from moderation.storage.answers import UNFIT_FOR_HEADER, WRONG_REGION, failed, no_credentials, one_line, untrusted
 from moderation.storage.retrying import TransientError
 from moderation.storage.s3_credentials import broken_credentials

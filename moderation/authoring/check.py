@@ -1,0 +1,179 @@
+"""Checking policy files: the language, the model they name, and what is odd in them."""
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from moderation.demo import SCHEME, captions, picture
+from moderation.errors import ModelError
+from moderation.model.catalog import ModelFacts, facts_of
+from moderation.model.open_clip_encoder import OpenClipEncoder
+from moderation.policy.findings import Finding
+from moderation.policy.including import Merged
+from moderation.policy.languages import reads_many_languages, words_of
+from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts, lint_similarity
+from moderation.policy.loading import read_policy
+from moderation.policy.model_choice import ModelChoice
+from moderation.policy.schema import Policy
+from moderation.policy.yaml_source import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What checking a file found."""
+
+    path: str
+    policy: Policy | None
+    """None where there are errors"""
+    findings: tuple[Finding, ...]
+    note: str = ""
+    """what could not be checked, and why"""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the policy can be used; warnings do not count."""
+        return all(finding.level == "warning" for finding in self.findings)
+
+
+def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date) -> Checked:
+    """Check a policy file. Raises `PolicyError` only if the file cannot be read.
+
+    Args:
+        path: the file.
+        compare_prompts: load the model's weights and look for prompts that it takes for the same.
+        today: the day that `review_by` is compared with.
+    """
+    read = read_policy(path)
+    errors = list(read.findings)
+    facts: ModelFacts | None = None
+    note = ""
+    content = read.merged.content
+    model = content.get("model") if isinstance(content, dict) else None
+    choice = _choice(model, Path(path).parent.resolve())
+    if choice is not None:
+        try:
+            facts = facts_of(choice)
+        except ModelError as error:
+            if str(error).startswith("cannot read"):  # known, but its tokenizer is out of reach just now
+                note = "the model was not checked: its configuration is not on this machine, --download fetches it"
+            else:
+                errors.append(_model_finding(read.merged, error))
+    if facts is not None and isinstance(content, dict):
+        errors += [read.merged.finding(*mistake) for mistake in _misfits(content, facts)]
+    if isinstance(content, dict):
+        errors += [read.merged.finding(*mistake) for mistake in _missing_examples(content, Path(path).parent)]
+    if errors or read.policy is None:
+        return Checked(str(path), None, tuple(sorted(dict.fromkeys(errors))), note)
+    odd = lint(read.policy, today)
+    if facts is not None:
+        odd += lint_similarity(read.policy, facts.has_bias)
+        if not reads_many_languages(read.policy.model.name, read.policy.model.pretrained):
+            odd += lint_language(read.policy, lambda text: facts.count_tokens(text) - 2, _vocabulary(read.policy))
+        if compare_prompts:
+            more, note = _compare(read.policy)
+            odd += more
+    warnings = [replace(read.merged.finding(o.location, o.message, o.hint), level="warning") for o in odd]
+    warnings += read.merged.warnings
+    return Checked(str(path), read.policy, tuple(sorted(dict.fromkeys(warnings))), note)
+
+
+def _choice(model: object, folder: Path) -> ModelChoice | None:
+    """The model that a file names, as far as it can be told: what is wrong beside it is told elsewhere."""
+    if not isinstance(model, Mapping):
+        return None
+    for keys in (tuple(ModelChoice.model_fields), ("name", "pretrained")):
+        with contextlib.suppress(ValidationError):
+            return ModelChoice.model_validate({key: model.get(key) for key in keys}, context={"folder": folder})
+    return None
+
+
+def _model_finding(merged: Merged, error: ModelError) -> Finding:
+    message, _, hint = (error.message, "", error.hint) if error.hint else str(error).partition(": ")
+    return merged.finding(("model", error.key or "name"), message, hint)
+
+
+def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Location, str, str]]:
+    """Prompts that the model would cut off, and sigmoid scores of a model that was not trained for them."""
+    templates = [t for t in _list(content.get("templates")) or ["a photo of {}"] if isinstance(t, str)]
+    places: list[tuple[Location, Any]] = [(("contrast", i), p) for i, p in enumerate(_list(content.get("contrast")))]
+    for at, rule in enumerate(_list(content.get("rules"))):
+        if not isinstance(rule, Mapping):
+            continue
+        for key in ("prompts", "contrast"):
+            places += [(("rules", at, key, i), prompt) for i, prompt in enumerate(_list(rule.get(key)))]
+        if rule.get("score") == "sigmoid" and not facts.has_bias:
+            yield (
+                ("rules", at, "score"),
+                "`sigmoid` needs a model of the SigLIP family: this one has no bias",
+                "use `score: contrast`, or another model",
+            )
+    for place, prompt in places:
+        if isinstance(prompt, str):
+            longest = max((facts.count_tokens(t.replace("{}", prompt)) for t in templates), default=0)
+            if longest > facts.token_limit:
+                message = f"the prompt has {longest} tokens in its longest template; the model reads {facts.token_limit}"
+                yield place, message, "shorten it: what is behind the limit would be ignored"
+
+
+def _missing_examples(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Location, str, str]]:
+    """Images of examples that do not lie where the policy says. URIs are not looked up."""
+    for at, example in enumerate(_list(content.get("examples"))):
+        image = example.get("image") if isinstance(example, Mapping) else None
+        if not isinstance(image, str) or ("://" in image and not image.startswith(SCHEME)):
+            continue
+        try:
+            path = picture(image) if image.startswith(SCHEME) else folder / Path(image).expanduser()
+            if path.is_file():
+                continue
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        except (OSError, ValueError, RuntimeError):
+            beside = []
+        close = difflib.get_close_matches(Path(image).name, beside, n=1, cutoff=0.6)
+        if close:
+            hint = f"did you mean {str(Path(image).parent / close[0])!r}?"
+        elif image.startswith(SCHEME):
+            hint = f"{SCHEME} names pictures that come with the program"
+        else:
+            hint = "copy the image there: paths start at the policy's folder"
+        yield ("examples", at, "image"), f"there is no image {image!r} beside the policy", hint
+
+
+def _vocabulary(policy: Policy) -> frozenset[str] | None:
+    """The words that the demo model knows; those of other models are not known."""
+    if policy.model.name != "demo":
+        return None
+    return frozenset(word for text in (*captions(), *_TEMPLATES) for word in words_of(text))
+
+
+_TEMPLATES = (
+    "a photo of the",
+    "an image of",
+    "a picture of a",
+    "a blurry close-up of",
+    "an emoji",
+    "a drawing",
+    "and with in on",
+)
+"""What the demo model's captions stood in."""
+
+
+def _compare(policy: Policy) -> tuple[list[Oddity], str]:
+    prompts = list(dict.fromkeys(p for rule in policy.active_rules for p in rule.prompts))
+    try:
+        encoder = OpenClipEncoder.of(policy.model, device="cpu")
+    except ModelError:
+        return [], "prompts were not compared: the model's weights are not on this machine, --download fetches them"
+    texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]
+    vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), -1).astype(np.float64).mean(axis=1)
+    return lint_prompts(policy, prompts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), ""
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else []

@@ -1,0 +1,178 @@
+"""Limits of the quality checks as pydantic models. `policies/quality.yaml` holds the same defaults, with comments."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from moderation.quality.catalogue import CATALOGUE
+from moderation.results.check_results import Severity
+
+Setting = Literal["warn", "fail", "off"]
+Share = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckLimits(_Strict):
+    """A check without a number: it holds or it does not."""
+
+    severity: Setting = Field(
+        default="fail", description="fail: the run is not published; warn: it is, and says so; off: not checked"
+    )
+
+
+class ErrorRate(CheckLimits):
+    """Objects that could not be scored."""
+
+    limit: Share = Field(default=0.05, description="share of the objects taken up that may be errors")
+    at_least: Count = Field(default=5, description="fewer errors than this never fail a run")
+
+
+class EmptyRun(CheckLimits):
+    """Runs that bring nothing."""
+
+    at_least: Count = Field(default=5, description="that many objects taken up and not one scored is an empty run")
+
+
+class Flood(CheckLimits):
+    """The circuit breaker: most of what came in is blocked."""
+
+    limit: Share = Field(default=0.5, description="share of the scored images that may be blocked")
+    at_least: Count = Field(default=100, description="scored images needed to judge")
+
+
+class ReviewFlood(CheckLimits):
+    """The same for people's work: nobody can look at most of what came in."""
+
+    limit: Share = Field(default=0.5, description="share of the scored images that may be sent to people")
+    at_least: Count = Field(default=100, description="scored images needed to judge")
+
+
+class ConstantScores(CheckLimits):
+    """Rules under which all images have one score."""
+
+    at_least: Count = Field(default=20, description="scored images needed to judge")
+
+
+class _History(CheckLimits):
+    model_config = ConfigDict(validate_default=True)
+
+    runs: Count = Field(default=10, description="how many of the last published runs are compared with")
+    min_runs: Count = Field(default=1, description="earlier runs needed to judge")
+    at_least: Count = Field(default=200, description="scored images needed to judge, in this run and in an earlier one")
+
+    @field_validator("min_runs")
+    @classmethod
+    def _within_runs(cls, value: int, info: ValidationInfo) -> int:
+        runs = info.data.get("runs")
+        if runs is not None and value > runs:
+            raise PydanticCustomError("min_runs", "min_runs is above runs", {"runs": runs, "min_runs": value})
+        return value
+
+
+class FlagRate(_History):
+    """A rule's share of flagged images, against the median of the last runs of the same policy name."""
+
+    low: Share = Field(default=0.2, description="lowest share, as a part of the median")
+    high: Factor = Field(default=5, description="highest share, as a multiple of the median")
+    floor: Share = Field(default=0.001, description="a median below this share counts as this share, for `high`")
+    difference: Count = Field(default=20, description="flagged images more or fewer than usual, below which nothing is said")
+
+
+class Drift(_History):
+    """A rule's score distribution, against that of the last runs of the same policy and model."""
+
+    severity: Setting = Field(
+        default="warn", description="fail: the run is not published; warn: it is, and says so; off: not checked"
+    )
+    method: Literal["psi", "ks"] = Field(
+        default="psi", description="psi: population stability index; ks: Kolmogorov-Smirnov distance"
+    )
+    psi: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = Field(
+        default=0.25, description="highest population stability index; 0.1 is a small change, 0.25 a large one"
+    )
+    ks: Share = Field(default=0.2, description="highest Kolmogorov-Smirnov distance, in 0 to 1")
+    min_runs: Count = Field(default=3, description="earlier runs needed to judge")
+    at_least: Count = Field(default=500, description="scored images needed to judge, in this run and in an earlier one")
+
+
+def _word(value: object) -> object:
+    """`drift: off` is short for `drift: {severity: off}`."""
+    return {"severity": value} if isinstance(value, str) else value
+
+
+_Short = BeforeValidator(_word)
+Plain = Annotated[CheckLimits, _Short]
+
+
+class Checks(_Strict):
+    """Every check, by name."""
+
+    shard_files_whole: Plain = CheckLimits()
+    shard_objects_planned: Plain = CheckLimits()
+    decision_uri_unique: Plain = CheckLimits()
+    decision_columns_present: Plain = CheckLimits()
+    row_identity: Plain = CheckLimits()
+    decision_values_known: Plain = CheckLimits()
+    decision_error_complete: Plain = CheckLimits()
+    decision_scored_complete: Plain = CheckLimits()
+    decision_action_matches: Plain = CheckLimits()
+    decision_flags_match: Plain = CheckLimits()
+    decision_top_rule_matches: Plain = CheckLimits()
+    score_key_unique: Plain = CheckLimits()
+    score_rows_complete: Plain = CheckLimits()
+    score_present: Plain = CheckLimits()
+    score_range: Plain = CheckLimits()
+    similarity_range: Plain = CheckLimits()
+    score_thresholds_match: Plain = CheckLimits()
+    score_action_matches: Plain = CheckLimits()
+    accounting: Plain = CheckLimits()
+    rows_counted: Plain = CheckLimits()
+    shards_complete: Plain = CheckLimits()
+    empty_run: Annotated[EmptyRun, _Short] = EmptyRun()
+    error_rate: Annotated[ErrorRate, _Short] = ErrorRate()
+    flood: Annotated[Flood, _Short] = Flood()
+    review_flood: Annotated[ReviewFlood, _Short] = ReviewFlood()
+    constant_scores: Annotated[ConstantScores, _Short] = ConstantScores()
+    flag_rate: Annotated[FlagRate, _Short] = FlagRate()
+    drift: Annotated[Drift, _Short] = Drift()
+
+
+class QualityLimits(_Strict):
+    """What a run must hold to be published. Without a file, the defaults."""
+
+    checks: Checks = Field(default=Checks(), description="the checks, by name; what is left out keeps its default")
+
+    def severity(self, name: str) -> Severity | None:
+        """What happens when a check fails; None if it is off."""
+        check: CheckLimits = getattr(self.checks, name)
+        return None if check.severity == "off" else check.severity
+
+
+def limits_schema() -> dict[str, object]:
+    """The JSON Schema (draft 2020-12) of a file of limits, for completion in editors."""
+    found = QualityLimits.model_json_schema(schema_generator=_Generator)
+    for name, about in CATALOGUE.items():
+        check = found["$defs"]["Checks"]["properties"][name]
+        kind = {"$ref": check["$ref"]}
+        found["$defs"]["Checks"]["properties"][name] = {
+            "anyOf": [{"enum": list(get_args(Setting))}, kind],
+            "description": about.description,
+        }
+    found["properties"]["checks"].pop("default")
+    return {"$schema": GenerateJsonSchema.schema_dialect, **found, "title": "clip-moderation quality limits"}
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's generator, without titles that repeat the keys."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        """Keys are their own titles."""
+        return False

@@ -1,0 +1,97 @@
+"""A condition on decisions, in SQL, that chooses the images of a backtest. DuckDB evaluates it and can reach nothing else."""
+
+import re
+import secrets
+import tempfile
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from moderation.common.safe_text import visible
+from moderation.errors import SettingsError
+from moderation.results import schemas
+
+_NUMBER = "_number"
+_LONGEST_ERROR = 300
+_MISSING = re.compile(r'Referenced column "(.*?)" not found', re.DOTALL)
+
+
+class Condition:
+    """A condition such as `uri LIKE 's3://shop/listings/%' AND width > 500`. Use it as a context manager.
+
+    Raises:
+        SettingsError: DuckDB does not understand it, or it names a column that decisions do not have.
+    """
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+        text = sql.lower()
+        everything = "*" in text or "columns" in text
+        self.columns = tuple(f.name for f in schemas.DECISIONS if everything or f.name in text)
+        """columns of `decisions` that it may look at"""
+        self._connection = duckdb.connect()
+        try:
+            self._lock()
+            self._expression = duckdb.SQLExpression(sql)
+            self.holds(schemas.DECISIONS.empty_table())
+        except duckdb.Error as error:
+            self.close()
+            raise SettingsError(self._told(str(error))) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Condition":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._connection.close()
+
+    def holds(self, decisions: pa.Table) -> NDArray[np.bool_]:
+        """Bool [N]: for which of N decision rows it is true. Threads may ask at the same time.
+
+        Raises:
+            SettingsError: a value cannot be computed, such as a text that is no number.
+        """
+        chosen = np.zeros(len(decisions), np.bool_)
+        numbered = decisions.append_column(_NUMBER, pa.array(np.arange(len(decisions))))
+        try:
+            with self._connection.cursor() as cursor:
+                found = cursor.from_arrow(numbered).filter(self._expression).project(_NUMBER).to_arrow_table()
+        except duckdb.Error as error:
+            raise SettingsError(self._told(str(error))) from None
+        chosen[found[_NUMBER].to_numpy()] = True
+        return chosen
+
+    def _lock(self) -> None:
+        """Keep SQL from files, the network, extensions, variables of this program, and these settings."""
+        settings = {
+            "TimeZone": "UTC",
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"clip-moderation-where-{secrets.token_hex(4)}"),
+            "threads": 1,  # shards are looked at side by side already
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "enable_external_access": False,
+            "lock_configuration": True,
+        }
+        for name, value in settings.items():
+            self._connection.execute(f"SET {name} = $value", {"value": value})
+
+    def _told(self, message: str) -> str:
+        if missing := _MISSING.search(message):
+            columns = ", ".join(schemas.DECISIONS.names)
+            return f"--where: decisions have no column {visible(missing[1])!r}; they have {columns}"
+        told = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
+        told = told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ..."
+        return (
+            f"--where {visible(self.sql)!r}: {told}; give a condition over the columns of decisions (DuckDB's SQL), "
+            "such as: uri LIKE 's3://shop/%' AND policy = 'shop'"
+        )

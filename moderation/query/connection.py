@@ -1,0 +1,118 @@
+"""Asking questions of results with SQL.
+
+`connect` gives a DuckDB connection whose views show published runs, and which can read those and nothing else.
+"""
+
+import contextlib
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+
+from moderation.common.safe_text import visible
+from moderation.errors import SettingsError, StorageError
+from moderation.query.views import VIEWS, create_views
+from moderation.results.manifest import Manifest, published_manifests
+from moderation.results.runs import unpublished
+from moderation.storage import Store
+
+__all__ = ["VIEWS", "connect", "select"]
+
+_LONGEST_ERROR = 600
+_GONE = re.compile(r'No files found that match the pattern "(.+)"|Cannot access file "(.+)/\*\*/\*\.parquet"', re.DOTALL)
+"""What DuckDB says of a file that does not exist; in the end it looks for a folder of that name."""
+
+
+def connect(results: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the `VIEWS`, and the function `pdq_distance(a, b)`.
+
+    `results` is the output of runs: a folder or URI. The views show the runs that are published now; connect again to see
+    later ones. The connection is kept in memory, reads no other files, uses no network but for the results, and loads no
+    extensions; register what you want to join: `connection.register("mine", frame)`.
+
+    Raises:
+        SettingsError: no run is published there, or it cannot be read.
+        OutputError: a manifest there is broken.
+    """
+    connection = duckdb.connect()
+    try:
+        output = Store(results)
+        with sql_errors():
+            _lock(connection, create_views(connection, output, _published(output)))
+    except StorageError as error:
+        connection.close()
+        raise SettingsError(f"cannot read results in {visible(results)}: {error.detail}") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
+    """The result of one SELECT, computed as it is read.
+
+    Raises:
+        SettingsError: DuckDB cannot run it, it is not a SELECT, or there are several statements.
+    """
+    with sql_errors(sql):
+        statements = connection.extract_statements(sql)
+        if not statements:
+            raise SettingsError("there is no SQL to run")
+        if len(statements) > 1:
+            raise SettingsError(f"there are {len(statements)} statements: give one; WITH can hold what it needs")
+        if statements[0].type != duckdb.StatementType.SELECT:
+            kind = statements[0].type.name
+            told = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
+            raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {told}")
+        return connection.sql(sql)
+
+
+@contextlib.contextmanager
+def sql_errors(sql: str = "") -> Iterator[None]:
+    """DuckDB's errors, also those that show while rows are read, as one line of text."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise SettingsError(_one_line(str(error), len(sql.splitlines()))) from None
+
+
+def _published(output: Store) -> Iterator[Manifest]:
+    found = False
+    for manifest in published_manifests(output):
+        found = True
+        yield manifest
+    if not found:
+        told = unpublished(output) or "give what `moderate run` was given as --output"
+        raise SettingsError(f"no run is published in {visible(output.uri)}: {told}")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
+    """Keep SQL from everything but the views' files: other files, the network, extensions, and these settings."""
+    spill = Path(tempfile.gettempdir()) / f"clip-moderation-query-{secrets.token_hex(4)}"  # made when memory runs out
+    settings = {
+        "TimeZone": "UTC",
+        "temp_directory": str(spill),
+        "allowed_paths": list(readable),
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "enable_external_access": False,
+        "lock_configuration": True,
+    }
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = $value", {"value": value})
+
+
+def _one_line(message: str, lines: int) -> str:
+    text, _, place = message.partition("\n\nLINE ")
+    _, _, raised = text.partition("Traceback (most recent call last):")  # by what opens files in buckets
+    if raised:
+        text = raised.strip().splitlines()[-1].partition(": ")[2]
+    if gone := _GONE.search(text):
+        text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it is gone"
+    line = re.match(r"\d+", place)
+    where = f" (line {line[0]})" if line and 1 < lines >= int(line[0]) else ""
+    told = visible(" ".join(text.split()))
+    return (told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ...") + where

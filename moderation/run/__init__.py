@@ -1,0 +1,1 @@
+"""What a run does before and beside scoring: its inputs, listing, plan, shards and their staging."""

@@ -1,0 +1,82 @@
+"""What is decided anew from stored embeddings: shards of it, each with the files of earlier runs that hold its embeddings.
+
+The files are gone through one by one, newest run first, so that each is read once however the objects are spread over them.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from moderation.common.hash_set import HashSet
+from moderation.errors import StorageError
+from moderation.records import ObjectRef, Shard
+from moderation.results.ledger import version_hashes
+from moderation.results.stored_images import StoredShard
+from moderation.run.plan import Page
+from moderation.run.sharding import shard_name
+from moderation.storage import Store
+
+SHARD_OBJECTS = 20_000
+"""Objects of a shard that is decided anew, at least: deciding takes a second where scoring takes a minute."""
+
+Choose = Callable[[Sequence[ObjectRef], NDArray[np.bool_]], NDArray[np.bool_]]
+"""Says which objects of a file are taken, and which of them have embeddings is what it is given; bool [N] both"""
+
+
+class WantedVersions:
+    """Object versions that were listed and whose embeddings are stored, until they have a place in a shard; 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._wanted, self._placed = HashSet(), HashSet()
+
+    @property
+    def left(self) -> int:
+        """How many have no place yet."""
+        return len(self._wanted) - len(self._placed)
+
+    def want(self, items: Sequence[ObjectRef]) -> None:
+        """Objects that were listed."""
+        self._wanted.add(version_hashes(items))
+
+    def place(self, items: Sequence[ObjectRef]) -> NDArray[np.bool_]:
+        """Bool [N]: which of the objects are wanted and had no place; they have one now."""
+        versions = version_hashes(items)
+        taken = self._wanted.contains(versions)
+        taken[taken] = self._placed.add(versions[taken])
+        return taken
+
+
+def anew_pages(output: Store, stored: Sequence[StoredShard], size: int, choose: Choose) -> Iterator[Page]:
+    """Shards of the stored objects that `choose` takes, of at least `size` objects but for the last."""
+    objects: list[ObjectRef] = []
+    sources: list[StoredShard] = []
+    for shard in stored:
+        items, embedded = _objects(output, shard)
+        taken = [item for item, take in zip(items, choose(items, embedded), strict=True) if take]
+        if taken:
+            objects += taken
+            sources.append(shard)
+        if len(objects) >= size:
+            yield _page(objects, sources)
+            objects, sources = [], []
+    if objects:
+        yield _page(objects, sources)
+
+
+def _page(objects: list[ObjectRef], sources: list[StoredShard]) -> Page:
+    objects.sort(key=lambda item: item.uri)
+    return Page(Shard(shard_name(objects), tuple(objects)), stored=tuple(sources))
+
+
+def _objects(output: Store, shard: StoredShard) -> tuple[list[ObjectRef], NDArray[np.bool_]]:
+    """The objects of a stored shard, and which of them have embeddings. None if its files are gone by now."""
+    columns = ["uri", "etag", "size_bytes", "last_modified", "status"]
+    try:
+        table = pq.read_table(io.BytesIO(output.get(shard.decisions.path)), columns=columns)
+    except StorageError:  # pruned since the run began: its objects are scored
+        return [], np.zeros(0, bool)
+    *parts, status = (table[name].to_pylist() for name in columns)
+    return [ObjectRef(*row) for row in zip(*parts, strict=True)], np.array([one == "scored" for one in status], bool)

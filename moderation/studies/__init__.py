@@ -1,0 +1,1 @@
+"""Studies of what is stored: backtest, tuning, sampling, search, replay, comparing models. Nothing here publishes."""

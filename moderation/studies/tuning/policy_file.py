@@ -1,0 +1,259 @@
+"""Writing thresholds into a policy file: the number and the evidence for it, and not a byte besides."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from moderation.errors import OutputError, PolicyError
+from moderation.policy.comparison import compare
+from moderation.policy.loading import load_policy, read_policy
+from moderation.policy.schema import Policy
+from moderation.policy.yaml_source import Location
+
+MARK = "[moderate policy tune]"
+"""Ends the comments that this module writes, so that it knows its own again."""
+
+_BREAK = re.compile(r"\r\n|\n|\r")
+_PLAIN = re.compile(r"(?:[&!]\S*\s+)*(?P<value>\S*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class NewThreshold:
+    """A number to be written."""
+
+    rule: str
+    key: str
+    """review | block"""
+    value: float
+    evidence: str
+    """one line: what speaks for it"""
+
+
+def write_thresholds(path: Path, thresholds: Sequence[NewThreshold]) -> None:
+    """Put thresholds into a policy file, each with its evidence as a comment in the line above; all or none.
+
+    Comments and layout stay as they are, byte by byte. An evidence that was written before is replaced.
+
+    Raises:
+        PolicyError: the file cannot hold a number in a way that changes nothing else: the rule comes from an included file, its
+            threshold is an alias, or review would lie above block.
+        OutputError: the file cannot be written, or was changed in the meantime.
+    """
+    target = path.resolve()
+    try:
+        before = target.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"cannot read the policy {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    old = load_policy(path)
+    bom, text = _split_bom(before.decode("utf-8"))
+    for one in thresholds:
+        text = with_threshold(text, _place(path, one), one, str(path))
+    after = (bom + text).encode()
+    if after != before:
+        _replace(target, before, after, _expected(old, thresholds))
+
+
+def number(value: float) -> str:
+    """0.62: with a point and no exponent, as people write thresholds; the shortest that means this very number."""
+    text = f"{value:.10f}".rstrip("0")
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals.ljust(2, '0')}"
+
+
+def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> str:
+    """The text of a file with a threshold at `place`, the mapping of its rule. Pure.
+
+    Raises:
+        PolicyError: it cannot be put there.
+    """
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except YAMLError as error:
+        raise PolicyError(f"{name} is not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    mapping = _at(root, place)
+    if not isinstance(mapping, MappingNode):
+        raise PolicyError(f"{name}: there is no rule {new.rule!r} to write into")
+    pairs: dict[str, tuple[Node, Node]] = {
+        str(key.value): (key, value) for key, value in mapping.value if isinstance(key, ScalarNode)
+    }
+    written = number(new.value)
+    if new.key in pairs:
+        start, end, written = _span(text, *pairs[new.key], written, new, name)
+        at = pairs[new.key][0].start_mark.index
+    else:
+        start, written, at = _insertion(text, mapping, pairs, written, new, name)
+        end = start
+    text = text[:start] + written + text[end:]
+    return _with_evidence(text, at if new.key in pairs else start + len(written) - 1, new)
+
+
+def _place(path: Path, new: NewThreshold) -> Location:
+    """Where the rule's threshold is said in the file itself."""
+    read = read_policy(path)
+    policy = read.policy
+    if policy is None:
+        raise PolicyError("\n".join(str(finding) for finding in read.findings))
+    index = next((i for i, rule in enumerate(policy.rules) if rule.id == new.rule), None)
+    if index is None:
+        raise PolicyError(f"{path}: there is no rule {new.rule!r}")
+    location: Location = ("rules", index, new.key)
+    for end in range(len(location), -1, -1):
+        origin = read.merged.origins.get(location[:end])
+        if origin is not None:
+            source, place = origin
+            whole = (*place, *location[end:])
+            if source.name == str(path):
+                return whole[:-1]
+            span = source.values.get(whole) or source.values.get(whole[:-1])
+            line = f", line {span.line + 1}" if span else ""
+            advice = f"{{{new.rule}: {{{new.key}: {number(new.value)}}}}}"
+            raise PolicyError(
+                f"the rule {new.rule!r} comes from {source.name}{line}, which other policies may include too: write "
+                f"`overrides: {advice}` into {path}, or tune {source.name} itself; nothing was written"
+            )
+    raise LookupError(location)
+
+
+def _at(root: Node | None, place: Location) -> Node | None:
+    node = root
+    for step in place:
+        if isinstance(node, MappingNode) and isinstance(step, str):
+            node = next((value for key, value in node.value if isinstance(key, ScalarNode) and key.value == step), None)
+        elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+        else:
+            return None
+    return node
+
+
+def _span(text: str, key: Node, value: Node, written: str, new: NewThreshold, name: str) -> tuple[int, int, str]:
+    """What is replaced, and by what."""
+    start, end = value.start_mark.index, value.end_mark.index
+    between = text[key.end_mark.index : start]
+    found = _PLAIN.match(text[start:end])
+    if start < key.end_mark.index or not re.fullmatch(r"\s*:(?:\s.*|)", between, re.DOTALL) or found is None or "*" in between:
+        line = key.start_mark.line + 1
+        raise PolicyError(
+            f"{name}, line {line}: `{new.key}` is not a number but an alias (*name), or written in an unusual way: write the "
+            f"number itself there, {written}; nothing was written"
+        )
+    if not found["value"]:  # `review:` with nothing behind it
+        colon = text.index(":", key.end_mark.index) + 1
+        return colon, colon, f" {written}"
+    return start + found.start("value"), end, written
+
+
+def _insertion(
+    text: str, mapping: MappingNode, pairs: dict[str, tuple[Node, Node]], written: str, new: NewThreshold, name: str
+) -> tuple[int, str, int]:
+    """Where a threshold that is not there goes, with the text that says it: behind the other one."""
+    other = pairs.get("block" if new.key == "review" else "review") or pairs.get("mode") or pairs.get("severity")
+    line = mapping.start_mark.line + 1
+    problem = (
+        f"{name}, line {line}: the rule {new.rule!r} has no `{new.key}` yet, and it cannot be said where it goes: write "
+        f"`{new.key}: {written}` there; nothing was written"
+    )
+    if other is None or not isinstance(other[1], ScalarNode):
+        raise PolicyError(problem)
+    key, value = other
+    end = value.end_mark.index
+    if value.start_mark.index < key.end_mark.index or "*" in text[key.end_mark.index : value.start_mark.index]:
+        raise PolicyError(problem)
+    if mapping.flow_style:
+        return end, f", {new.key}: {written}", end
+    indent = key.start_mark.column
+    found = _BREAK.search(text, end)
+    at = found.start() if found else len(text)
+    newline = found.group() if found else _newline(text)
+    return at, f"{newline}{' ' * indent}{new.key}: {written}", at
+
+
+def _with_evidence(text: str, at: int, new: NewThreshold) -> str:
+    """With the evidence in a line of its own above the one where `at` lies, instead of an earlier one for the same number."""
+    start = _line_start(text, at)
+    end = _BREAK.search(text, start)
+    line = text[start : end.start() if end else len(text)]
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    prefix = f"# {new.rule} {new.key} "
+    comment = f"{indent}{prefix}{new.evidence} {MARK}{_newline(text)}"
+    above = start
+    while above > 0:
+        previous = _line_start(text, above - 1 - (text[above - 2 : above] == "\r\n"))
+        said = text[previous:above].strip()
+        if not said.startswith("#"):
+            break
+        if said.startswith(prefix) and said.endswith(MARK):
+            return text[:previous] + comment + text[above:]
+        if not said.endswith(MARK):
+            break
+        above = previous
+    return text[:start] + comment + text[start:]
+
+
+def _line_start(text: str, at: int) -> int:
+    return max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
+
+
+def _newline(text: str) -> str:
+    found = _BREAK.search(text)
+    return found.group() if found else "\n"
+
+
+def _split_bom(text: str) -> tuple[str, str]:
+    return ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
+
+
+def _expected(old: Policy, thresholds: Sequence[NewThreshold]) -> Policy:
+    """What the policy must mean afterwards."""
+    new = {(one.rule, one.key): one.value for one in thresholds}
+    rules = []
+    for rule in old.rules:
+        changes = {key: value for (name, key), value in new.items() if name == rule.id}
+        review, block = changes.get("review", rule.review), changes.get("block", rule.block)
+        if review is not None and block is not None and review > block:
+            raise PolicyError(
+                f"the rule {rule.id!r} would review from {review:g} and block from {block:g}, which is lower: tune the other "
+                "threshold first, or choose another target; nothing was written"
+            )
+        rules.append(rule.model_copy(update=changes))
+    return old.model_copy(update={"rules": tuple(rules)})
+
+
+def _replace(target: Path, before: bytes, after: bytes, expected: Policy) -> None:
+    """Put the new bytes into the place of the old ones, once it is seen that they mean what they should."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".yaml", dir=target.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write into {str(target.parent)!r}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(after)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(target, name)
+        owner = target.stat()
+        with contextlib.suppress(PermissionError):  # only root may give files away
+            os.chown(name, owner.st_uid, owner.st_gid)
+        found = read_policy(name).policy
+        if found is None or compare(expected, found) or found.hash != expected.hash:
+            raise PolicyError(
+                f"{str(target)!r} does not let a threshold be changed by itself: is it an anchor (&name) "
+                "that others refer to? nothing was written"
+            )
+        if target.read_bytes() != before:
+            raise OutputError(f"{str(target)!r} was changed by somebody else in the meantime: nothing was written, try again")
+        os.replace(name, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {str(target)!r}: {(error.strerror or str(error)).lower()}") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
