@@ -61,7 +61,7 @@ docker-check: install ## Lint, build and run the image without a container engin
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docker/check.sh
 
 golden: install ## Refresh the golden files of messages; read the difference before you commit it
-	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/test_policy_loading.py tests/test_schemas.py -k golden
+	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/policy/test_policy_loading.py tests/results/test_schemas.py -k golden
 
 schema: install ## Renew what is generated: policies/policy.schema.json and docs/data-dictionary.md
 	@$(BIN)/moderate policy schema > policies/policy.schema.json

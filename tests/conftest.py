@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from places import MODULE_FOLDERS
 
 if TYPE_CHECKING:
     from gcs_server import GcsServer
@@ -22,7 +23,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "False"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Ray's workers must find what tests send them.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join([*MODULE_FOLDERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # What is started in the background, or by nohup, ignores these, and so would the processes that tests send them to.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""How much memory decoding takes, by what was measured: `tests/test_hostile_images.py` holds these numbers to account."""
+"""How much memory decoding takes, as measured: `tests/images/test_hostile_images.py` holds these numbers to account."""
 
 from PIL import ImageFile
 

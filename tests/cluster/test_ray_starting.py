@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from places import MODULE_FOLDERS, ROOT
 
 from moderation.cluster.own_ray import KEPT
 from moderation.common.loopback import direct_loopback
@@ -73,7 +74,7 @@ def test_ray_starts_in_hostile_surroundings(tmp_path: Path) -> None:
             "RAY_grpc_enable_http_proxy": "1",
             "RAY_RAYLET_TMUX": "1",
         }
-        others = {"PYTHONPATH": str(Path(__file__).parent), "no_proxy": "internal", "RAY_worker_niceness": "7"}
+        others = {"PYTHONPATH": os.pathsep.join(MODULE_FOLDERS), "no_proxy": "internal", "RAY_worker_niceness": "7"}
         asked = ["http_proxy", "no_proxy", "NO_PROXY", "PYTHONPATH", "RAY_REDIS_ADDRESS", "RAY_worker_niceness"]
         done = drive(tmp_path, *asked, **proxies, **for_clusters, **others)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -85,7 +86,7 @@ def test_ray_starts_in_hostile_surroundings(tmp_path: Path) -> None:
         f"http_proxy {proxy}",
         f"no_proxy {hosts}",
         f"NO_PROXY {hosts}",
-        f"PYTHONPATH {Path(__file__).parent}",
+        f"PYTHONPATH {os.pathsep.join(MODULE_FOLDERS)}",
         "RAY_REDIS_ADDRESS None",
         "RAY_worker_niceness 7",
     ]
@@ -154,7 +155,7 @@ def test_the_command_names_a_variable_that_ray_cannot_read(demo_images: Path, tm
 
 
 def test_the_variables_that_are_kept_are_documented() -> None:
-    page = Path(__file__).parents[1].joinpath("docs", "operations.md").read_text()
+    page = ROOT.joinpath("docs", "operations.md").read_text()
     assert [name for name in [*KEPT, "RAY_TMPDIR"] if f"`{name}`" not in page] == []
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from pydantic import BaseModel
 
 import moderation
@@ -14,7 +15,6 @@ from moderation import errors
 from moderation.errors import ErrorCode, ModerationError
 from moderation.settings import RunSettings
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 

@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import places
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from moderation.policy.including import merge
 from moderation.policy.loading import parse_policy
 from moderation.policy.yaml_source import MAX_BYTES
 
-GOLDEN = Path(__file__).parent / "golden" / "policy-mistakes.txt"
+GOLDEN = places.GOLDEN / "policy-mistakes.txt"
 
 GOOD = """\
 # a comment

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from needs import needs_chromium
 from PIL import Image, features
+from places import GOLDEN
 from strange_icons import icons
 from strange_pictures import PROFILES, corpus, encoded, photo, scene
 from support import DATA, needs_data
@@ -26,7 +27,7 @@ from moderation.model.preprocessing import Preprocessing
 
 CASES = DATA.parent / "cases" / "images"
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-CROPS = Path(__file__).parent / "golden" / "crops.txt"
+CROPS = GOLDEN / "crops.txt"
 
 DIFFERENT = {
     "moving (AVIF).avif": "Chromium takes the full range of an AVIF sequence for video levels: contrast differs by 7 levels",

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import SHARED
 
-SHARED = Path(__file__).parents[1].parent / "shared"
 """Test data beside the repository, which a public clone does not have."""
 DATA = SHARED / "data"
 

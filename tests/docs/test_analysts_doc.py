@@ -11,12 +11,12 @@ from typing import Any
 
 import duckdb
 import pytest
+from places import DOCS
 from published import FIRST, HUGE, SECOND, THIRD, write_debris, write_results
 
 from moderation.query.connection import VIEWS, connect, select
 from moderation.storage import Store
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "analysts.md").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^### ([^\n]+)\n(?:(?!^###).)*?```sql\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 

@@ -2,16 +2,16 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from places import DOCS
 
 from moderation import cli
 from moderation.query.dictionary import dictionary
 from moderation.query.view_runs import RUNS
 from moderation.results import schemas
 
-PAGE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
+PAGE = DOCS / "data-dictionary.md"
 RENEW = "renew it: moderate results dictionary > docs/data-dictionary.md"
 
 

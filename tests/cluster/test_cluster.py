@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import MODULE_FOLDERS
 from raylets import NodeSpec, RayCluster, bare_python, free_port, ray_cluster_of
 
 from moderation import RunSettings
@@ -98,7 +99,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def cluster(python: str, s3_endpoint: str) -> Iterator[RayCluster]:
     """A head without GPUs and a node that says it has two."""
-    tests = {"PYTHONPATH": str(Path(__file__).parent), "HF_HUB_OFFLINE": "1"}
+    tests = {"PYTHONPATH": os.pathsep.join(MODULE_FOLDERS), "HF_HUB_OFFLINE": "1"}
     head, node = NodeSpec(1, 0, python), NodeSpec(2, 2, python)
     with ray_cluster_of(head, node, environment=tests, client_server=True) as cluster:
         yield cluster
@@ -456,7 +457,7 @@ def begun(cluster: RayCluster, address: str, notes: Path, doing: str) -> Iterato
 @pytest.fixture
 def small(python: str) -> Iterator[RayCluster]:
     """A cluster to be broken."""
-    tests = {"PYTHONPATH": str(Path(__file__).parent)}
+    tests = {"PYTHONPATH": os.pathsep.join(MODULE_FOLDERS)}
     health = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}
     node = NodeSpec(1, 0, python)
     with ray_cluster_of(node, node, environment=tests | health, client_server=True) as cluster:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from places import ROOT
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
@@ -17,7 +18,6 @@ from moderation.policy.linting import lint
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.schema import Example, Mode, Override, PolicyFile, Rule
 
-ROOT = Path(__file__).parents[1]
 POLICIES = ROOT / "policies"
 PACKS = ("base", "community", "marketplace", "advertising")
 GUIDE = (ROOT / "docs" / "policies.md").read_text()

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 POOL = "moderation"
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

@@ -21,8 +21,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from needs import needs_bash
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 MANIFESTS = sorted((DOCKER / "kubernetes").glob("*.yaml"))
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN$|ACCESS_KEY|AUTH_STRING|API_KEY", re.IGNORECASE)

@@ -22,10 +22,10 @@ from typing import Any
 import httpx
 from deployed import FINAL, free_port
 from needs import POSTGRES_FOLDERS
+from places import ROOT
 from raylets import NodeSpec, RayCluster, Raylet
 from support import descendants
 
-ROOT = Path(__file__).parents[1]
 START_S = 240.0
 """Seconds for a part to come up on a busy machine."""
 STEP_S = 240.0

@@ -12,10 +12,10 @@ import pytest
 import typer
 import yaml
 from needs import needs_bash
+from places import ROOT
 
 from moderation.cli import app
 
-ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / "docs" / "ci").glob("*.yml"))
 EXAMPLE = ROOT / "docs" / "ci" / "moderation-policy.yml"
 SCRIPTS = [

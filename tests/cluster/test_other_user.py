@@ -16,6 +16,7 @@ import pytest
 from needs import needs_root
 from other_user import NOBODY, as_nobody
 from own_rays import Driver, driver_with_ray, wait_until
+from places import ROOT
 from support import descendants
 from test_ports import answer, listeners
 
@@ -59,7 +60,7 @@ def open_paths(driver: Driver) -> set[str]:
             found |= {str(link.readlink()) for link in links}
         maps = Path(f"/proc/{process}/maps").read_text().splitlines()
         found |= {line.split(maxsplit=5)[5] for line in maps if len(line.split(maxsplit=5)) == 6}
-    own = (sys.prefix, str(Path(__file__).parents[1]))  # the program itself may have been installed there
+    own = (sys.prefix, str(ROOT))  # the program itself may have been installed there
     return {path for path in found if path.startswith(SHARED) and not path.startswith(own)}
 
 

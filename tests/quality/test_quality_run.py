@@ -8,13 +8,13 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
-from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 from quality_support import EXPECTED, LIMITS, NOW, PATHS, POLICY, RULES, batch, objects, only
 from support import make_policy
 
@@ -32,7 +32,6 @@ from moderation.results.aggregates import Aggregates, ErrorExample, Example, Rul
 from moderation.results.check_results import CheckResult
 from moderation.results.rule_statistics import RuleStatistics, rule_statistics
 
-ROOT = Path(__file__).parents[1]
 LIMITS_FILE, SCHEMA_FILE, PAGE = (
     ROOT / "policies" / "quality.yaml",
     ROOT / "policies" / "quality.schema.json",

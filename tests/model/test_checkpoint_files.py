@@ -8,13 +8,13 @@ import warnings
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from places import DOCS
 from safetensors.torch import save_file
 from support import VIT
 
@@ -199,7 +199,7 @@ def test_what_is_a_checkpoint_is_read_in_every_format(tmp_path):
 
 
 def test_the_guides_way_to_convert_makes_weights_of_programs(tmp_path, monkeypatch):
-    guide = (Path(__file__).parents[1] / "docs" / "policies.md").read_text()
+    guide = (DOCS / "policies.md").read_text()
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "save_file" in block]
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():

@@ -1,14 +1,14 @@
 """The tables are a promise: names, order, types, nullability and descriptions."""
 
 import os
-from pathlib import Path
 
+import places
 import pyarrow as pa
 import pytest
 
 from moderation.results import schemas
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = places.GOLDEN
 
 DECISIONS = [
     "run_id",

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 from needs import needs_bash
+from places import ROOT
 from scored_demo import objects_under, publish_scored
 from test_workflows import EXAMPLE, unknown_words
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.storage import Store
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "changing-a-policy.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^moderate .*", PAGE.replace("\\\n", " "), re.MULTILINE)
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import jsonschema
 import numpy as np
 import pytest
+from places import ROOT
 from ruamel.yaml import YAML
 from support import make_policy
 
@@ -32,7 +33,6 @@ from moderation.policy.rule_examples import accuracy, judge, junit_xml
 from moderation.policy.schema import Action, Example, Mode
 from moderation.scoring.image_scorer import ImageScorer
 
-ROOT = Path(__file__).parents[1]
 CIGARETTE = IMAGES_DIR / "listings" / "48070-cigarette.webp"
 KNIFE = IMAGES_DIR / "listings" / "49155-kitchen-knife.png"
 FOX = IMAGES_DIR / "listings" / "48000-fox.png"

@@ -1,12 +1,11 @@
 """docs/operations.md names everything that somebody who is woken at night may look for."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 
 

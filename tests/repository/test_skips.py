@@ -10,8 +10,8 @@ from pathlib import Path
 import needs
 import pytest
 import skips
+from places import TESTS
 
-TESTS = Path(__file__).parent
 CI = TESTS.parent / ".ci" / "run"
 
 KINDS = {
@@ -93,7 +93,7 @@ def test_the_list_names_tests_that_there_are_and_says_why() -> None:
         assert entry.why
         for test in entry.tests if entry.tests != ("*",) else ():
             file, _, function = test.partition("::")
-            assert f"def {function.rpartition('::')[2]}(" in (TESTS / file).read_text(), test
+            assert f"def {function.rpartition('::')[2]}(" in next(TESTS.rglob(file)).read_text(), test
         assert entry.tests != ("*",) or entry.where_absent
 
 
@@ -108,8 +108,8 @@ def test_a_need_names_what_it_is_and_how_to_get_it() -> None:
 
 def test_no_test_skips_itself_by_hand() -> None:
     by_hand = [
-        f"{path.name}:{node.lineno}: say it with tests/needs.py"
-        for path in sorted(TESTS.glob("*.py"))
+        f"{path.name}:{node.lineno}: say it with tests/helpers/needs.py"
+        for path in sorted(TESTS.rglob("*.py"))
         if path.name not in ("needs.py", Path(__file__).name)
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in {"skip", "skipif", "xfail", "importorskip", "SkipTest"}
@@ -120,7 +120,7 @@ def test_no_test_skips_itself_by_hand() -> None:
 def test_ci_installs_what_tests_name() -> None:
     named = {
         package
-        for path in TESTS.glob("*.py")
+        for path in TESTS.rglob("*.py")
         if path.name not in (Path(__file__).name, "test_benchmark_peers.py")
         for package in re.findall(r'"apt-get install ([\w+.-]+)"', path.read_text())
     }
