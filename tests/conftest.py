@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["GX_ANALYTICS_ENABLED"] = "False"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Ray's workers must find what tests send them.
+# Tests find each other's helpers, and Ray's workers what tests send them.
+sys.path[:0] = MODULE_FOLDERS
 os.environ["PYTHONPATH"] = os.pathsep.join([*MODULE_FOLDERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # What is started in the background, or by nohup, ignores these, and so would the processes that tests send them to.
