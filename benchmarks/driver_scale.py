@@ -27,9 +27,9 @@ from moderation.cluster.pool import ScorerPool
 from moderation.cluster.scorer import ModelDescription
 from moderation.cluster.session import PoolPlan, ray_session
 from moderation.common.progress import Progress, listening
+from moderation.planning.inputs import check_inputs, claim_run
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.records import Batch, ScoredBatch
-from moderation.run.inputs import check_inputs, claim_run
 from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.settings import RunSettings

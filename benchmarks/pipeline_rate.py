@@ -35,7 +35,7 @@ from moderation.images.pdq import pdq
 from moderation.model.catalog import quiet
 from moderation.model.encoder import Encoder
 from moderation.model.open_clip_encoder import OpenClipEncoder
-from moderation.run.inputs import check_inputs, claim_run
+from moderation.planning.inputs import check_inputs, claim_run
 from moderation.settings import RunSettings
 
 TARGET = 0.85

@@ -18,6 +18,9 @@ import numpy as np
 
 from benchmarks.figures import Figure, emit
 from moderation.errors import ErrorCode
+from moderation.planning.plan import Page, store_page
+from moderation.planning.planner import Tally
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.quality.facts import ExpectedRows, RunFacts, RunHistory
@@ -28,9 +31,6 @@ from moderation.records import Counts, ObjectRef, Shard
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
-from moderation.run.plan import Page, store_page
-from moderation.run.planning import Tally
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store

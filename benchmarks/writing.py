@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.figures import Figure, emit
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.records import ObjectRef, ScoredBatch, Shard
 from moderation.results import schemas
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import write_rows, write_shard
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store

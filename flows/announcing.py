@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from moderation.common.safe_text import visible
 from moderation.errors import ModerationError, StorageError
+from moderation.planning.inputs import Inputs
 from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest
 from moderation.results.paths import RunPaths
-from moderation.run.inputs import Inputs
 
 PREFIX = "clip-moderation"
 MOST = 4_000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.prefect_api import one_line, prefect_api
 from moderation.errors import ModerationError, RunError, SettingsError
-from moderation.run.inputs import Inputs
+from moderation.planning.inputs import Inputs
 from moderation.settings import RunSettings
 
 if TYPE_CHECKING:

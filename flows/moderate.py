@@ -20,9 +20,9 @@ from flows.standalone import standalone
 from moderation import pipeline
 from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, QuarantinedError
+from moderation.planning.inputs import Inputs, check_inputs
 from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest
-from moderation.run.inputs import Inputs, check_inputs
 from moderation.settings import RunSettings
 
 LOG_EVERY_S = 60.0

@@ -189,8 +189,8 @@ def demo(
         device="cpu",
         batch_size=32,
     )
+    from moderation.planning.inputs import check_inputs
     from moderation.results.run_differences import latest_run
-    from moderation.run.inputs import check_inputs
 
     earlier = latest_run(check_inputs(settings).output)
     outcome = _moderate(settings, verbose, resumable=False)
@@ -231,7 +231,7 @@ def main() -> None:
 
 def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = None, *, resumable: bool = True) -> Any:
     from moderation.common.logs import json_lines, log_format
-    from moderation.run.inputs import check_inputs
+    from moderation.planning.inputs import check_inputs
 
     stopping.listen()
     again = f"to resume, give the same command with --run-id {settings.run_id}" if resumable else "run it again"

@@ -22,6 +22,7 @@ from moderation.cluster.pool import ScoredRef, ScorerPool
 from moderation.cluster.scorer import ModelDescription
 from moderation.cluster.session import PoolPlan, plan_pool, ray_session
 from moderation.cluster.sizing import decode_threads
+from moderation.cluster.staging import Staging, keeping
 from moderation.cluster.worker import OpenClipScorer
 from moderation.cluster.workforce import Workforce
 from moderation.common.logs import about
@@ -30,6 +31,9 @@ from moderation.common.progress import Progress, tell
 from moderation.common.versions import versions
 from moderation.errors import ModelError, OutputError, QuarantinedError, RunError, SourceError, StorageError
 from moderation.model.engines import MAX_BATCH
+from moderation.planning.inputs import Inputs, check_inputs, claim_run
+from moderation.planning.plan import Page
+from moderation.planning.planner import Tally, plan_shards, plan_stored
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import located
 from moderation.quality.facts import ExpectedRows, RunFacts
@@ -48,10 +52,6 @@ from moderation.results.publishing import alone, publish, quarantine
 from moderation.results.rule_statistics import rule_statistics
 from moderation.results.shard_files import Receipt
 from moderation.results.stored_prompts import keep_prompts, prompts_key
-from moderation.run.inputs import Inputs, check_inputs, claim_run
-from moderation.run.plan import Page
-from moderation.run.planning import Tally, plan_shards, plan_stored
-from moderation.run.staging import Staging, keeping
 from moderation.scoring.judging import RowContext
 from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import RunSettings

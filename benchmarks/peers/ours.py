@@ -10,7 +10,7 @@ from benchmarks.nginx import etag
 from benchmarks.peers.work import Work, policy_text
 from moderation import RunSettings, pipeline
 from moderation.errors import RunError
-from moderation.run.inputs import check_inputs
+from moderation.planning.inputs import check_inputs
 
 SHARDS, BATCHES = 8, 16
 """Of a run, so that most shards are written while others are being scored, and there are enough batches to see a pace. By

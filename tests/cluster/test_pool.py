@@ -12,8 +12,8 @@ from moderation.cluster.isolation import Suspects, whole
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.session import PoolPlan
 from moderation.errors import ModelError, WorkerStormError
+from moderation.planning.sharding import batches
 from moderation.records import Batch
-from moderation.run.sharding import batches
 
 DIED = "worker_killed: the worker died, twice, while it had this image and nothing else"
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
@@ -22,7 +23,6 @@ from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish
 from moderation.results.shard_files import total, write_shard
 from moderation.results.stored_prompts import keep_prompts
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store

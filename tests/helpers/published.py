@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from moderation.errors import ErrorCode
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
@@ -18,7 +19,6 @@ from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish, quarantine
 from moderation.results.shard_files import Receipt, total, write_shard
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store

@@ -7,15 +7,15 @@ import numpy as np
 from support import make_policy
 
 from moderation.errors import ErrorCode
+from moderation.planning.plan import Page, store_page
+from moderation.planning.planner import Tally
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.quality_limits import QualityLimits
 from moderation.records import ObjectRef, Shard
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import write_shard
-from moderation.run.plan import Page, store_page
-from moderation.run.planning import Tally
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 

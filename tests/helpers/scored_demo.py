@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moderation import ImageScorer, OpenClipEncoder, Store
 from moderation.demo import POLICY_FILE
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import TextHead, prompt_texts
 from moderation.policy.loading import read_policy
 from moderation.records import BatchSummary, ObjectRef, Shard
@@ -14,7 +15,6 @@ from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish
 from moderation.results.shard_files import total, write_shard
 from moderation.results.stored_prompts import keep_prompts
-from moderation.run.sharding import shard_name
 from moderation.scoring.image_scorer import text_head
 
 RUN = "20261121T030000Z-abcdef"

@@ -11,10 +11,10 @@ from moderation import RunSettings, pipeline
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.scorer import ScorerFactory
 from moderation.cluster.session import PoolPlan
+from moderation.planning.inputs import check_inputs, claim_run
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.results.manifest import Manifest
 from moderation.results.stored_prompts import keep_prompts
-from moderation.run.inputs import check_inputs, claim_run
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from published import DIM, MODEL, compiled
 
 from moderation.errors import ErrorCode
+from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import TextHead, prompt_texts
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, ObjectRef, Shard
@@ -18,7 +19,6 @@ from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish
 from moderation.results.shard_files import total, write_shard
 from moderation.results.stored_prompts import keep_prompts
-from moderation.run.sharding import shard_name
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store

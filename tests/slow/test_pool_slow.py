@@ -128,7 +128,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from poisoned import DIM, POLICY, Poisoned, context_of, shard_of
-from moderation.run.sharding import batches
+from moderation.planning.sharding import batches
 from moderation.results.paths import RunPaths
 from moderation.scoring import tasks
 from moderation.cluster.pool import ScorerPool

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderation.planning.selection import Selection
+from moderation.planning.sharding import batches, shard_name, shards
 from moderation.records import ObjectRef
-from moderation.run.selection import Selection
-from moderation.run.sharding import batches, shard_name, shards
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 

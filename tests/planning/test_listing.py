@@ -11,11 +11,11 @@ from listing_server import PAGE_FAULTS, Bucket, ListingServer, failing, shuffled
 from moderation import RunSettings, Store
 from moderation.demo import POLICY_FILE
 from moderation.errors import SourceError, StorageError, StoreDownError
+from moderation.planning.inputs import Inputs, check_inputs
+from moderation.planning.plan import Page
+from moderation.planning.planner import Tally, plan_shards
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
-from moderation.run.inputs import Inputs, check_inputs
-from moderation.run.plan import Page
-from moderation.run.planning import Tally, plan_shards
 from moderation.storage import Census, s3, s3_listing
 from moderation.storage import store as stores
 

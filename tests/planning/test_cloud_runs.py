@@ -12,9 +12,9 @@ import pytest
 from test_cloud_storage import azure_put
 
 from moderation import RunSettings
+from moderation.planning.inputs import check_inputs
+from moderation.planning.planner import Tally, plan_shards
 from moderation.results.paths import RunPaths
-from moderation.run.inputs import check_inputs
-from moderation.run.planning import Tally, plan_shards
 from moderation.storage import file_uri
 
 ODD = [

@@ -27,11 +27,11 @@ from moderation.common.progress import Progress, listening
 from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.demo.accuracy import measure
 from moderation.pipeline import Outcome
+from moderation.planning.inputs import check_inputs
 from moderation.query.connection import connect
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.read_run import read_decisions, read_scores
 from moderation.results.shard_files import Receipt
-from moderation.run.inputs import check_inputs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from moderation.common.hash_set import Hashes, HashSet, hashes
 from moderation.errors import StorageError
+from moderation.planning.inputs import Inputs
+from moderation.planning.plan import Listed
+from moderation.planning.selection import Selection
 from moderation.records import ObjectRef
-from moderation.run.inputs import Inputs
-from moderation.run.plan import Listed
-from moderation.run.selection import Selection
 from moderation.sources import Source
 from moderation.storage import Census
 

@@ -10,15 +10,15 @@ import pytest
 from stub_run import stub_run
 
 from moderation import RunError, RunSettings, SettingsError, Store, pipeline
+from moderation.planning.inputs import check_inputs
+from moderation.planning.plan import Page
+from moderation.planning.planner import Tally, plan_shards
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.paths import RunPaths
 from moderation.results.read_run import read_decisions, read_scores
 from moderation.results.retention import prune
 from moderation.results.runs import find_run
-from moderation.run.inputs import check_inputs
-from moderation.run.plan import Page
-from moderation.run.planning import Tally, plan_shards
 
 OLD = """
 policy: shop

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from moderation.common.hash_set import HashSet
 from moderation.errors import StorageError
+from moderation.planning.plan import Page
+from moderation.planning.sharding import shard_name
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import version_hashes
 from moderation.results.stored_images import StoredShard
-from moderation.run.plan import Page
-from moderation.run.sharding import shard_name
 from moderation.storage import Store
 
 SHARD_OBJECTS = 20_000

@@ -8,13 +8,13 @@ from typing import Any
 
 from moderation.cluster import tasks
 from moderation.errors import ModerationError, RunError, StoreDownError
+from moderation.planning.sharding import batches
 from moderation.policy.schema import Policy
 from moderation.records import Batch, BatchSummary, Counts, Shard, add_numbers
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt
 from moderation.results.stored_images import StoredShard
-from moderation.run.sharding import batches
 from moderation.scoring.judging import RowContext
 from moderation.storage import Store
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.common.hash_set import Hashes, HashSet, hashes
+from moderation.planning.inputs import Inputs
+from moderation.planning.listing import Listing, NotInOrderError, Tally
+from moderation.planning.plan import Page, store_page, stored_pages
+from moderation.planning.selection import Selection
+from moderation.planning.sharding import shard_name, shards
+from moderation.planning.stored_planning import SHARD_OBJECTS, WantedVersions, anew_pages
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger
 from moderation.results.paths import RunPaths
-from moderation.run.inputs import Inputs
-from moderation.run.listing import Listing, NotInOrderError, Tally
-from moderation.run.plan import Page, store_page, stored_pages
-from moderation.run.selection import Selection
-from moderation.run.sharding import shard_name, shards
-from moderation.run.stored_planning import SHARD_OBJECTS, WantedVersions, anew_pages
 
 __all__ = ["Tally", "plan_shards", "plan_stored"]
 

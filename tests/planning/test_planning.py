@@ -13,12 +13,12 @@ import pytest
 
 from moderation import RunSettings, SettingsError, SourceError, Store
 from moderation.demo import POLICY_FILE
+from moderation.planning.inputs import Inputs, check_inputs, claim_run
+from moderation.planning.plan import Page
+from moderation.planning.planner import Tally, plan_shards
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
-from moderation.run.inputs import Inputs, check_inputs, claim_run
-from moderation.run.plan import Page
-from moderation.run.planning import Tally, plan_shards
 from moderation.sources import manifest_file as manifests
 from moderation.sources import skipped_in
 from moderation.storage import Skipped
