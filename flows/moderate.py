@@ -111,7 +111,7 @@ def check_quality(session: pipeline.Session, scored: pipeline.Scored) -> tuple[C
 @task(cache_policy=NO_CACHE, persist_result=False, name="publish")
 def publish(session: pipeline.Session, scored: pipeline.Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     """Make the run visible to readers, or quarantine it."""
-    return pipeline.release(session, scored, checks)
+    return pipeline.publish_or_quarantine(session, scored, checks)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="report")

@@ -79,7 +79,7 @@ def run(settings: RunSettings) -> "Outcome":
     with session(inputs) as running:
         scored = score(running)
         checks = check(running, scored)
-        manifest = release(running, scored, checks)
+        manifest = publish_or_quarantine(running, scored, checks)
         return report(running, scored, manifest)
 
 
@@ -118,7 +118,7 @@ class Scored:
     unchanged: int
     repeated: int
     skipped: Skipped
-    decided_anew: int
+    redecided: int
     counts: Counts
     aggregates: Aggregates
     seconds: dict[str, float]
@@ -267,7 +267,7 @@ def score(running: Session) -> Scored:
         unchanged=tally.unchanged,
         repeated=tally.repeated,
         skipped=skipped,
-        decided_anew=staging.decided_anew,
+        redecided=staging.redecided,
         counts=staging.counts,
         aggregates=staging.aggregates,
         seconds={"list": tally.seconds, **staging.staged_seconds},
@@ -322,7 +322,7 @@ def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     return tuple(verdict.result for verdict in verdicts)
 
 
-def release(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
+def publish_or_quarantine(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     """Publish the run, or set it aside if a check failed. Raises `QuarantinedError`."""
     tell(Progress("publishing"))
     about(running.paths.run_id, "publishing")
@@ -399,7 +399,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         repeated=scored.repeated,
         linked_folders=scored.skipped.linked_folders,
         special_files=scored.skipped.special_files,
-        decided_anew=scored.decided_anew,
+        redecided=scored.redecided,
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),
