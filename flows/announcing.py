@@ -67,8 +67,8 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 def harmless(text: str) -> str:
     """Text for a chat: nothing hidden in it, nothing that a chat takes for a command."""
     lines = (visible(line).translate(_UNTAGGED) for line in text.split("\n"))
-    told = "\n".join(lines)
-    return told if len(told) <= MOST else f"{told[: MOST - 1]}…"
+    message = "\n".join(lines)
+    return message if len(message) <= MOST else f"{message[: MOST - 1]}…"
 
 
 def _lines(checks: Sequence[CheckResult]) -> str:

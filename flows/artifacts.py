@@ -44,7 +44,7 @@ class ProgressArtifact:
             return
         self._next = now + INTERVAL_S
         percent = 100.0 * progress.done / progress.planned if progress.planned else 0.0
-        self._background.post("progress", partial(self._show, percent, self._pace.told(progress)))
+        self._background.post("progress", partial(self._show, percent, self._pace.describe(progress)))
 
     def _show(self, percent: float, text: str) -> None:
         if self._artifact is None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.artifacts import publish_report, publish_text
 from flows.background import Background
-from flows.flow_failures import told
+from flows.flow_failures import one_line_failures
 from flows.standalone import standalone
 from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, OutputError, SettingsError, StorageError
@@ -33,7 +33,7 @@ from moderation.storage import Store
 from moderation.studies.backtest.backtest_page import write_page
 from moderation.studies.backtest.backtest_result import Backtest
 from moderation.studies.backtest.backtesting import PUBLISHED
-from moderation.studies.backtest.backtesting import backtest as decide_anew
+from moderation.studies.backtest.backtesting import backtest as run_backtest
 from moderation.studies.backtest.change_budget import Budget, Kind
 from moderation.studies.backtest.changed_images import NAME as CHANGED
 from moderation.studies.backtest.markdown import markdown
@@ -118,7 +118,7 @@ def backtest(settings: BacktestSettings) -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="check inputs")
-@told
+@one_line_failures
 def check(settings: BacktestSettings) -> Inputs:
     """Read the policies and find the embeddings of their model."""
     new = load_policy(settings.policy)
@@ -137,7 +137,7 @@ def check(settings: BacktestSettings) -> Inputs:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="embed prompts")
-@told
+@one_line_failures
 def embed_prompts(inputs: Inputs) -> tuple[CompiledPolicy, CompiledPolicy | None]:
     """Both policies ready to score. The model is loaded only if a prompt is new."""
     old = None if inputs.old is None else compiled_for(inputs.old, inputs.archive)
@@ -145,18 +145,18 @@ def embed_prompts(inputs: Inputs) -> tuple[CompiledPolicy, CompiledPolicy | None
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="decide anew")
-@told
+@one_line_failures
 def decide(inputs: Inputs, new: CompiledPolicy, old: CompiledPolicy | None, folder: Path) -> Backtest:
     """Score, decide and compare; no image is fetched."""
     settings = inputs.settings
     if settings.where is None:
-        return decide_anew(new, inputs.archive, folder / CHANGED, old=old, against=settings.against)
+        return run_backtest(new, inputs.archive, folder / CHANGED, old=old, against=settings.against)
     with Condition(settings.where) as condition:
-        return decide_anew(new, inputs.archive, folder / CHANGED, old=old, against=settings.against, condition=condition)
+        return run_backtest(new, inputs.archive, folder / CHANGED, old=old, against=settings.against, condition=condition)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="report")
-@told
+@one_line_failures
 def write_report(inputs: Inputs, found: Backtest, over: str, folder: Path) -> str:
     """Put the page and the list of changed images beside the results. Returns the page's URI."""
     output = inputs.archive.output

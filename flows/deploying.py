@@ -95,5 +95,5 @@ def take_to_server(file: Path) -> None:
     command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
     done = subprocess.run(command, cwd=file.absolute().parent, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        told = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
-        raise RunError(f"`prefect deploy --all` failed:\n{told[-2000:]}")
+        message = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+        raise RunError(f"`prefect deploy --all` failed:\n{message[-2000:]}")

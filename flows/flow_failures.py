@@ -44,7 +44,7 @@ for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_OneLine())
 
 
-def told(stage: Callable[P, R]) -> Callable[P, R]:
+def one_line_failures(stage: Callable[P, R]) -> Callable[P, R]:
     """A stage whose errors are a failed state with one line; they are raised again where its task was called."""
 
     @wraps(stage)
@@ -87,8 +87,8 @@ def _retry_no_more() -> None:
         return
     run_id = flow_run.id
 
-    def told() -> None:
+    def update() -> None:
         get_client(sync_client=True).update_flow_run(run_id, empirical_policy=FlowRunPolicy(retries=0, retry_delay=0))
 
     with contextlib.suppress(*UNREACHABLE):
-        answer_within(ANSWER_S, told)
+        answer_within(ANSWER_S, update)

@@ -56,8 +56,8 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
     given = {key: value for key, value in entry.items() if value is not None}
     kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) != 1:
-        told = f"both {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "none of them"
-        return [Refusal("", f"a schedule needs one of `cron`, `interval` and `rrule`, and has {told}")], ""
+        wording = f"both {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "none of them"
+        return [Refusal("", f"a schedule needs one of `cron`, `interval` and `rrule`, and has {wording}")], ""
     [kind] = kinds
     refusals = [
         Refusal(key, f"`{key}` goes with `{goes_with}`, not with `{kind}`", "remove it")
@@ -87,7 +87,7 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
     if reason:
         return [Refusal(kind, f"`{kind}: {_shown(values[kind])}` {reason}", HINTS[kind])], ""
     inactive = str(given.get("active")).lower() in ("false", "no", "off", "n", "f", "0")  # as Prefect reads it
-    return [], _told(schedule, following, active=not inactive)
+    return [], _in_words(schedule, following, active=not inactive)
 
 
 class _AnchorError(ValueError):
@@ -168,7 +168,7 @@ def _next(schedule: CronSchedule | IntervalSchedule) -> tuple[str, datetime | No
     return ("", dates[0]) if dates else ("never starts a run", None)
 
 
-def _told(schedule: Schedule, following: datetime | None, *, active: bool) -> str:
+def _in_words(schedule: Schedule, following: datetime | None, *, active: bool) -> str:
     match schedule:
         case CronSchedule():
             what = schedule.cron

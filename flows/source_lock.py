@@ -45,7 +45,7 @@ def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str
     if flow_run is None or flow_run.deployment_id is None:
         return None
     time.sleep(SETTLE_S)
-    told = -TELL_EVERY_S
+    last_report = -TELL_EVERY_S
     while True:
         answer: list[FlowRun | None] = []
         try:
@@ -61,8 +61,8 @@ def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str
         reason = f"the flow run {first.name!r} ({first.id}) moderates the same source"
         if when_busy == "cancel":
             return f"{reason}: this one was cancelled; the next run processes what is new"
-        if time.monotonic() - told >= TELL_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - last_report >= TELL_EVERY_S:
+            last_report = time.monotonic()
             say(f"{reason}: waiting for its end")
         time.sleep(LOOK_EVERY_S)
 

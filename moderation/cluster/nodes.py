@@ -140,8 +140,8 @@ def mismatches(facts: ClusterFacts) -> tuple[Mismatch, ...]:
                 found.append(Mismatch(f"{where} has {name} {version} (here: {here})", fatal=name in DECIDING))
         builds = _grouped([node for node in facts.nodes if node.gpus], name)
         if name in DECIDING and len({_public(version or "") for version in builds}) < len(builds):
-            told = " and ".join(f"{version} on {_named(nodes)}" for version, nodes in builds.items())
-            found.append(Mismatch(f"nodes with GPUs have builds of {name} that differ: {told}", fatal=True))
+            message = " and ".join(f"{version} on {_named(nodes)}" for version, nodes in builds.items())
+            found.append(Mismatch(f"nodes with GPUs have builds of {name} that differ: {message}", fatal=True))
     return tuple(found)
 
 

@@ -89,7 +89,7 @@ def backtest(
     from moderation.results.stored_policy import newest_policy_if_readable
     from moderation.scoring.prompt_embeddings import compiled_for
     from moderation.studies.backtest.backtest_page import write_page
-    from moderation.studies.backtest.backtesting import backtest as decide_anew
+    from moderation.studies.backtest.backtesting import backtest as run_backtest
     from moderation.studies.backtest.change_budget import Budget
     from moderation.studies.backtest.changed_images import NAME
 
@@ -105,8 +105,8 @@ def backtest(
         compiled_old = compiled_for(old, archive) if old is not None else None
         replaced = (folder / NAME).exists()
         with backtest_console.progress_shown():
-            found = decide_anew(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
-        over = [told for budget in budgets if (told := budget.exceeded(found))]
+            found = run_backtest(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
+        over = [text for budget in budgets if (text := budget.exceeded(found))]
         page = write_page(
             found,
             folder,

@@ -152,13 +152,13 @@ def diff(
 
     before, after = load_policy(old), load_policy(new)
     changes = compare(before, after)
-    told = identity(before, after, changes)
+    message = identity(before, after, changes)
     if as_json:
         listed = [{**asdict(change), "note": change.note} for change in changes]
         same = before.hash == after.hash
-        _print_json({"old": _named(before), "new": _named(after), "same_hash": same, "identity": told, "changes": listed})
+        _print_json({"old": _named(before), "new": _named(after), "same_hash": same, "identity": message, "changes": listed})
     else:
-        show_changes(before, after, changes, told)
+        show_changes(before, after, changes, message)
 
 
 @policy_app.command()

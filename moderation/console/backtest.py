@@ -49,8 +49,8 @@ def progress_shown() -> Iterator[None]:
         task = bar.add_task("reading", total=None)
 
         def show(at: run_progress.Progress) -> None:
-            told = f"{at.stage}: {number(at.done)} of {number(at.planned)} decisions"
-            bar.update(task, description=told, completed=at.done, total=at.planned)
+            message = f"{at.stage}: {number(at.done)} of {number(at.planned)} decisions"
+            bar.update(task, description=message, completed=at.done, total=at.planned)
 
         with run_progress.listening(show):
             yield
@@ -111,8 +111,8 @@ def print_json(found: Backtest, policy: Policy, changed: Path, page: Path, over:
 def show_written(paths: Sequence[Path], *, replaced: bool) -> None:
     """Where the files lie; on stderr, so that `--json` stays JSON."""
     for path in paths:
-        told = "written over those of an earlier backtest" if replaced else "written"
-        _ERR.print(f"{told}: {visible(str(path))}", markup=False, soft_wrap=True)
+        message = "written over those of an earlier backtest" if replaced else "written"
+        _ERR.print(f"{message}: {visible(str(path))}", markup=False, soft_wrap=True)
 
 
 def _facts(found: Backtest, since: str | None) -> Iterator[tuple[str, str]]:

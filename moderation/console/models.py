@@ -24,14 +24,14 @@ def show_comparison(found: ModelComparison) -> None:
     for letter, side in (("A", found.a), ("B", found.b)):
         _line(f"{letter}  [bold]{_safe(side.name)}[/] ({side.fingerprint})")
     _line(f"policy {_safe(found.policy)}; {found.images:,} images, seed {found.seed}\n")
-    for told in (*found.told, *notes(found)):
-        _line(_safe(told))
+    for message in (*found.summary, *notes(found)):
+        _line(_safe(message))
     _matrices(found)
     _table(_thresholds(found))
     _table(_rules(found.rules))
     _line("")
     for rule in found.rules:
-        _line(f"[bold]{rule.rule}[/]: {_safe(rule.told)}")
+        _line(f"[bold]{rule.rule}[/]: {_safe(rule.summary)}")
 
 
 def show_line(text: str) -> None:

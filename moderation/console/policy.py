@@ -109,7 +109,7 @@ def show_test(policy: Policy, results: Sequence[ExampleResult], accuracies: Sequ
     _OUT.print(f"{passed} of {len(results)} examples passed")
 
 
-def show_changes(old: Policy, new: Policy, changes: Sequence[Change], told: str) -> None:
+def show_changes(old: Policy, new: Policy, changes: Sequence[Change], message: str) -> None:
     """What changed, the policy's own keys first, then rule by rule; then what it means for the identity."""
     place: str | None = ""
     for change in changes:
@@ -123,7 +123,7 @@ def show_changes(old: Policy, new: Policy, changes: Sequence[Change], told: str)
         _OUT.print("nothing changed in meaning")
     hashes = old.hash if old.hash == new.hash else f"{old.hash} → {new.hash}"
     _OUT.print(f"hash {hashes}", soft_wrap=True)
-    _OUT.print(told, markup=False, soft_wrap=True)
+    _OUT.print(message, markup=False, soft_wrap=True)
 
 
 def show_written(path: Path) -> None:
@@ -134,8 +134,8 @@ def show_written(path: Path) -> None:
 def show_cut(folders: Sequence[str]) -> None:
     """The folders of which only the first images are explained; on stderr, so that `--json` stays JSON."""
     for folder in folders:
-        told = f"{visible(folder)}: only the first images of the folder are explained; `moderate run` decides all of them"
-        Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+        message = f"{visible(folder)}: only the first images of the folder are explained; `moderate run` decides all of them"
+        Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _headline(name: str, found: Explanation) -> str:
@@ -149,13 +149,13 @@ def _headline(name: str, found: Explanation) -> str:
         reasons.append("[yellow]near a threshold[/]")
     if found.frames > 1:
         reasons.append(f"{found.frames} frames, counted from 0")
-    told = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"\n[bold]{_safe(name)}[/]: {action}{told}"
+    message = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"\n[bold]{_safe(name)}[/]: {action}{message}"
 
 
 def _cells(rule: RuleExplanation, frames: int) -> list[str]:
     style = _STYLE[rule.action]
-    action = f"[{style}]{rule.told}[/]" if style else rule.told
+    action = f"[{style}]{rule.verdict}[/]" if style else rule.verdict
     mode = "\n[dim]shadow[/]" if rule.mode is Mode.SHADOW else ""
     frame = f"\n[dim]frame {rule.frame}[/]" if frames > 1 else ""
     lookalike = NONE if rule.lookalike is None else f"{_safe(rule.lookalike)}\n[dim]{rule.lookalike_cosine:.3f}[/]"
@@ -211,6 +211,6 @@ def show_checked(checked: "Checked") -> None:
         _OUT.print(str(finding), markup=False, highlight=False, soft_wrap=True)
     if checked.policy is not None:
         rules, warnings = len(checked.policy.active_rules), len(checked.findings)
-        told = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        message = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
         note = f" ({checked.note})" if checked.note else ""
-        _OUT.print(f"{checked.path}: ok, {rules} rules{told}{note}", markup=False, highlight=False, soft_wrap=True)
+        _OUT.print(f"{checked.path}: ok, {rules} rules{message}{note}", markup=False, highlight=False, soft_wrap=True)

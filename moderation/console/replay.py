@@ -79,10 +79,10 @@ class Shown:
         columns = ", ".join(f"{name} {count:,}" for name, count in found.by_column.items())
         self._line(f"[red]{values}[/] in {images}: {columns}")
         if found.largest is not None:
-            told = f"scores differ by at most {found.largest:.2g}"
+            message = f"scores differ by at most {found.largest:.2g}"
             if found.largest <= ROUNDING:
-                told += ": what another processor or numpy rounds otherwise looks like this"
-            self._line(told)
+                message += ": what another processor or numpy rounds otherwise looks like this"
+            self._line(message)
         table = Table(box=None, pad_edge=False)
         table.add_column("image", no_wrap=True)
         for name in ("column", "stored", "recomputed"):

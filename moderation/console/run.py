@@ -48,7 +48,7 @@ def progress_bar() -> Iterator[None]:
             if progress.stage != "scoring":
                 bar.update(task, description=progress.stage)
                 return
-            bar.update(task, description=f"scoring {pace.told(progress)}", completed=progress.done, total=progress.planned)
+            bar.update(task, description=f"scoring {pace.describe(progress)}", completed=progress.done, total=progress.planned)
 
         with run_progress.listening(show):
             yield

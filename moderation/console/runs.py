@@ -123,7 +123,7 @@ def _as_json(run: Run) -> dict[str, object]:
             "model_fingerprint": manifest.model_fingerprint,
             "listed": manifest.listed,
             "unchanged": manifest.unchanged,
-            "decided_anew": manifest.decided_anew,
+            "redecided": manifest.redecided,
             "scored": manifest.scored,
             "errored": manifest.errored,
             "blocked": manifest.counts.blocked,

@@ -17,7 +17,7 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
     """The strata as a table, what is odd about them, and where the files lie."""
     rule, low = sample.rule, sample.rule.thresholds[0]
     _line(f"rule {rule.id} of the policy {sample.policy.policy} {visible(sample.policy.version)} ({sample.policy.hash})")
-    told = {
+    scores = {
         "flagged": f"score {threshold(low)} or more",
         "near": "closest below" if sample.nearest else f"up to {sample.policy.near:g} below",
         "random": "all others",
@@ -30,7 +30,7 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
     for stratum in sample.strata:
         weight = f"{stratum.weight:.6g}" if stratum.drawn else NONE
         numbers = (stratum.images, stratum.drawn, stratum.pictures)
-        table.add_row(stratum.name, told[stratum.name], *(f"{number:,}" for number in numbers), weight)
+        table.add_row(stratum.name, scores[stratum.name], *(f"{number:,}" for number in numbers), weight)
     _OUT.print(table)
     if sample.population < sample.asked:
         _line(f"there are only {sample.population:,} images with scores, fewer than --n {sample.asked:,}: all are drawn")
@@ -40,8 +40,8 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
         )
     same = sample.drawn - len(sample.images)
     if same:
-        told_same = "has the bytes of another one: it is" if same == 1 else "have the bytes of others: they are"
-        _line(f"{same:,} of the drawn images {told_same} labelled once, with the weight of all")
+        same_bytes = "has the bytes of another one: it is" if same == 1 else "have the bytes of others: they are"
+        _line(f"{same:,} of the drawn images {same_bytes} labelled once, with the weight of all")
     if sample.errors:
         _line(f"{sample.errors:,} images could not be scored and are left out")
     _line("")

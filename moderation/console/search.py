@@ -37,8 +37,8 @@ def show_found(result: SearchResult) -> None:
         table.add_row(*cells, escape(visible(one.uri)))
     if result.found:
         print_whole(table)
-    told = "none was found" if not result.found else f"the nearest {len(result.found):,}"
-    _line(f"{told} of {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
+    message = "none was found" if not result.found else f"the nearest {len(result.found):,}"
+    _line(f"{message} of {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
 
 
 def print_csv(result: SearchResult) -> None:

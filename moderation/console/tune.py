@@ -30,7 +30,7 @@ def show_tuning(found: Tuning) -> None:
     _line(f"policy {found.policy.policy} {found.policy.version} ({found.policy.hash}), model {found.model} {found.fingerprint}")
     window = f", last modified {found.first_day} to {found.last_day}" if found.first_day else ""
     _line(f"{file.rows:,} labels in {file.name}; {found.images:,} images with scores{window}")
-    _told(tune_text.labels_told(found))
+    _show_remarks(tune_text.label_remarks(found))
     for one in found.rules:
         _rule(one)
     if found.whole is not None:
@@ -103,7 +103,7 @@ def _notes(doubts: Sequence[str], remarks: Sequence[str]) -> None:
         _line(f"- {remark}")
 
 
-def _told(lines: Sequence[str]) -> None:
+def _show_remarks(lines: Sequence[str]) -> None:
     for text in lines[:SHOWN]:
         _line(f"! {text}", "yellow")
     if len(lines) > SHOWN:

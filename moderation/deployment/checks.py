@@ -104,7 +104,7 @@ class _Check:
             return
         self._checks.findings += read.findings
         if read.policy is not None:
-            self._well(key, _told(read.policy))
+            self._well(key, _in_words(read.policy))
 
     def _try(self, what: str, key: str, attempt: Callable[[], str]) -> None:
         try:
@@ -123,7 +123,7 @@ class _Check:
         self._checks.findings.append(self._file.source.finding(location, message))
 
 
-def _told(policy: Policy) -> str:
+def _in_words(policy: Policy) -> str:
     return f"{policy.policy} {policy.version}, {len(policy.active_rules)} rules, model {policy.model.label}"
 
 

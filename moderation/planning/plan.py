@@ -54,7 +54,7 @@ class Page:
     """objects that go together; None if the listing gave none but those in `anew`"""
     stored: tuple[StoredShard, ...] = ()
     """where the shard's embeddings are; none: its objects are to be scored"""
-    anew: tuple[ObjectRef, ...] = ()
+    redecided: tuple[ObjectRef, ...] = ()
     """objects listed with these whose embeddings are stored: they get shards of their own once the listing has ended"""
     listed: Listed | None = None
     """how far the listing had come; None for shards of what was listed before"""
@@ -67,12 +67,12 @@ class Page:
 
 def store_page(output: Store, paths: RunPaths, number: int, page: Page) -> None:
     """Store one step of the plan. What is decided anew is stored first: without the other file it does not count."""
-    if page.anew:
-        output.put(paths.plan_anew(number), _to_parquet(page.anew, {}))
+    if page.redecided:
+        output.put(paths.plan_redecided(number), _to_parquet(page.redecided, {}))
     shard = page.shard or Shard(NO_SHARD, ())
     state = {
         "listed": json.dumps(page.listed and asdict(page.listed)),
-        "anew": json.dumps(len(page.anew)),
+        "anew": json.dumps(len(page.redecided)),
         "stored": json.dumps([_as_json(one) for one in page.stored]),
     }
     output.put(paths.plan(number, shard.name), _to_parquet(shard.objects, state))
@@ -88,7 +88,7 @@ def stored_pages(output: Store, paths: RunPaths) -> Iterator[Page]:
         yield Page(
             shard=Shard(name, objects) if name != NO_SHARD else None,
             stored=tuple(_stored(one) for one in json.loads(state["stored"])),
-            anew=_from_parquet(output.get(paths.plan_anew(int(number))))[0] if state["anew"] != "0" else (),
+            redecided=_from_parquet(output.get(paths.plan_redecided(int(number))))[0] if state["anew"] != "0" else (),
             listed=Listed(**listed) if listed else None,
         )
 

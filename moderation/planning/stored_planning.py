@@ -49,7 +49,7 @@ class WantedVersions:
         return taken
 
 
-def anew_pages(output: Store, stored: Sequence[StoredShard], size: int, choose: Choose) -> Iterator[Page]:
+def redecided_pages(output: Store, stored: Sequence[StoredShard], size: int, choose: Choose) -> Iterator[Page]:
     """Shards of the stored objects that `choose` takes, of at least `size` objects but for the last."""
     objects: list[ObjectRef] = []
     sources: list[StoredShard] = []

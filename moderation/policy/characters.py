@@ -104,7 +104,7 @@ def _spaces(repaired: Repaired, number: int, body: str) -> tuple[list[str], list
     """The line without invisible characters, and with plain spaces in the place of others."""
     chars: list[str] = []
     columns: list[int] = []
-    quoted, told = "", False
+    quoted, reported = "", False
     free = bool(_FREE_TEXT.match(body))
     end = len(body.rstrip(f" \t{SPACES}{INVISIBLE}"))  # behind the last letter they do nothing
     for at, char in enumerate(body):
@@ -122,9 +122,9 @@ def _spaces(repaired: Repaired, number: int, body: str) -> tuple[list[str], list
         what = f"there is {_article(_name(char))} (U+{ord(char):04X}) {where}, which looks like {_looks(char)}"
         if structural or (char in INVISIBLE and not free):
             fix = "put a plain space in its place" if char in SPACES else "remove it"
-            if not told:
+            if not reported:
                 repaired.problems.append((number, at, what, f"{fix}: delete what is around the caret and type it again"))
-            told = True
+            reported = True
         elif not free:
             repaired.doubts.append((number, at, what, "put a plain space in its place"))
         if char in SPACES:

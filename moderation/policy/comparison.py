@@ -168,8 +168,10 @@ def _expectations(policy: Policy) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for example in policy.examples:
         expect = example.expect
-        told = expect.value if not isinstance(expect, dict) else ", ".join(f"{r} {a.value}" for r, a in sorted(expect.items()))
-        found.setdefault(example.image, []).append(told)
+        message = (
+            expect.value if not isinstance(expect, dict) else ", ".join(f"{r} {a.value}" for r, a in sorted(expect.items()))
+        )
+        found.setdefault(example.image, []).append(message)
     return {image: "; ".join(sorted(expected)) for image, expected in found.items()}
 
 

@@ -46,7 +46,7 @@ class RuleExplanation:
         return self.mode is Mode.LIVE and self.action is not Action.ALLOW
 
     @property
-    def told(self) -> str:
+    def verdict(self) -> str:
         """The action in words: `block`, or `would block` of a shadow rule."""
         return (
             f"would {self.action.value}" if self.mode is Mode.SHADOW and self.action is not Action.ALLOW else self.action.value

@@ -82,14 +82,14 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
         try:
             policy = Policy.model_validate(merged.content, context={"folder": folder})
         except ValidationError as error:
-            told = [details for details in error.errors() if not _is_told_elsewhere(details)]
-            findings += [_finding(merged, details) for details in told]
+            shown = [details for details in error.errors() if not _is_reported_elsewhere(details)]
+            findings += [_finding(merged, details) for details in shown]
         findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
 
 
-def _is_told_elsewhere(details: ErrorDetails) -> bool:
+def _is_reported_elsewhere(details: ErrorDetails) -> bool:
     # Contradictions are told by `mistakes`; a list is too short only because its items are wrong and told themselves.
     if details["type"] == "missing" and isinstance(details["input"], dict):
         return misspelt(str(details["loc"][-1]), details["input"], details["loc"][:-1])

@@ -146,15 +146,15 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._built = 0
-        self._told = False
+        self._reported = False
 
     def build(self, node: Node, location: Location, above: frozenset[int]) -> Any:
         span = _span(node, self._source.repaired.text)
         self._source.values.setdefault(location, span)
         self._built += 1
         if id(node) in above or self._built > MAX_VALUES:
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 message = "aliases (*name) that explode or contain themselves"
                 self._source.findings.append(self._source.at(span, message, "write the values out"))
             return None

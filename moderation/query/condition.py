@@ -39,7 +39,7 @@ class Condition:
             self.holds(schemas.DECISIONS.empty_table())
         except duckdb.Error as error:
             self.close()
-            raise SettingsError(self._told(str(error))) from None
+            raise SettingsError(self._message(str(error))) from None
         except BaseException:
             self.close()
             raise
@@ -66,7 +66,7 @@ class Condition:
             with self._connection.cursor() as cursor:
                 found = cursor.from_arrow(numbered).filter(self._expression).project(_NUMBER).to_arrow_table()
         except duckdb.Error as error:
-            raise SettingsError(self._told(str(error))) from None
+            raise SettingsError(self._message(str(error))) from None
         chosen[found[_NUMBER].to_numpy()] = True
         return chosen
 
@@ -85,13 +85,13 @@ class Condition:
         for name, value in settings.items():
             self._connection.execute(f"SET {name} = $value", {"value": value})
 
-    def _told(self, message: str) -> str:
+    def _message(self, message: str) -> str:
         if missing := _MISSING.search(message):
             columns = ", ".join(schemas.DECISIONS.names)
             return f"--where: decisions have no column {visible(missing[1])!r}; they have {columns}"
-        told = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
-        told = told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ..."
+        wording = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
+        wording = wording if len(wording) <= _LONGEST_ERROR else f"{wording[:_LONGEST_ERROR]} ..."
         return (
-            f"--where {visible(self.sql)!r}: {told}; give a condition over the columns of decisions (DuckDB's SQL), "
+            f"--where {visible(self.sql)!r}: {wording}; give a condition over the columns of decisions (DuckDB's SQL), "
             "such as: uri LIKE 's3://shop/%' AND policy = 'shop'"
         )

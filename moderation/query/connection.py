@@ -65,8 +65,8 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRe
             raise SettingsError(f"there are {len(statements)} statements: give one; WITH can hold what it needs")
         if statements[0].type != duckdb.StatementType.SELECT:
             kind = statements[0].type.name
-            told = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
-            raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {told}")
+            wording = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
+            raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {wording}")
         return connection.sql(sql)
 
 
@@ -85,8 +85,8 @@ def _published(output: Store) -> Iterator[Manifest]:
         found = True
         yield manifest
     if not found:
-        told = unpublished(output) or "give what `moderate run` was given as --output"
-        raise SettingsError(f"no run is published in {visible(output.uri)}: {told}")
+        wording = unpublished(output) or "give what `moderate run` was given as --output"
+        raise SettingsError(f"no run is published in {visible(output.uri)}: {wording}")
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
@@ -114,5 +114,5 @@ def _one_line(message: str, lines: int) -> str:
         text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it is gone"
     line = re.match(r"\d+", place)
     where = f" (line {line[0]})" if line and 1 < lines >= int(line[0]) else ""
-    told = visible(" ".join(text.split()))
-    return (told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ...") + where
+    wording = visible(" ".join(text.split()))
+    return (wording if len(wording) <= _LONGEST_ERROR else f"{wording[:_LONGEST_ERROR]} ...") + where

@@ -98,7 +98,7 @@ def write_decided(
     seconds = {"score": time.perf_counter() - began}
     batches[0] = replace(batches[0], summary=BatchSummary(batches[0].summary.counts, seconds))
     dim = context.compiled.weights.shape[1]
-    return write_shard(shard, batches, context.compiled.policy, dim, paths, output, decided_anew=True)
+    return write_shard(shard, batches, context.compiled.policy, dim, paths, output, redecided=True)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

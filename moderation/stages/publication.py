@@ -76,7 +76,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         repeated=scored.repeated,
         linked_folders=scored.skipped.linked_folders,
         special_files=scored.skipped.special_files,
-        decided_anew=scored.decided_anew,
+        redecided=scored.redecided,
         counts=scored.counts,
         timings=Timings(
             wall_seconds=round(scored.wall_seconds, 3),

@@ -42,7 +42,7 @@ class Scored:
     unchanged: int
     repeated: int
     skipped: Skipped
-    decided_anew: int
+    redecided: int
     counts: Counts
     aggregates: Aggregates
     seconds: dict[str, float]
@@ -156,7 +156,7 @@ class _Work:
             unchanged=tally.unchanged,
             repeated=tally.repeated,
             skipped=skipped,
-            decided_anew=staging.decided_anew,
+            redecided=staging.redecided,
             counts=staging.counts,
             aggregates=staging.aggregates,
             seconds={"list": tally.seconds, **staging.staged_seconds},

@@ -26,7 +26,7 @@ _REFUSED = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
 }
-WRONG_REGION = frozenset(code for code, told in _REFUSED.items() if told == _REGION)
+WRONG_REGION = frozenset(code for code, message in _REFUSED.items() if message == _REGION)
 
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
 """S3 Glacier and Deep Archive, Azure's archive tier. Google's archive class is read like any other, and so is GLACIER_IR."""
@@ -59,11 +59,11 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
         return StorageError(ErrorCode.ACCESS_DENIED, _with(_KEY, said, code))
     if code in _REFUSED:
         action = _ACTION.search(said)
-        told = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
-        return StorageError(ErrorCode.ACCESS_DENIED, _with(told, said, code))
+        message = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
+        return StorageError(ErrorCode.ACCESS_DENIED, _with(message, said, code))
     if code == "NotImplemented":
-        told = "the store lacks something that is needed, perhaps conditional writes: use a newer version of it, or another"
-        return StorageError(ErrorCode.STORAGE_ERROR, _with(told, said, code))
+        message = "the store lacks something that is needed, perhaps conditional writes: use a newer version of it, or another"
+        return StorageError(ErrorCode.STORAGE_ERROR, _with(message, said, code))
     if status == 404:
         return StorageError(ErrorCode.NOT_FOUND, _NOT_FOUND.get(code, "no such object"))
     if status == 412:
@@ -75,8 +75,8 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
     return TransientError(ErrorCode.STORAGE_ERROR, text)
 
 
-def _with(told: str, said: str, code: str) -> str:
-    return f"{told}; the store says: {said.rstrip('. ')} ({code})" if said else f"{told} ({code})"
+def _with(message: str, said: str, code: str) -> str:
+    return f"{message}; the store says: {said.rstrip('. ')} ({code})" if said else f"{message} ({code})"
 
 
 def no_credentials(reason: str) -> StorageError:
@@ -86,8 +86,8 @@ def no_credentials(reason: str) -> StorageError:
 
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
-    told = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {told}")
+    message = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {message}")
 
 
 _SECRET = re.compile(

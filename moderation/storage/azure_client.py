@@ -172,11 +172,11 @@ def _first_reason(text: str) -> str:
 
 
 def _no_credentials(reason: str) -> StorageError:
-    told = "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, sign in with `az login`, or give the machine an identity"
+    ways = "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, sign in with `az login`, or give the machine an identity"
     return _unusable(
-        f"no Azure credentials: {told}; for a public container, set AZURE_SKIP_SIGNATURE=true{f' ({reason})' if reason else ''}"
+        f"no Azure credentials: {ways}; for a public container, set AZURE_SKIP_SIGNATURE=true{f' ({reason})' if reason else ''}"
     )
 
 
-def _unusable(told: str) -> StorageError:
-    return StorageError(ErrorCode.ACCESS_DENIED, told)
+def _unusable(message: str) -> StorageError:
+    return StorageError(ErrorCode.ACCESS_DENIED, message)

@@ -91,11 +91,11 @@ def answered(service: Service, status: int, code: str, message: str) -> StorageE
 
 def unreachable(setting: str, endpoint: str, reason: str) -> StorageError:
     """The error for an endpoint to which no connection can be made."""
-    told = f"cannot reach {endpoint} ({reason}): check {setting} and the network"
-    return TransientError(ErrorCode.STORAGE_ERROR, told)
+    text = f"cannot reach {endpoint} ({reason}): check {setting} and the network"
+    return TransientError(ErrorCode.STORAGE_ERROR, text)
 
 
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
-    told = f"is not trusted ({reason}): set SSL_CERT_FILE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {told}")
+    text = f"is not trusted ({reason}): set SSL_CERT_FILE to the PEM file of the authority that signed it"
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {text}")

@@ -35,8 +35,8 @@ def checked_endpoint(name: str, url: str, switch: str) -> str:
     if parts.username or parts.password:
         raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} holds a user name or password: leave them out")
     if parts.scheme == "http" and not _is_loopback(host) and not is_on(switch):
-        told = f"{name} goes to {host} over http, where everybody on the way can read: use https, or set {switch}=true"
-        raise StorageError(ErrorCode.STORAGE_ERROR, told)
+        text = f"{name} goes to {host} over http, where everybody on the way can read: use https, or set {switch}=true"
+        raise StorageError(ErrorCode.STORAGE_ERROR, text)
     return url.rstrip("/")
 
 

@@ -178,5 +178,5 @@ def _refused(error: Exception) -> StorageError:
     return StorageError(ErrorCode.ACCESS_DENIED, f"Google gives no access token ({reason}): {_SIGN_IN}")
 
 
-def _unusable(told: str) -> StorageError:
-    return StorageError(ErrorCode.ACCESS_DENIED, told)
+def _unusable(message: str) -> StorageError:
+    return StorageError(ErrorCode.ACCESS_DENIED, message)

@@ -42,8 +42,8 @@ class Outage:
             self._failures += 1
             failures = self._failures
         if failures >= FAILURES:
-            told = f"{self._store} is down: {failures} requests in a row failed, each tried again and again"
-            raise StoreDownError(f"{told}, at last with: {error.detail}")
+            text = f"{self._store} is down: {failures} requests in a row failed, each tried again and again"
+            raise StoreDownError(f"{text}, at last with: {error.detail}")
 
 
 @cache

@@ -77,8 +77,8 @@ class OwnListingBackend(ObstoreBackend, ABC):
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             name = self.root.partition("://")[2]
-            told = f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and"
-            raise StorageError(ErrorCode.NOT_FOUND, f"{told} {self._http.setting}") from None
+            wording = f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and"
+            raise StorageError(ErrorCode.NOT_FOUND, f"{wording} {self._http.setting}") from None
 
     def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
         """Pages of objects, each asked for by its own token until it comes. "Folders" (empty, ending in /) are left out."""
@@ -94,8 +94,8 @@ class OwnListingBackend(ObstoreBackend, ABC):
                     continue
                 if self.ordered:
                     if item.key <= last:
-                        told = f"{where} has the key {item.key!r} behind {last!r}, though the store lists keys in order"
-                        raise _broken(f"{told}: objects may be missing from it; name them in a manifest instead")
+                        wording = f"{where} has the key {item.key!r} behind {last!r}, though the store lists keys in order"
+                        raise _broken(f"{wording}: objects may be missing from it; name them in a manifest instead")
                     last = item.key
                 if item.size or not item.key.endswith("/"):
                     found.append(item)
@@ -257,5 +257,5 @@ def parsed(body: bytes) -> ET.Element:
     return root
 
 
-def _broken(told: str) -> StorageError:
-    return StorageError(ErrorCode.STORAGE_ERROR, told)
+def _broken(wording: str) -> StorageError:
+    return StorageError(ErrorCode.STORAGE_ERROR, wording)

@@ -51,8 +51,8 @@ def translated(error: Exception, endpoint: str) -> StorageError:
         # Of "HTTPConnection(host=...): Failed to establish a new connection: [Errno 111] Connection refused", the end.
         cause = str(error.kwargs.get("error", ""))
         reason = cause.rpartition("] ")[2].rstrip(")") if "] " in cause else "timed out"
-        told = f"cannot reach {endpoint} ({reason}): check AWS_ENDPOINT_URL and the network"
-        return TransientError(ErrorCode.STORAGE_ERROR, told)
+        text = f"cannot reach {endpoint} ({reason}): check AWS_ENDPOINT_URL and the network"
+        return TransientError(ErrorCode.STORAGE_ERROR, text)
     if isinstance(error, _SIGN_IN) or UNFIT_FOR_HEADER in line:
         return no_credentials(line)
     return (TransientError if isinstance(error, _PASSING) else StorageError)(ErrorCode.STORAGE_ERROR, line)

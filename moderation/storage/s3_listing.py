@@ -82,8 +82,8 @@ def pages(
                 raise _broken(f"{where} holds the key {key!r}, which does not begin so")
             if ordered:
                 if key <= last:
-                    told = f"{where} has the key {key!r} behind {last!r}, though S3 lists keys in order"
-                    raise _broken(f"{told}: a store that does not do so loses objects; name them in a manifest instead")
+                    text = f"{where} has the key {key!r} behind {last!r}, though S3 lists keys in order"
+                    raise _broken(f"{text}: a store that does not do so loses objects; name them in a manifest instead")
                 last = key
         if keys and _known(seen, (keys[0], keys[-1], len(keys))):
             raise _broken(f"{where} gives a page again that begins with {keys[0]!r}")
@@ -116,5 +116,5 @@ def _known(seen: set[int], mark: object) -> bool:
     return False
 
 
-def _broken(told: str) -> StorageError:
-    return StorageError(ErrorCode.STORAGE_ERROR, told)
+def _broken(text: str) -> StorageError:
+    return StorageError(ErrorCode.STORAGE_ERROR, text)

@@ -172,10 +172,10 @@ class Store:
         """Raise a `StorageError` if there is nothing here to list, saying why and what to do."""
         self._probe()
         if next(self.list(), None) is None:
-            told = f"there are no objects under {self.uri}"
+            text = f"there are no objects under {self.uri}"
             left_out = self.skipped()
             hint = f" ({left_out} left out: name a linked folder as a source)" if any(left_out) else ""
-            raise StorageError(ErrorCode.NOT_FOUND, told + hint)
+            raise StorageError(ErrorCode.NOT_FOUND, text + hint)
 
     def skipped(self) -> Skipped:
         """What lies in a local folder and is not listed."""
@@ -192,8 +192,8 @@ class Store:
             return
         finally:
             self.delete(key)
-        told = "ignores conditional writes (If-None-Match), without which two runs can overwrite each other: use another store"
-        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} {told}")
+        text = "ignores conditional writes (If-None-Match), without which two runs can overwrite each other: use another store"
+        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} {text}")
 
     def _probe(self) -> None:
         backend = self._backend
@@ -210,8 +210,8 @@ class Store:
             except StorageError as error:
                 if error.code is not ErrorCode.NOT_FOUND:
                     raise
-                told = f"{self._backend.root}/{path} exists, and does not: others write it at this moment"
-                raise TransientError(ErrorCode.STORAGE_ERROR, told) from None
+                text = f"{self._backend.root}/{path} exists, and does not: others write it at this moment"
+                raise TransientError(ErrorCode.STORAGE_ERROR, text) from None
             raise
 
     def _holds(self, path: str, data: bytes | Path) -> bool:

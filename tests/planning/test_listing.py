@@ -66,7 +66,7 @@ def inputs(folder: Path, source: str = "s3://shop/in", **more: object) -> Inputs
 
 
 def planned(pages: Iterator[Page]) -> list[str]:
-    return [item.uri.removeprefix("s3://shop/") for page in pages for item in (*page.objects, *page.anew)]
+    return [item.uri.removeprefix("s3://shop/") for page in pages for item in (*page.objects, *page.redecided)]
 
 
 # --- one listing -----------------------------------------------------------------------------------------------------------

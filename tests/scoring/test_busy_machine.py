@@ -114,7 +114,7 @@ def test_images_of_an_earlier_attempt_make_no_speed(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("moderation.common.progress.time.monotonic", lambda: now[0])
     pace = Pace()
-    pace.told(Progress("scoring", planned=2000, done=0))
+    pace.describe(Progress("scoring", planned=2000, done=0))
     now[0] += 10
-    said = pace.told(Progress("scoring", planned=2000, done=1100, earlier=1000))
+    said = pace.describe(Progress("scoring", planned=2000, done=1100, earlier=1000))
     assert said == "1,100 of 2,000: 10 images/s, 0 errors, 0:01:30 left"

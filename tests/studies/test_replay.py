@@ -129,7 +129,7 @@ def test_every_run_follows_from_what_it_stored_bit_for_bit(output: Store) -> Non
         assert one.errors >= 2
         assert sum(entry.rows for entry in manifest.files if entry.table == "embeddings") > manifest.scored, "no animation"
     assert manifest_of(output, "run-2").policy_includes
-    assert manifest_of(output, "run-2").decided_anew == manifest_of(output, "run-2").scored
+    assert manifest_of(output, "run-2").redecided == manifest_of(output, "run-2").scored
 
 
 @pytest.mark.parametrize(

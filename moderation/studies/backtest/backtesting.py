@@ -82,8 +82,8 @@ def backtest(
     days = sorted(total.days)
     return Backtest(
         against=against,
-        old=told(old.policy) if old else ", ".join(dict.fromkeys(map(told, archive.runs))),
-        new=told(new.policy),
+        old=policy_name(old.policy) if old else ", ".join(dict.fromkeys(map(policy_name, archive.runs))),
+        new=policy_name(new.policy),
         archive=archive.used,
         left_out=archive.others,
         scored=scored,
@@ -105,7 +105,7 @@ def backtest(
     )
 
 
-def told(policy: Policy | ArchivedRun) -> str:
+def policy_name(policy: Policy | ArchivedRun) -> str:
     """A policy in words: name, version and hash."""
     return f"{policy.policy} {policy.version} ({policy.hash})"
 

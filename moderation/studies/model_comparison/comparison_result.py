@@ -99,7 +99,7 @@ class RuleComparison:
     thresholds: tuple[Threshold, ...]
     disagreements: tuple[Disagreement, ...]
     """those that differ most come first"""
-    told: str
+    summary: str
     """what it means, in words"""
 
     @property
@@ -140,7 +140,7 @@ class ModelComparison:
     """of whole images, live rules only, with the policy's thresholds"""
     actions_fitted: Transitions
     """with the thresholds for B under B"""
-    told: tuple[str, ...]
+    summary: tuple[str, ...]
     """what it means, in sentences"""
 
     @property

@@ -116,7 +116,7 @@ def _rule(
         both=int(((a > 0) & (fitted > 0)).sum()),
         thresholds=thresholds,
         disagreements=_disagreements(scored, r, (a, b, fitted)),
-        told="",
+        summary="",
     )
     return about_rule(found, len(scored.objects))
 

@@ -148,8 +148,8 @@ def _compare_errors(errors: pa.Table, context: RowContext, differences: Differen
     codes = errors["error_code"].to_pylist()
     for uri, code in zip(errors["uri"].to_pylist(), codes, strict=True):
         if code not in _RETRYABLE:
-            told = NOTHING if code is None else code
-            differences.add(Difference(uri, "decisions", "error_code", told, "a code that this program knows"))
+            text = NOTHING if code is None else code
+            differences.add(Difference(uri, "decisions", "error_code", text, "a code that this program knows"))
     nothing = pa.array([[]] * count, schemas.DECISIONS.field("flags").type)
     no = pa.repeat(pa.scalar(value=False), count)
     empty = ("format", "width", "height", "frames", "frame", "top_rule", "top_category", "top_score", "top_threshold")

@@ -41,7 +41,7 @@ def tuning_page(found: Tuning, day: str) -> str:
         day=day,
         views=[_view(one, found) for one in found.rules],
         whole=_whole(found),
-        told=tune_text.labels_told(found),
+        label_remarks=tune_text.label_remarks(found),
     )
 
 
