@@ -1,4 +1,4 @@
-# Everything goes through here: `make` shows what there is. Needs Python 3.11+ and make, nothing else.
+# The one entry point: `make` lists the targets. Needs Python 3.11+ and make, nothing else.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
 
-# Libraries that would phone home are told not to.
+# Turn off telemetry of libraries.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := False
 export RAY_USAGE_STATS_ENABLED := 0
@@ -15,16 +15,16 @@ export DO_NOT_TRACK := 1
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types check-layers unit test-slow test-e2e bench docker-check golden schema format lock clean
 
-help: ## Show what can be made
+help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Create .venv from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Give another: make PYTHON=python3.12 demo"; exit 1; }
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 demo"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing what requirements.lock names (a few minutes, 6 GB, the first time)"
+	@echo "Installing the libraries of requirements.lock (the first time: a few minutes, 6 GB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
@@ -48,22 +48,22 @@ check-layers: install
 unit: install
 	@$(BIN)/pytest -m "not slow" --numprocesses 3 --dist loadfile
 
-test-slow: install ## The tests that take minutes
+test-slow: install ## Run the tests that take minutes
 	@$(BIN)/pytest -m "slow and not e2e"
 
-test-e2e: install ## The whole product as processes: PostgreSQL, Prefect server and worker, two Ray nodes, S3; then their failures
+test-e2e: install ## Run the whole product as processes (PostgreSQL, Prefect server and worker, two Ray nodes, S3), and make them fail
 	@$(BIN)/pytest -m e2e
 
-bench: install ## Measure speed beside Ray Data, boto3, Pillow and a plain loop; 15 minutes; writes benchmarks/RESULTS.md
+bench: install ## Measure speed against Ray Data, boto3, Pillow and a plain loop; 15 minutes; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
 
 docker-check: install ## Lint, build and run the image without a container engine (root, buildah and debootstrap; half an hour)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docker/check.sh
 
-golden: install ## Refresh the golden files of messages; read the difference before you commit it
+golden: install ## Refresh the golden files of messages; read the diff before you commit it
 	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/policy/test_policy_loading.py tests/results/test_schemas.py -k golden
 
-schema: install ## Renew what is generated: policies/policy.schema.json and docs/data-dictionary.md
+schema: install ## Generate policies/policy.schema.json and docs/data-dictionary.md
 	@$(BIN)/moderate policy schema > policies/policy.schema.json
 	@$(BIN)/moderate results dictionary > docs/data-dictionary.md
 
@@ -71,9 +71,9 @@ format: install ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: install ## Renew requirements.lock from pyproject.toml
+lock: install ## Update requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--quiet --upgrade pyproject.toml --group dev -o requirements.lock
 
-clean: ## Remove the environment and everything that was made
+clean: ## Remove the environment and everything that was generated
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

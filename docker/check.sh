@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make docker-check`: lints the Dockerfile, then builds the image and runs the demo in it, with buildah and no container
-# engine. Runs as root on a Debian or Ubuntu machine; takes about 45 GB of disk while it lasts, and leaves nothing behind.
+# engine. Runs as root on a Debian or Ubuntu machine; uses about 45 GB of disk temporarily, and leaves nothing behind.
 #
 # The base image is made by debootstrap. What this machine needs to reach its package mirrors (apt's mirror, pip's and uv's
 # settings, its own certificate authorities) goes into that base, and so never into the Dockerfile.
@@ -32,7 +32,7 @@ work="$(mktemp -d "${TMPDIR:-/var/tmp}/docker-check.XXXXXX")"
 export BUILDAH_ISOLATION=chroot
 export TMPDIR="$work/tmp"  # where buildah keeps the build's cache
 
-# overlay is quicker and takes less disk, but not every machine may mount one.
+# overlay is faster and uses less disk, but not every machine may mount one.
 mkdir "$work/tmp" "$work/lower" "$work/upper" "$work/over" "$work/merged"
 STORAGE_DRIVER=vfs
 if mount -t overlay overlay -o "lowerdir=$work/lower,upperdir=$work/upper,workdir=$work/over" "$work/merged" 2> /dev/null; then
@@ -72,7 +72,7 @@ SECONDS=0
 buildah bud --quiet --pull-never --network host --format docker --file docker/Dockerfile --tag "$image" . > /dev/null
 echo "$SECONDS seconds; $(buildah images --format '{{.Size}}' "$image")"
 
-# Each command runs in namespaces of its own: without a network, and with no process of this machine in sight.
+# Each command runs in its own namespaces: without a network, and without seeing this machine's processes.
 container="$(buildah from --pull-never "$image")"
 in_image() {
     unshare --net --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$@"' sh \

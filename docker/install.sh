@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fills /opt/venv with what pyproject.toml needs, at the versions and with the hashes of requirements.lock: not the
-# development tools, which are locked there too. A library without a hash there, or with another, fails the build.
+# development tools, which are locked there too. A library without a hash there, or with a different one, fails the build.
 set -eu
 
 torch="$1"
@@ -14,7 +14,7 @@ case "$torch" in
     install --require-hashes --requirements pyproject.toml --extra cluster --constraints requirements.lock
     ;;
 cpu)
-    # torchvision has to come from the same place as torch: the ordinary one does not load beside a CPU-only torch.
+    # torchvision must come from the same index as torch: the ordinary one does not load with a CPU-only torch.
     sed -nE 's/^((nvidia|cuda)-[a-z0-9-]+|triton)==.*/\1/p' requirements.lock > /tmp/cuda.txt
     install --require-hashes --excludes /tmp/cuda.txt --requirements pyproject.toml --extra cluster --constraints requirements.lock
     # shellcheck disable=SC2046  # two words are meant

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The steps that bring the pieces together, one function each. The compose file and the end-to-end test run the same ones:
+# The steps that connect the parts, one function each. The compose file and the end-to-end test run the same ones:
 #   sh docker/steps.sh STEP...
-# What they need comes from the environment, secrets too (docker/example.env names all of it).
+# They are configured by the environment, including secrets (docker/example.env lists the variables).
 set -eu
 
 here="$(cd "$(dirname "$0")/.." && pwd)"
@@ -27,14 +27,14 @@ sys.exit(f"Prefect does not answer at {url}: {last}")
 PYTHON
 }
 
-# Makes the pool that the deployments name, unless there is one.
+# Creates the pool that the deployments name, unless it exists.
 create_work_pool() {
     prefect --no-prompt work-pool inspect "$pool" > /dev/null 2>&1 ||
         prefect --no-prompt work-pool create "$pool" --type process
 }
 
-# Takes prefect.yaml's deployments to the server, and sets up its automations: `moderate deploy` without its checks, which are
-# for the machine that starts runs. This one may have neither the keys of the buckets nor a way to Ray.
+# Sends prefect.yaml's deployments to the server, and sets up its automations: `moderate deploy` without its checks, which
+# belong on the machine that starts runs. This one may have no bucket keys and no connection to Ray.
 deploy() {
     cd "$here"
     prefect --no-prompt deploy --all
@@ -48,7 +48,7 @@ print("automations:", *set_up(read_deployments(Path("prefect.yaml")).notify), se
 PYTHON
 }
 
-# Makes the buckets of the demo, unless there are any, and puts the bundled images into the first.
+# Creates the buckets of the demo, unless they exist, and puts the bundled images into the first.
 upload_demo_images() {
     python - "$images" "$results" <<'PYTHON'
 import sys
@@ -79,12 +79,12 @@ run_demo() {
     moderate runs list --results "$results"
 }
 
-# Joins the Ray cluster at RAY_ADDRESS as a machine that takes no work: a flow needs a node of Ray beside it.
+# Joins the Ray cluster at RAY_ADDRESS as a machine that runs no tasks: a flow needs a Ray node on its machine.
 join_ray() {
     ray start --address "$RAY_ADDRESS" --num-cpus 0 --num-gpus 0 --disable-usage-stats
 }
 
-# Takes flow runs from the pool, for ever.
+# Runs the pool's flow runs, until it is stopped.
 work() {
     cd "$here"
     exec prefect --no-prompt worker start --pool "$pool" --type process --with-healthcheck

@@ -34,7 +34,7 @@ def test_the_runbook_has_every_alert_and_every_check_that_has_limits() -> None:
     rules = yaml.safe_load((ROOT / "docker" / "observability" / "alerts.yml").read_text())["groups"]
     alerts = {rule["alert"] for group in rules for rule in group["rules"]}
     assert alerts == set(re.findall(r"^\| (Moderation\w+)", runbook, re.MULTILINE))
-    checks = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| Held back: [^|]+\|", runbook, re.MULTILINE))))
+    checks = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| Quarantined: [^|]+\|", runbook, re.MULTILINE))))
     assert checks == {name for name, limits in QualityLimits().checks if type(limits) is not CheckLimits}
 
 
