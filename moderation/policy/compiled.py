@@ -15,13 +15,14 @@ of one size, so that the size of a batch and the order of its images do not show
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import ModelError, PolicyError
-from moderation.policy.schema import Policy, Rule, ScoreKind
+from moderation.policy.schema import Policy, Rule
+from moderation.policy.score_kind import ScoreKind
 
 T = TypeVar("T", np.float32, np.int64)
 
@@ -93,9 +94,9 @@ class CompiledPolicy:
             )
         if head.logit_bias is None:
             for rule in policy.active_rules:
-                if rule.score is ScoreKind.SIGMOID:
+                if rule.score.facts.needs_bias:
                     raise PolicyError(
-                        f"rule {rule.id!r}: `sigmoid` needs a SigLIP-family model; {policy.model.label} has no bias: "
+                        f"rule {rule.id!r}: `{rule.score}` needs a SigLIP-family model; {policy.model.label} has no bias: "
                         "use `score: contrast`"
                     )
         weights = np.stack([_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)])
@@ -175,11 +176,16 @@ class CompiledPolicy:
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
         for r, (rule, (prompts, _)) in enumerate(zip(self.rules, self._columns, strict=True)):
-            if rule.score is ScoreKind.SIMILARITY:
-                found[r] = cosines[prompts].max(axis=0)
-            elif rule.score is ScoreKind.SIGMOID:
-                logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
-                found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
+            match rule.score:
+                case ScoreKind.CONTRAST:
+                    pass  # all such rules at once, above
+                case ScoreKind.SIMILARITY:
+                    found[r] = cosines[prompts].max(axis=0)
+                case ScoreKind.SIGMOID:
+                    logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
+                    found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
+                case _:
+                    assert_never(rule.score)
         return found
 
 

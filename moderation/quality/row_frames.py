@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
 from moderation.policy.decision import ACTIONS
-from moderation.policy.schema import Mode, ScoreKind
+from moderation.policy.schema import Mode
 from moderation.quality.facts import ExpectedRows
 
 DECISION_COLUMNS = (
@@ -97,7 +97,7 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
 
 
 def _score_frame(table: pa.Table, evidence: _Evidence) -> pd.DataFrame:
-    bounded = np.array([rule.score is not ScoreKind.SIMILARITY for rule in evidence.rules], np.bool_)[evidence.rule]
+    bounded = np.array([rule.score.facts.low >= 0 for rule in evidence.rules], np.bool_)[evidence.rule]
     review, block = _floats(table["review"]), _floats(table["block"])
     stated = _actions(evidence.score, np.nan_to_num(review, nan=np.inf), np.nan_to_num(block, nan=np.inf))
     thresholds = _same(review, evidence.review[evidence.rule]) & _same(block, evidence.block[evidence.rule])
