@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import ModelError, PolicyError
+from moderation.policy.decision import Thresholds
 from moderation.policy.schema import Policy, Rule
 from moderation.policy.score_kind import ScoreKind
 
@@ -106,6 +107,11 @@ class CompiledPolicy:
     def rules(self) -> tuple[Rule, ...]:
         """The rules that are scored: the columns of the scores."""
         return self.policy.active_rules
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """What their scores are compared with."""
+        return Thresholds.of(self.rules, self.policy.near)
 
     @cached_property
     def _columns(self) -> list[tuple[list[int], list[int]]]:

@@ -81,7 +81,8 @@ def _prompts(rule: Mapping[str, Any], place: Location, shared: list[str]) -> Ite
     yield from _repeats(rule.get("prompts"), (*place, "prompts"))
     yield from _repeats(rule.get("contrast"), (*place, "contrast"))
     own, lookalikes = _texts(rule.get("prompts")), _texts(rule.get("contrast"))
-    for at, prompt in enumerate(_list(rule.get("prompts"))):
+    for at, text in enumerate(_list(rule.get("prompts"))):
+        prompt = text.strip() if isinstance(text, str) else text
         if prompt in lookalikes or prompt in shared:
             yield Mistake((*place, "prompts", at), f"{prompt!r} is both a prompt and contrast", "take it out of one of them")
     kind = _kind(rule)

@@ -110,7 +110,7 @@ def explain(
     at = {prompt: i for i, prompt in enumerate(all_prompts(policy))}
     best = by_frame.score.argmax(axis=0)  # the earliest frame among equals
     scores = by_frame.score[best, np.arange(len(rules))]
-    decided = decide(scores[None, :], rules, policy.near)
+    decided = decide(scores[None, :], compiled.thresholds)
 
     explained = []
     for r, rule in enumerate(rules):

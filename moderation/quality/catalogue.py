@@ -53,7 +53,10 @@ CATALOGUE: Mapping[str, About] = {
     "decision_flags_match": About(
         "rows", "`flagged`, `flags` and `shadow_flags` are the rules whose scores reach a threshold", _BUG
     ),
-    "decision_top_rule_matches": About("rows", "`top_rule` decided, and `top_score` is its score", _BUG),
+    "decision_top_rule_matches": About("rows", "`top_rule` decided, `top_score` and `top_threshold` are its own", _BUG),
+    "decision_near_matches": About(
+        "rows", "`near_threshold` says whether a live rule's score lies within the policy's `near` of a threshold", _BUG
+    ),
     "score_key_unique": About("rows", "one score row per object and rule", _AGAIN),
     "score_rows_complete": About("rows", "every scored object has a score under every active rule, and no others", _AGAIN),
     "score_present": About("rows", "`score` and `similarity` are never null or NaN", _MODEL),

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from moderation.policy.decision import Thresholds
 from moderation.policy.schema import Action, Policy, Rule, Severity
 from moderation.records import add_numbers
 from moderation.results import sketches, spread
@@ -186,8 +187,8 @@ class _Columns:
         histogram, _ = np.histogram(np.clip(score, low, high), bins=BINS, range=(low, high))
         prompts, counts = np.unique(self._prompt[rows[acts]], return_counts=True)
         most = np.argsort(-counts, kind="stable")[:PROMPTS]
-        # Which ones are close is told in float32, as `decide` does.
-        close = rows[np.abs(score[:, None] - np.array(rule.thresholds, np.float32)).min(axis=1) <= np.float32(near)]
+        thresholds = Thresholds.of((rule,), near)
+        close = rows[thresholds.distance(score[:, None])[:, 0] <= thresholds.near]
         distance = np.abs(self._score[close, None].astype(np.float64) - np.array(rule.thresholds)).min(axis=1)
         return RuleAggregate(
             low=low,

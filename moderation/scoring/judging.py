@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moderation.model.engines import Engine
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.decision import ACTIONS, Decisions, decide
+from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
 from moderation.policy.schema import Rule
 from moderation.records import Counts
 from moderation.results import schemas
@@ -36,6 +36,7 @@ class Judged:
     """N images under R rules; of several frames, each rule takes the one with its highest score."""
 
     rules: tuple[Rule, ...]
+    thresholds: Thresholds
     score: NDArray[np.float32]
     """[N, R]"""
     similarity: NDArray[np.float32]
@@ -76,11 +77,12 @@ def judge(
     score = by_frame.score[best, columns]
     return Judged(
         rules=compiled.rules,
+        thresholds=compiled.thresholds,
         score=score,
         similarity=by_frame.similarity[best, columns],
         top_prompt=by_frame.top_prompt[best, columns],
         frame=frames[best],
-        decided=decide(score, compiled.rules, compiled.policy.near),
+        decided=decide(score, compiled.thresholds),
     )
 
 
@@ -144,8 +146,8 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
             "score": pa.array(judged.score.ravel()),
             "similarity": pa.array(judged.similarity.ravel()),
             "top_prompt": _labels(prompts, (judged.top_prompt + offsets[None, :]).ravel()),
-            "review": pa.array([r.review for r in rules], pa.float32()).take(pa.array(rule)),
-            "block": pa.array([r.block for r in rules], pa.float32()).take(pa.array(rule)),
+            "review": _set(judged.thresholds.review).take(pa.array(rule)),
+            "block": _set(judged.thresholds.block).take(pa.array(rule)),
             "action": _labels([a.value for a in ACTIONS], judged.decided.rule_action.ravel()),
             "frame": pa.array(judged.frame.ravel(), pa.int32()),
         },
@@ -162,6 +164,11 @@ def embedding_column(vectors: NDArray[np.float16]) -> pa.Array:
 def same(text: str, count: int) -> pa.Array:
     """One text, `count` times."""
     return pa.repeat(pa.scalar(text, pa.string()), count)
+
+
+def _set(thresholds: NDArray[np.float32]) -> pa.Array:
+    """Thresholds; null where a rule has none."""
+    return pa.array(thresholds, mask=np.isinf(thresholds))
 
 
 def _labels(names: list[str], index: NDArray[np.integer]) -> pa.Array:

@@ -13,8 +13,11 @@ DIM = 8
 
 def compiled(kind, bias=-2.0, contrast=("c", "d")):
     policy = make_policy({"prompts": ["a", "b"], "score": kind.value, "contrast": list(contrast)}, contrast=["x"])
-    rng = np.random.default_rng(0)
-    return CompiledPolicy.build(policy, TextHead({t: rng.normal(size=DIM) for t in prompt_texts(policy)}, 30.0, bias))
+    return CompiledPolicy.build(policy, TextHead({text: embedded(text) for text in prompt_texts(policy)}, 30.0, bias))
+
+
+def embedded(text):
+    return np.random.default_rng(list(text.encode())).normal(size=DIM).astype(np.float32)
 
 
 def images(count=200):

@@ -261,7 +261,7 @@ def test_stored_embeddings_give_the_same_scores_and_decisions(scored, encoder):
     for uri in set(uris):
         own = frames[[i for i, other in enumerate(uris) if other == uri]].max(axis=0, keepdims=True)
         assert [known[uri, rule.id] for rule in compiled.rules] == own[0].tolist()
-        again = decide(own, compiled.rules, POLICY.near)
+        again = decide(own, compiled.thresholds)
         row = decisions[uri]
         assert ACTIONS[again.action[0]] == row["action"]
         assert compiled.rules[again.top_rule[0]].id == row["top_rule"]

@@ -53,8 +53,8 @@ def draw(
     if not len(STRATA) <= count <= MOST:
         raise SettingsError(f"--n {count}: give {len(STRATA)} to {MOST:,}, at least one image for each of {', '.join(STRATA)}")
     wanted = Wanted(drawn=count, closest=count // len(STRATA))
-    bounds = Bounds(np.float32(rule.thresholds[0]), np.float32(compiled.policy.near), seed)
     column = [one.id for one in compiled.rules].index(rule.id)
+    bounds = Bounds(compiled.thresholds.lowest[column], compiled.thresholds.near, seed)
 
     def work(images: StoredImages) -> tuple[Kept, int]:
         score = compiled.scores(images.vectors)[:, [column]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moderation.errors import SettingsError
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.decision import decide
+from moderation.policy.decision import Thresholds, decide
 from moderation.policy.schema import Mode, Policy, Rule
 from moderation.results.archive import Archive
 from moderation.studies.tuning.curves import Area, Curve, average_precision, curve
@@ -237,7 +237,7 @@ def _whole(policy: Policy, labels: LabelFile, scores: Scores, tuned: list[RuleTu
 
 
 def _flags(scores: Scores, rules: tuple[Rule, ...], policy: Policy) -> dict[str, float]:
-    flagged = decide(scores.scores, rules, policy.near).flagged.any(axis=1)
+    flagged = decide(scores.scores, Thresholds.of(rules, policy.near)).flagged.any(axis=1)
     return dict(zip(scores.uris, flagged.astype(float).tolist(), strict=True))
 
 
