@@ -3,7 +3,7 @@
 The same for images that were just embedded and for those whose embeddings are read back: equal embeddings give equal rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moderation.errors import ErrorCode
 from moderation.model.engines import Engine
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
-from moderation.policy.schema import Rule
+from moderation.policy.schema import Policy, Rule
 from moderation.records import Counts
 from moderation.results import schemas
+
+RETRYABLE: Mapping[str | None, bool] = {code.value: code.retryable for code in ErrorCode}
+"""Error codes, and whether another try may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,28 @@ def judged_columns(judged: Judged) -> dict[str, pa.Array]:
         "top_threshold": pa.array(decided.top_threshold) if has_top else pa.nulls(count, pa.float32()),
         "near_threshold": pa.array(decided.near),
     }
+
+
+def error_columns(policy: Policy, codes: Sequence[str | None]) -> dict[str, pa.Array]:
+    """The columns of `decisions` that follow from why objects could not be scored: what such rows do not know is null.
+
+    Code, detail and SHA-256 are not among them.
+    """
+    count = len(codes)
+    no = pa.repeat(pa.scalar(value=False), count)
+    nothing = pa.array([[]] * count, schemas.DECISIONS.field("flags").type)
+    said = {
+        "status": same("error", count),
+        "retryable": pa.array([RETRYABLE.get(code, False) for code in codes], pa.bool_()),
+        "action": pa.array([policy.action_on_error(code).value for code in codes], pa.string()),
+        "flagged": no,
+        "flags": nothing,
+        "shadow_flags": nothing,
+        "near_threshold": no,
+    }
+    own = (*said, "error_code", "error_detail", "sha256")
+    unknown = [name for name in schemas.columns("image", "decision") if name not in own]
+    return {**said, **{name: pa.nulls(count, schemas.DECISIONS.field(name).type) for name in unknown}}
 
 
 def identity_columns(context: RowContext, count: int, now: datetime) -> dict[str, pa.Array]:
