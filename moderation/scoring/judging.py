@@ -76,7 +76,7 @@ def judge(
         frames: int32 [F] numbers of the frames in their images.
     """
     by_frame = compiled.score(vectors)
-    best = best_frames(by_frame.score, starts)
+    best = best_frames(by_frame.score, starts[:-1], starts[1:])
     columns = np.arange(len(compiled.rules))[None, :]
     score = by_frame.score[best, columns]
     return Judged(
@@ -90,12 +90,17 @@ def judge(
     )
 
 
-def best_frames(score: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row of the highest score of each image under each rule, the earliest among equals: [N, R]."""
-    best = np.repeat(starts[:-1, None], score.shape[1], axis=1)
-    for image in np.flatnonzero(np.diff(starts) > 1):
-        first, end = starts[image], starts[image + 1]
-        best[image] = first + score[first:end].argmax(axis=0)
+def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row of the highest score of each image under each rule, the earliest among equals: [N, R].
+
+    Args:
+        score: [F, R] of frames.
+        first: [N] the first row of each image.
+        end: [N] the row behind its last one.
+    """
+    best = np.repeat(first[:, None], score.shape[1], axis=1)
+    for image in np.flatnonzero(end - first > 1):
+        best[image] += score[first[image] : end[image]].argmax(axis=0)
     return best
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import ACTIONS, Decisions, decide
 from moderation.results.stored_images import StoredImages
+from moderation.scoring.judging import best_frames
 
 _ACTION_NAMES = pa.array([action.value for action in ACTIONS], pa.string())
 _FLAGS = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -95,11 +96,8 @@ class Scored:
     def frames(self, image: NDArray[np.int64], rule: NDArray[np.int64]) -> NDArray[np.int32]:
         """The numbers [K] of the frames that gave images [K] their scores under rules [K], the earliest among equals."""
         starts = self.images.starts
-        best = starts[image]
-        for number in np.flatnonzero(starts[image + 1] - best > 1):
-            first, end = starts[image[number] : image[number] + 2]
-            best[number] = first + self.by_frame[first:end, rule[number]].argmax()
-        found: NDArray[np.int32] = self.images.frames[best]
+        best = best_frames(self.by_frame, starts[image], starts[image + 1])
+        found: NDArray[np.int32] = self.images.frames[best[np.arange(len(image)), rule]]
         return found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from moderation.records import Counts
 from moderation.results import schemas
+from moderation.results.stored_images import frame_starts
 from moderation.scoring.judging import (
     RETRYABLE,
     Judged,
@@ -83,7 +84,7 @@ def _embeddings(shard: LoadedShard, scored: pa.Table, dim: int) -> _Embeddings |
     if problem is not None:
         shard.problems.append(f"shard {shard.name}: {problem}")
         return None
-    starts = _starts(rows["uri"])
+    starts = frame_starts(rows["uri"])
     frames = rows["frame"].to_numpy()
     column = rows["embedding"]
     flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float16) for chunk in column.chunks]
@@ -101,7 +102,7 @@ def _misfit(rows: pa.Table, scored: pa.ChunkedArray, dim: int) -> str | None:
         return "embeddings has a row without a URI or a frame"
     if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
         return "an embedding is null"
-    starts = _starts(rows["uri"])
+    starts = frame_starts(rows["uri"])
     theirs = rows["uri"].take(pa.array(starts[:-1]))
     without, strange = (a.filter(pc.invert(pc.is_in(a, b))) for a, b in ((scored, theirs), (theirs, scored)))
     if len(without):
@@ -112,15 +113,6 @@ def _misfit(rows: pa.Table, scored: pa.ChunkedArray, dim: int) -> str | None:
     repeated = np.diff(frames) == 0
     repeated[starts[1:-1] - 1] = False  # the last frame of an image and the first of the next
     return "an image has two embeddings for one frame" if repeated.any() else None
-
-
-def _starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Where each image begins among its frames, and the number of frames at the end."""
-    count = len(uris)
-    if count == 0:
-        return np.zeros(1, np.int64)
-    differs = np.asarray(pc.not_equal(uris.slice(1), uris.slice(0, count - 1)), np.bool_)
-    return np.concatenate([[0], np.flatnonzero(differs) + 1, [count]]).astype(np.int64)
 
 
 def _check_lengths(shard: LoadedShard, rows: pa.Table, vectors: NDArray[np.float16]) -> None:

@@ -58,7 +58,7 @@ def draw(
 
     def work(images: StoredImages) -> tuple[Kept, int]:
         score = compiled.scores(images.vectors)[:, [column]]
-        best = best_frames(score, images.starts)[:, 0]
+        best = best_frames(score, images.starts[:-1], images.starts[1:])[:, 0]
         return kept(images.scored, score[best, 0], images.frames[best], bounds, wanted), images.errors.num_rows
 
     all_kept, errors = nothing(), 0
