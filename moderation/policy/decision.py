@@ -70,7 +70,7 @@ class Thresholds:
 
     def close(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """[N] whether the score of a live rule, of scores [N, R], lies within `near` of one of its thresholds."""
-        found: NDArray[np.bool_] = ((self.distance(scores) <= self.near) & self.live).any(axis=1)
+        found: NDArray[np.bool_] = np.logical_or.reduce((self.distance(scores) <= self.near) & self.live, axis=1)
         return found
 
 
