@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flows.api_url import VARIABLE, ApiUrl, named_api_url
 from flows.temporary_server import TemporaryServer, own_settings
+from moderation.common.environment import environment
 from moderation.common.loopback import direct_loopback
 from moderation.common.safe_text import visible
 from moderation.common.secrets import redacted
@@ -48,7 +49,7 @@ def prefect_api(*, quiet: bool = False) -> Iterator[None]:
     logging = {"PREFECT_LOGGING_LEVEL": "CRITICAL"} if quiet else {}
     named = named_api_url()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_variables(direct_loopback()))
+        stack.enter_context(environment(direct_loopback()))
         if named is None:
             stack.enter_context(_temporary_server(logging))
         else:
@@ -87,7 +88,7 @@ def _no_variables_of_the_user(own: Mapping[str, str]) -> Iterator[None]:
     for name in before:
         del os.environ[name]
     try:
-        with _variables(own):
+        with environment(own):
             yield
     finally:
         os.environ.update(before)
@@ -105,7 +106,7 @@ def _settings_for(server: TemporaryServer) -> contextlib.AbstractContextManager[
         "PREFECT_LOGGING_TO_API_ENABLED": "false",  # logs that go with the server
     }
     homeless = {} if os.environ.get("HOME") else {"HOME": str(server.folder)}
-    with _in_folder(server.folder), _variables({**own, **homeless}):
+    with _in_folder(server.folder), environment({**own, **homeless}):
         import prefect.main  # noqa: F401, PLC0415
         from prefect.context import SettingsContext  # noqa: PLC0415
         from prefect.settings import Profile, Settings  # noqa: PLC0415
@@ -200,20 +201,6 @@ def _clients_without_proxy() -> Iterator[None]:
     finally:
         for client, usual in before:
             setattr(client, "__init__", usual)  # noqa: B010
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

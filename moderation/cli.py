@@ -12,7 +12,7 @@ import logging
 import secrets
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -35,6 +35,9 @@ from moderation.common.secrets import redacted
 from moderation.console.terminal import show_any_text
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Device, Precision
+from moderation.model.engines import EngineChoice
+from moderation.scoring.options import JpegDecoding
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -93,17 +96,17 @@ def run(
     modified_since: Annotated[str | None, _option("modified_since")] = None,
     limit: Annotated[int | None, _option("limit")] = None,
     quality: Annotated[str | None, _option("quality")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
-    engine: Annotated[Literal["auto", "eager", "compiled", "graphs"], _option("engine")] = "auto",
-    jpeg_decoder: Annotated[Literal["cpu", "gpu"], _option("jpeg_decoder")] = "cpu",
+    device: Annotated[Device, _option("device")] = _FIELDS["device"].default,
+    precision: Annotated[Precision, _option("precision")] = _FIELDS["precision"].default,
+    engine: Annotated[EngineChoice, _option("engine")] = _FIELDS["engine"].default,
+    jpeg_decoder: Annotated[JpegDecoding, _option("jpeg_decoder")] = _FIELDS["jpeg_decoder"].default,
     actors: Annotated[int | None, _option("actors")] = None,
-    gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = 1.0,
-    fetch_threads: Annotated[int, _option("fetch_threads")] = 16,
+    gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = _FIELDS["gpus_per_actor"].default,
+    fetch_threads: Annotated[int, _option("fetch_threads")] = _FIELDS["fetch_threads"].default,
     decode_threads: Annotated[int | None, _option("decode_threads")] = None,
     shard_size: Annotated[int | None, _option("shard_size")] = None,
-    batch_size: Annotated[int, _option("batch_size")] = 256,
-    batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = 600.0,
+    batch_size: Annotated[int, _option("batch_size")] = _FIELDS["batch_size"].default,
+    batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = _FIELDS["batch_timeout_s"].default,
     max_bytes: Annotated[int, _limit("max_bytes")] = _LIMITS.max_bytes,
     max_pixels: Annotated[int, _limit("max_pixels")] = _LIMITS.max_pixels,
     max_frames: Annotated[int, _limit("max_frames")] = _LIMITS.max_frames,
@@ -131,40 +134,12 @@ def run(
 
     Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
     """
-    settings = _settings(
-        sources=sources or (),
-        from_embeddings=from_embeddings,
-        policy=policy,
-        output=output,
-        run_id=run_id or _new_run_id(),
-        full=full,
-        retry_errors=retry_errors,
-        include=include or (),
-        exclude=exclude or (),
-        modified_since=modified_since,
-        limit=limit,
-        quality=quality,
-        device=device,
-        precision=precision,
-        engine=engine,
-        jpeg_decoder=jpeg_decoder,
-        actors=actors,
-        gpus_per_actor=gpus_per_actor,
-        fetch_threads=fetch_threads,
-        decode_threads=decode_threads,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        batch_timeout_s=batch_timeout_s,
-        ray_address=ray_address,
-        limits={
-            "max_bytes": max_bytes,
-            "max_pixels": max_pixels,
-            "max_frames": max_frames,
-            "max_seconds": max_seconds,
-            "formats": tuple(name.strip() for name in formats.split(",") if name.strip()),
-        },
-    )
-    _moderate(settings, verbose, log_format)
+    options = dict(locals())  # by the names that the settings have, too
+    given = {name: value for name, value in options.items() if value is not None}
+    limits = {name: given[name] for name in ImageLimits.model_fields}
+    limits["formats"] = tuple(name.strip() for name in formats.split(",") if name.strip())
+    values = {name: given[name] for name in _FIELDS if name in given}
+    _moderate(_settings(**values | {"run_id": run_id or _new_run_id(), "limits": limits}), verbose, log_format)
 
 
 @app.command()

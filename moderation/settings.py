@@ -1,8 +1,9 @@
 """Everything a run can be told. Prefect shows it as a form, the CLI as options; one description serves both."""
 
 import os
+from dataclasses import fields
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -19,9 +20,13 @@ from moderation.common.secrets import SCHEMA_PATTERN, without_secret
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import EngineChoice
+from moderation.scoring.options import JpegDecoding, ScorerOptions
 from moderation.storage import file_uri
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+_SCORER = ScorerOptions()
 
 
 def _as_text(value: object) -> object:
@@ -100,20 +105,27 @@ class RunSettings(BaseModel):
         description="how the model runs: eager, compiled (torch.compile; needs a C++ compiler) or graphs (CUDA graphs); "
         "auto: eager",
     )
-    jpeg_decoder: Literal["cpu", "gpu"] = Field(
-        default="cpu",
+    jpeg_decoder: JpegDecoding = Field(
+        default=_SCORER.jpeg_decoder,
         description="gpu: plain JPEGs are decoded on the GPU, which pays where it has an engine for that (A100, H100, H200)",
     )
     ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")
     actors: int | None = Field(default=None, gt=0, description="scoring actors; default: one per GPU, or one per 8 CPU cores")
     gpus_per_actor: float = Field(default=1.0, gt=0, le=1, description="share of a GPU for each actor")
-    fetch_threads: int = Field(default=16, gt=0, le=512, description="concurrent reads of each actor")
+    fetch_threads: int = Field(default=_SCORER.fetch_threads, gt=0, le=512, description="concurrent reads of each actor")
     decode_threads: int | None = Field(
-        default=None, gt=0, description="decoding threads of each actor; default: its CPU cores, or 64 if a GPU decodes"
+        default=_SCORER.decode_threads,
+        gt=0,
+        description="decoding threads of each actor; default: its CPU cores, or 64 if a GPU decodes",
     )
     shard_size: int | None = Field(
         default=None, gt=0, description="objects in a shard, the unit of commitment; default: 20,000 on GPUs, 1,000 on CPUs"
     )
     batch_size: int = Field(default=256, gt=0, le=10_000, description="objects sent to an actor at a time")
     batch_timeout_s: float = Field(default=600.0, gt=0, description="seconds after which a batch counts as hanging")
-    limits: ImageLimits = Field(default=ImageLimits(), description="what is too much of an image")
+    limits: ImageLimits = Field(default=_SCORER.limits, description="what is too much of an image")
+
+    @property
+    def scorer_options(self) -> ScorerOptions:
+        """Those of the settings that scorers are told."""
+        return ScorerOptions(**{field.name: getattr(self, field.name) for field in fields(ScorerOptions)})

@@ -22,6 +22,7 @@ from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts,
 from moderation.policy.loading import read_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 
@@ -108,10 +109,11 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
             continue
         for key in ("prompts", "contrast"):
             places += [(("rules", at, key, i), prompt) for i, prompt in enumerate(_list(rule.get(key)))]
-        if rule.get("score") == "sigmoid" and not facts.has_bias:
+        kind = ScoreKind.written(rule.get("score"))
+        if kind is not None and kind.facts.needs_bias and not facts.has_bias:
             yield (
                 ("rules", at, "score"),
-                "`sigmoid` needs a model of the SigLIP family: this one has no bias",
+                f"`{kind}` needs a model of the SigLIP family: this one has no bias",
                 "use `score: contrast`, or another model",
             )
     for place, prompt in places:

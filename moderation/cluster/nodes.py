@@ -16,7 +16,7 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.cluster.joining import direct, join, knock
-from moderation.cluster.surroundings import environment
+from moderation.common.environment import environment
 from moderation.errors import RunError, SettingsError
 from moderation.storage import Store, local_path, scheme_of
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.schema import Mode, Policy, Rule
+from moderation.policy.score_kind import ScoreKind
 
 Kind = Literal["added", "removed", "renamed", "changed"]
 
@@ -123,7 +124,7 @@ def identity(old: Policy, new: Policy, changes: tuple[Change, ...]) -> str:
 
 
 def _policy_changes(old: Policy, new: Policy) -> Iterator[Change]:
-    contrasting = any(rule.score is ScoreKind.CONTRAST for rule in (*old.active_rules, *new.active_rules))
+    contrasting = any(rule.score.facts.uses_contrast for rule in (*old.active_rules, *new.active_rules))
     for key in type(new).model_fields:
         if key in _IDENTITY:
             continue
@@ -188,7 +189,7 @@ def _effect(key: str, old: Rule, new: Rule) -> Effect:
     effect = EFFECTS[key]
     if key == "mode":
         effect = Effect.SCORES if Mode.OFF in (old.mode, new.mode) else Effect.DECISIONS
-    elif new.mode is Mode.OFF or (key == "contrast" and ScoreKind.CONTRAST not in (old.score, new.score)):
+    elif new.mode is Mode.OFF or (key == "contrast" and not any(rule.score.facts.uses_contrast for rule in (old, new))):
         return Effect.NOTHING
     elif old.mode is Mode.OFF and effect is Effect.DECISIONS:  # there are no scores yet that could be decided otherwise
         effect = Effect.SCORES

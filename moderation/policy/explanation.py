@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from moderation.policy.compiled import CompiledPolicy, all_prompts
 from moderation.policy.decision import ACTIONS, decide
-from moderation.policy.schema import Action, Mode, Policy, Rule, ScoreKind, Severity
+from moderation.policy.schema import Action, Mode, Policy, Rule, Severity
+from moderation.policy.score_kind import ScoreKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def explain(
     at = {prompt: i for i, prompt in enumerate(all_prompts(policy))}
     best = by_frame.score.argmax(axis=0)  # the earliest frame among equals
     scores = by_frame.score[best, np.arange(len(rules))]
-    decided = decide(scores[None, :], rules, policy.near)
+    decided = decide(scores[None, :], compiled.thresholds)
 
     explained = []
     for r, rule in enumerate(rules):
@@ -190,7 +191,7 @@ def _apart(score: float, threshold: float) -> str:
 def _strongest(rule: Rule, policy: Policy, at: dict[str, int], cosines: NDArray[np.float64]) -> tuple[str | None, float | None]:
     """The lookalike with the highest cosine, of the rule's own and the policy's."""
     lookalikes = tuple(dict.fromkeys((*rule.contrast, *policy.contrast)))
-    if rule.score is not ScoreKind.CONTRAST or not lookalikes:
+    if not rule.score.facts.uses_contrast or not lookalikes:
         return None, None
     strongest = max(lookalikes, key=lambda prompt: cosines[at[prompt]])
     return strongest, float(np.float32(cosines[at[strongest]]))

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
 from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 MESSAGES = {
@@ -73,9 +74,7 @@ _MEANT = {
     "high": "major hoch important",
     "medium": "mid moderate normal middle mittel average",
     "low": "minor small niedrig lowest",
-    "similarity": "cosine cos distance",
-    "contrast": "softmax compare comparison probability",
-    "sigmoid": "siglip logistic",
+    **{kind.value: kind.facts.synonyms for kind in ScoreKind},
 }
 """Words that people write for a value."""
 

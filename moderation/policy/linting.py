@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.policy.languages import why_not_english
-from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.schema import Mode, Policy, Rule
 from moderation.policy.yaml_source import Location
 
 NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
-SIMILARITY_RANGE = {False: (0.10, 0.40), True: (-0.05, 0.30)}
-"""Where cosines of pictures and texts lie in practice, for models trained with softmax, and (True) with a sigmoid loss."""
 
 _LOWEST = 0.02
 """Under contrast a picture of anything scores about this much by chance."""
@@ -44,7 +42,7 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
             continue
         found.extend(_negations(rule, place))
         found.extend(_extremes(rule, place))
-        if rule.score is ScoreKind.CONTRAST and not rule.contrast:
+        if rule.score.facts.uses_contrast and not rule.contrast:
             message = f"the rule {rule.id!r} has no lookalikes of its own: what resembles it will be flagged"
             found.append(Oddity(place, message, "add `contrast:` with what is easily mistaken for it"))
         if rule.block is not None and not _has_example(policy, rule):
@@ -86,11 +84,12 @@ def lint_language(policy: Policy, tokens: Callable[[str], int], vocabulary: Set[
 
 def lint_similarity(policy: Policy, has_bias: bool) -> list[Oddity]:
     """Thresholds of similarity rules that no picture ever reaches, or that every picture does."""
-    low, high = SIMILARITY_RANGE[has_bias]
     found = []
     for at, rule in enumerate(policy.rules):
-        if rule.score is not ScoreKind.SIMILARITY or rule.mode is Mode.OFF:
+        usual = rule.score.facts.usual
+        if usual is None or rule.mode is Mode.OFF:
             continue
+        low, high = usual[has_bias]
         for key, value in (("review", rule.review), ("block", rule.block)):
             if value is not None and not low <= value <= high:
                 never = "no picture reaches it" if value > high else "nearly every picture is above it"
@@ -124,7 +123,7 @@ def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.
 
 def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
     """Thresholds in [0, 1] that every image reaches, or none."""
-    if rule.score is ScoreKind.SIMILARITY:
+    if rule.score.facts.usual is not None:  # `lint_similarity` knows better
         return
     for key, value in (("review", rule.review), ("block", rule.block)):
         if value is None:

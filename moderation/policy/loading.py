@@ -84,7 +84,7 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
         except ValidationError as error:
             shown = [details for details in error.errors() if not _is_reported_elsewhere(details)]
             findings += [_finding(merged, details) for details in shown]
-        findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
+            findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
 

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from moderation.errors import ErrorCode
 from moderation.policy.consistency import mistakes
 from moderation.policy.model_choice import ModelChoice, Strict, Text
+from moderation.policy.score_kind import ScoreKind
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -42,14 +43,6 @@ class Mode(StrEnum):
     OFF = "off"
 
 
-class ScoreKind(StrEnum):
-    """How a rule's score is made of cosines; see `moderation.policy.compiled`."""
-
-    CONTRAST = "contrast"
-    SIMILARITY = "similarity"
-    SIGMOID = "sigmoid"
-
-
 class Rule(Strict):
     """One thing the policy looks for."""
 
@@ -60,7 +53,7 @@ class Rule(Strict):
     description: str = Field(default="", max_length=2000, description="what the rule means, in words")
     prompts: tuple[Text, ...] = Field(min_length=1, max_length=200, description="what the image would show")
     contrast: tuple[Text, ...] = Field(default=(), max_length=200, description="this rule's lookalikes")
-    score: ScoreKind = Field(default=ScoreKind.CONTRAST, description="contrast | similarity | sigmoid")
+    score: ScoreKind = Field(default=ScoreKind.CONTRAST, description=" | ".join(ScoreKind))
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
     review_by: date | None = Field(default=None, description="by when somebody decides about a shadow rule: 2026-12-31")

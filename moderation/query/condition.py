@@ -1,9 +1,6 @@
 """A condition on decisions, in SQL, that chooses the images of a backtest. DuckDB evaluates it and can reach nothing else."""
 
 import re
-import secrets
-import tempfile
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -12,6 +9,7 @@ from numpy.typing import NDArray
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError
+from moderation.query.locking import lock
 from moderation.results import schemas
 
 _NUMBER = "_number"
@@ -34,7 +32,8 @@ class Condition:
         """columns of `decisions` that it may look at"""
         self._connection = duckdb.connect()
         try:
-            self._lock()
+            # Shards are looked at side by side already; variables of this program are none of SQL's business.
+            lock(self._connection, "where", threads=1, python_enable_replacements=False)
             self._expression = duckdb.SQLExpression(sql)
             self.holds(schemas.DECISIONS.empty_table())
         except duckdb.Error as error:
@@ -69,21 +68,6 @@ class Condition:
             raise SettingsError(self._message(str(error))) from None
         chosen[found[_NUMBER].to_numpy()] = True
         return chosen
-
-    def _lock(self) -> None:
-        """Keep SQL from files, the network, extensions, variables of this program, and these settings."""
-        settings = {
-            "TimeZone": "UTC",
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"clip-moderation-where-{secrets.token_hex(4)}"),
-            "threads": 1,  # shards are looked at side by side already
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-            "enable_external_access": False,
-            "lock_configuration": True,
-        }
-        for name, value in settings.items():
-            self._connection.execute(f"SET {name} = $value", {"value": value})
 
     def _message(self, message: str) -> str:
         if missing := _MISSING.search(message):

@@ -5,15 +5,13 @@
 
 import contextlib
 import re
-import secrets
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import duckdb
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError, StorageError
+from moderation.query.locking import lock
 from moderation.query.views import VIEWS, create_views
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.runs import unpublished
@@ -41,7 +39,7 @@ def connect(results: str) -> duckdb.DuckDBPyConnection:
     try:
         output = Store(results)
         with sql_errors():
-            _lock(connection, create_views(connection, output, _published(output)))
+            lock(connection, "query", allowed_paths=create_views(connection, output, _published(output)))
     except StorageError as error:
         connection.close()
         raise SettingsError(f"cannot read results in {visible(results)}: {error.detail}") from None
@@ -87,22 +85,6 @@ def _published(output: Store) -> Iterator[Manifest]:
     if not found:
         wording = unpublished(output) or "give what `moderate run` was given as --output"
         raise SettingsError(f"no run is published in {visible(output.uri)}: {wording}")
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
-    """Keep SQL from everything but the views' files: other files, the network, extensions, and these settings."""
-    spill = Path(tempfile.gettempdir()) / f"clip-moderation-query-{secrets.token_hex(4)}"  # made when memory runs out
-    settings = {
-        "TimeZone": "UTC",
-        "temp_directory": str(spill),
-        "allowed_paths": list(readable),
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "enable_external_access": False,
-        "lock_configuration": True,
-    }
-    for name, value in settings.items():
-        connection.execute(f"SET {name} = $value", {"value": value})
 
 
 def _one_line(message: str, lines: int) -> str:

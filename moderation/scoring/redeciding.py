@@ -17,24 +17,7 @@ from moderation.results.stored_images import StoredImages, StoredShard, read_ima
 from moderation.scoring.judging import RowContext, embedding_column, identity_columns, judge, judged_columns, same, score_rows
 from moderation.storage import Store
 
-_KEPT = (
-    "uri",
-    "etag",
-    "size_bytes",
-    "last_modified",
-    "status",
-    "error_code",
-    "error_detail",
-    "retryable",
-    "format",
-    "width",
-    "height",
-    "frames",
-    "sha256",
-    "pdq",
-    "pdq_quality",
-    "damaged",
-)
+_KEPT = schemas.columns("object", "image")
 """Columns of decisions that do not depend on the policy."""
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from moderation.cluster.nodes import check_folders
@@ -105,12 +105,9 @@ def _scorer(inputs: Inputs, plan: PoolPlan) -> OpenClipScorer:
         reader=inputs.reader,
         device="cuda" if plan.gpus else "cpu",
         precision=settings.precision,
-        limits=settings.limits,
-        fetch_threads=settings.fetch_threads,
-        decode_threads=decode_threads(settings, plan),
+        options=replace(settings.scorer_options, decode_threads=decode_threads(settings, plan)),
         torch_threads=plan.torch_threads,
         engine=settings.engine,
-        jpeg_decoder=settings.jpeg_decoder,
         max_batch=min(MAX_BATCH, settings.batch_size),
         gpu_share=plan.gpus or 1.0,
     )

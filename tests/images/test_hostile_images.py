@@ -34,6 +34,7 @@ from moderation.images.structure.gif import survey_gif
 from moderation.images.structure.tiff import survey_tiff
 from moderation.model.preprocessing import Preprocessing
 from moderation.scoring.image_scorer import ImageScorer
+from moderation.scoring.options import ScorerOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 
@@ -546,7 +547,7 @@ def measure_scoring(folder, threads):
     paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     random.Random(0).shuffle(paths)
     limits = ImageLimits(max_seconds=300)
-    with ImageScorer(NoModel(), make_policy({}), decode_threads=int(threads), limits=limits) as scorer:
+    with ImageScorer(NoModel(), make_policy({}), ScorerOptions(decode_threads=int(threads), limits=limits)) as scorer:
         scorer.score(sorted(path for path in IMAGES_DIR.rglob("*") if path.is_file())[:32])
         before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")

@@ -24,7 +24,7 @@ from moderation.commands.sample import sample
 from moderation.errors import OutputError, PolicyError, SettingsError, UserError
 from moderation.html.previews import previews
 from moderation.html.thumbnails import LARGE
-from moderation.policy.decision import decide
+from moderation.policy.decision import Thresholds, decide
 from moderation.policy.loading import load_policy, parse_policy
 from moderation.results.archive import open_archive
 from moderation.results.manifest import find_manifest
@@ -83,7 +83,7 @@ def store() -> Store:
 def test_strata_are_what_decisions_say(store: Store) -> None:
     found = drawn_from(store, 90)
     scores = np.array(list(SCORES.values()), np.float32)[:, None]
-    decided = decide(scores, (FIREARMS,), POLICY.near)
+    decided = decide(scores, Thresholds.of((FIREARMS,), POLICY.near))
     below = ~decided.flagged[:, 0]
     sizes = {"flagged": int(decided.flagged.sum()), "near": int((decided.near & below).sum())}
     sizes["random"] = len(IMAGES) - sum(sizes.values())

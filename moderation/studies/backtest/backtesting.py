@@ -17,7 +17,7 @@ from moderation.studies.backtest.backtest_result import Backtest, RuleChange
 from moderation.studies.backtest.changed_images import writing
 from moderation.studies.backtest.counting import Total, before_after, day_name
 from moderation.studies.backtest.shard_backtest import Comparison
-from moderation.studies.backtest.shown_images import Distances, Examples, Nearest, WouldFlag
+from moderation.studies.backtest.shown_images import Examples, Nearest, WouldFlag
 from moderation.studies.backtest.sides import Scorer
 
 STAGE = "deciding anew"
@@ -58,7 +58,6 @@ def backtest(
         old=old_scorer,
         condition=condition,
         hashes={run.run_id: run.hash for run in archive.runs},
-        distances=Distances(scorer.rules),
         nearest=nearest,
         folders=total.folders,
         same_scores=old_scorer is not None and scorer.same_scores(old_scorer),

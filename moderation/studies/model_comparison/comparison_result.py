@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from moderation.policy.schema import Mode, ScoreKind, Severity
+from moderation.policy.schema import Mode, Severity
+from moderation.policy.score_kind import ScoreKind
 
 Hold = Literal["flag-rate", "precision"]
 """What thresholds for the other model keep as it is: how many images they flag, or how many of these rightly."""
