@@ -47,7 +47,8 @@ def tune(
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the thresholds into FILE, each with its evidence.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder for plots (PNG, SVG) and a page.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for a page with plots, and each plot as SVG.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -133,13 +134,12 @@ def _check_rule(policy: "Policy", rule: str | None) -> None:
 
 
 def _plots(found: "Tuning", folder: Path, day: str) -> list[Path]:
-    from moderation.studies.tuning.plots import drawing
+    from moderation.studies.tuning.plots import picture
     from moderation.studies.tuning.tune_page import tuning_page
 
     files = {folder / "tune.html": tuning_page(found, day).encode()}
     for one in found.rules:
-        files[folder / f"tune-{one.rule.id}.png"] = drawing(one, found.target, "png")
-        files[folder / f"tune-{one.rule.id}.svg"] = drawing(one, found.target, "svg")
+        files[folder / f"tune-{one.rule.id}.svg"] = picture(one, found.target).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
