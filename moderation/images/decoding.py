@@ -65,6 +65,7 @@ _MAX_SCALE = 12
 """Pixels in the header of a JPEG decoded at reduced scale, for each pixel that is allowed: they cost time, not memory."""
 _EMBEDDED = frozenset({"JPEG", "PNG", "WEBP", "GIF"})
 """What may be inside an SVG."""
+_EMBEDDED_PIXELS = 8 << 20
 _STEP = 8
 """Frames of an animation between two looks at the clock."""
 
@@ -198,7 +199,9 @@ class DecodedImage:
     def _open_isolated(self, data: bytes, kind: str) -> None:
         """A format that is decoded by a process of its own."""
         limits = self._limits
-        picture = self._isolated = open_isolated(data, kind, self._deadline, lambda inside: embedded_png(inside, limits))
+        picture = self._isolated = open_isolated(
+            data, kind, self._deadline, lambda inside: embedded_png(inside, self._embedded_limits())
+        )
         _check_pixels(*picture.drawn, limits)
         conversion = picture.conversion
         early = conversion is not None and (conversion.early or picture.frames > 1 or picture.has_alpha)
@@ -212,6 +215,12 @@ class DecodedImage:
             raise ImageError(ErrorCode.TOO_MANY_PIXELS, _too_much(least, memory_limit(limits)))
         self._deadline.check()
         self._deadline.pause()
+
+    def _embedded_limits(self) -> ImageLimits:
+        """Of a picture inside an SVG, for which no memory is reserved."""
+        left = max(self._deadline.left, 0.001)
+        pixels = min(_EMBEDDED_PIXELS, self._limits.max_pixels)
+        return self._limits.model_copy(update={"max_seconds": left, "max_pixels": pixels, "formats": ()})
 
     def _isolated_frames(self, picture: IsolatedPicture, wanted: list[int]) -> Iterator[tuple[int, Image.Image]]:
         self._isolated = None

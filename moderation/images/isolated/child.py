@@ -1,10 +1,10 @@
 """The process that decodes one image. It closes the door behind itself before it looks at a byte of the image.
 
-Arguments: those of `Order`, as JSON. Answer: JSON on standard output, and pixels in the file `output`.
+Its argument is an `Order` as JSON. It answers on standard output: what it says of the image, what kind of error there is if
+any (corrupt or memory), the error in words, and the seconds that it took, as JSON. Pixels go to the file `target`.
 """
 
 import ctypes
-import importlib
 import json
 import mmap
 import os
@@ -12,72 +12,63 @@ import resource
 import signal
 import sys
 import time
-from dataclasses import dataclass
 
 Buffer = bytes | bytearray | mmap.mmap | ctypes.Array[ctypes.c_char]
 
 
-@dataclass(frozen=True, slots=True)
 class Order:
-    """What the process is to do."""
+    """What the process is to do. No dataclass: importing those takes longer than many an image.
 
-    task: str
-    """jxl_header, jxl_frames or svg"""
-    library: str
-    """path of the decoder's shared library, or the folder of its package"""
-    input: int
-    """file descriptor: the image"""
-    output: int
-    """file descriptor: empty, for pixels"""
-    seconds: float
-    """of a processor"""
-    memory: int
-    """bytes beyond those of the process when it starts"""
-    parent: int
-    """its process id"""
-    width: int = 0
-    """svg: pixels to be drawn"""
-    height: int = 0
-    frames: tuple[int, ...] = ()
-    """jxl_frames: their indexes, ascending"""
+    Attributes:
+        task: jxl_header, jxl_frames or svg.
+        library: path of the decoder's shared library, or the folder of its package.
+        source: file descriptor: the image.
+        target: file descriptor: empty, for pixels.
+        seconds: of a processor.
+        memory: bytes beyond those of the process when it starts.
+        parent: its process id.
+        frames: jxl_frames: their indexes, ascending.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of it."""
-
-    facts: dict[str, object]
-    """what the task says of the image"""
-    error: str = ""
-    """corrupt, or memory; "" if there is none"""
-    detail: str = ""
-    seconds: float = 0.0
-    """of a processor"""
+    def __init__(
+        self, task: str, library: str, source: int, target: int, seconds: float, memory: int, parent: int, frames: list[int]
+    ) -> None:
+        self.task = task
+        self.library = library
+        self.source = source
+        self.target = target
+        self.seconds = seconds
+        self.memory = memory
+        self.parent = parent
+        self.frames = frames
 
 
 def main(text: str) -> None:
     """Do what `text` orders, once."""
-    fields = json.loads(text)
-    order = Order(**{**fields, "frames": tuple(fields["frames"])})
+    order = Order(**json.loads(text))
     _die_with(order.parent)
-    module = importlib.import_module("moderation.images.isolated." + ("resvg" if order.task == "svg" else "libjxl"))
+    if order.task == "svg":
+        from moderation.images.isolated import resvg as module  # noqa: PLC0415 - one of them is needed
+    else:
+        from moderation.images.isolated import libjxl as module  # noqa: PLC0415
     decoder = module.load(order.library)
-    size = os.fstat(order.input).st_size
-    with mmap.mmap(order.input, size, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(order.source, os.fstat(order.source).st_size, access=mmap.ACCESS_READ) as data:
         confine(order)
+        facts: dict[str, object] = {}
+        error = detail = ""
         try:
-            answer = Answer(module.decode(decoder, order, data))
+            facts = module.decode(decoder, order, data)
         except MemoryError:
-            answer = Answer({}, "memory", "no memory is left")
-        except BaseException as error:  # noqa: BLE001 - a panic of Rust is none of Exception's
-            answer = Answer({}, "corrupt", " ".join(str(error).split())[:200] or type(error).__name__)
-        print(json.dumps([answer.facts, answer.error, answer.detail, time.process_time()]), flush=True)  # noqa: T201
+            error = "memory"
+        except BaseException as raised:  # noqa: BLE001 - a panic of Rust is none of Exception's
+            error, detail = "corrupt", " ".join(str(raised).split())[:200] or type(raised).__name__
+        print(json.dumps([facts, error, detail, time.process_time()]), flush=True)  # noqa: T201
         os._exit(0)  # nothing of a decoder's is run any more
 
 
 def confine(order: Order) -> None:
     """From here on: no file or connection can be opened, no process started, and time and memory are limited."""
-    kept = max(order.input, order.output) + 1
+    kept = max(order.source, order.target) + 1
     used = _pages() * resource.getpagesize()
     whole = int(order.seconds) + 2
     for what, limit in (

@@ -11,7 +11,7 @@ from moderation.errors import ErrorCode, ImageError
 from moderation.images.colours import BrokenProfileError, Conversion, UnmanagedColourError, by_profile
 from moderation.images.guarding import Deadline
 from moderation.images.icc import BT709, made_profile
-from moderation.images.isolated.running import decoded, package_folder
+from moderation.images.isolated.running import PROCESS_MEMORY, decoded, package_folder
 from moderation.images.video_colours import CURVES, by_code_points
 
 _HEADER_MEMORY = 256 << 20
@@ -28,6 +28,8 @@ _COLOURLESS = frozenset({_ALPHA, 1, 3, 6, 15, 16})
 _BT709, _CUSTOM, _P3, _P3_DCI, _P3_D65 = 1, 2, 11, 11, 12
 _D65, _DCI_WHITE = 1, 11
 _SRGB, _POWER = 13, 65535
+_STEP = 8
+"""Levels from one to the next that must not be darker: the table of a conversion is rough."""
 _LIKE_SRGB = frozenset({1, 2, 13})
 """Transfer functions that browsers show as sRGB's: that of SDR video is one."""
 
@@ -94,7 +96,7 @@ class JpegXl:
     def memory(self, frames: int) -> tuple[int, int]:
         """Bytes that `pictures` takes for so many frames, in both processes: at least, and at most."""
         pixels = self.size[0] * self.size[1]
-        least, most = (pixels * (each + 4 * (frames - 1)) + 3 * len(self._data) for each in self._least)
+        least, most = (PROCESS_MEMORY + pixels * (each + 4 * (frames - 1)) + 3 * len(self._data) for each in self._least)
         return least, most
 
     def pictures(self, indexes: list[int], memory: int) -> Iterator[tuple[Image.Image, str]]:
@@ -113,8 +115,8 @@ class JpegXl:
             self._library,
             self._data,
             self._deadline,
-            memory - width * height * (_SHOWN + 4 * (len(indexes) - 1)) - len(self._data),
-            frames=tuple(indexes),
+            memory - PROCESS_MEMORY - width * height * (_SHOWN + 4 * (len(indexes) - 1)) - len(self._data),
+            frames=indexes,
         )
         count, broken = int(str(found.facts["frames"])), str(found.facts["broken"])
         each = width * height * 4
@@ -139,12 +141,24 @@ def _library() -> Path:
 def _conversion(facts: _Facts) -> Conversion | None:
     try:
         if facts.encoding is None:
-            return by_profile(facts.profile, "L" if facts.grey else "RGB")
+            return _by_profile(facts.profile, grey=facts.grey)
         return _by_numbers(facts.encoding, grey=facts.grey)
     except BrokenProfileError:  # as if there were none
         return None
     except UnmanagedColourError as error:
         raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, str(error)) from None
+
+
+def _by_profile(profile: bytes, *, grey: bool) -> Conversion | None:
+    """Browsers ignore those of a JPEG XL that are tables, or curves that go down; other programs do not."""
+    found = by_profile(profile, "L" if grey else "RGB")
+    if found is None:
+        return None
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(3, 0).T[None].copy())
+    shown = np.asarray(found(ramp)).astype(int).sum(axis=2)[0]
+    if b"A2B" in profile[128:2048] or (np.diff(shown[::_STEP]) < 0).any():
+        raise UnmanagedColourError("a JPEG XL with a colour profile that browsers do not use and other programs do")
+    return found
 
 
 def _by_numbers(found: _Encoding, *, grey: bool) -> Conversion | None:

@@ -181,7 +181,7 @@ class _Decoder:
                     status = self._library.JxlDecoderSetImageOutBuffer(self._decoder, byref(_FORMAT), pixels, size)
                     self._check(status, "its pixels")
                 elif event == _FULL_IMAGE:
-                    write(order.output, pixels)
+                    write(order.target, pixels)
                     done += 1
                     if done == len(order.frames):
                         break

@@ -7,20 +7,29 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import moderation
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.guarding import Deadline
 from moderation.images.isolated.child import Order, write
-from moderation.images.isolated.child import __name__ as child_name
 
 _PATIENCE = 10
 """Seconds of waiting for each second of a processor that the image has, and a minute: a busy machine makes no other rows."""
-_START = f"import sys; sys.path[:0] = {[str(Path(moderation.__file__).parents[1])]!r}; from {child_name} import main; main(sys.argv[1])"
+_START = """
+import sys, types
+for name, folder in zip(sys.argv[2::2], sys.argv[3::2]):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [folder]
+from moderation.images.isolated.child import main
+main(sys.argv[1])
+"""
+_PACKAGES = ("moderation", "moderation.images", "moderation.images.isolated")
+"""They are there in the process, but what is in their `__init__` does not run."""
+PROCESS_MEMORY = 24 << 20
+"""Bytes that the process takes whatever the image is."""
 _TOO_LONG = frozenset({signal.SIGPROF, signal.SIGXCPU})
 _NO_MEMORY = ("memory allocation of", "bad_alloc", "MemoryError", "Cannot allocate memory", "failed to map segment")
 _ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -48,9 +57,7 @@ def decoded(
     deadline: Deadline,
     memory: int,
     *,
-    width: int = 0,
-    height: int = 0,
-    frames: tuple[int, ...] = (),
+    frames: Sequence[int] = (),
 ) -> Decoded:
     """Have an image decoded by a process of its own. It can open nothing, and ends with this thread.
 
@@ -59,10 +66,8 @@ def decoded(
         library: the decoder.
         data: the image, not empty.
         deadline: what is left of the image's time; the process's is subtracted.
-        memory: bytes that it may take.
-        width: see `Order`.
-        height: see `Order`.
-        frames: see `Order`.
+        memory: bytes that it may take, beside `PROCESS_MEMORY`.
+        frames: of jxl_frames, their indexes, ascending.
 
     Raises:
         ImageError: corrupt, too_many_pixels, worker_timeout; worker_killed, if somebody else ended the process.
@@ -70,9 +75,10 @@ def decoded(
     deadline.check()
     with _memory_files() as (source, target):
         write(source, data)
-        order = Order(task, str(library), source, target, deadline.left, memory, os.getpid(), width, height, frames)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _START, json.dumps(asdict(order))],
+        order = Order(task, str(library), source, target, deadline.left, memory + PROCESS_MEMORY, os.getpid(), list(frames))
+        packages = [part for name in _PACKAGES for part in (name, *sys.modules[name].__path__)]
+        process = subprocess.Popen(  # noqa: S603 - this program
+            [sys.executable, "-I", "-S", "-c", _START, json.dumps(vars(order)), *packages],
             pass_fds=(source, target),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

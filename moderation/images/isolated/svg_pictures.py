@@ -10,7 +10,7 @@ from PIL import Image
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.colours import Conversion
 from moderation.images.guarding import Deadline
-from moderation.images.isolated.running import decoded, package_folder
+from moderation.images.isolated.running import PROCESS_MEMORY, decoded, package_folder
 from moderation.images.svg.reading import Embed, read_svg
 
 _RENDERER = 256 << 20
@@ -36,19 +36,19 @@ class SvgPicture:
         self._deadline = deadline
         self._drawing = read_svg(data, deadline, embed)
         self.drawn = self._drawing.size
-        natural = self._drawing.natural
-        self.size = (max(1, math.floor(natural[0])), max(1, math.floor(natural[1])))
+        width, height = self._drawing.natural
+        self.size = (max(1, math.floor(width + 0.5)), max(1, math.floor(height + 0.5)))
 
     def memory(self, frames: int) -> tuple[int, int]:
         """Bytes that `pictures` takes, in both processes: at least, and at most."""
         width, height = self._drawing.size
-        needed = _RENDERER + len(self._drawing.text) * _TEXT + width * height * 16 * frames
+        needed = PROCESS_MEMORY + _RENDERER + len(self._drawing.text) * _TEXT + width * height * 16 * frames
         return needed, needed
 
-    def pictures(self, indexes: list[int], memory: int) -> Iterator[tuple[Image.Image, str]]:
+    def pictures(self, indexes: list[int], memory: int) -> Iterator[tuple[Image.Image, str]]:  # noqa: ARG002
         """The picture as RGBA. Raises ImageError: corrupt, too_many_pixels, worker_timeout."""
         width, height = self._drawing.size
-        found = decoded("svg", self._library, self._drawing.text.encode(), self._deadline, memory)
+        found = decoded("svg", self._library, self._drawing.text.encode(), self._deadline, memory - PROCESS_MEMORY)
         try:
             with Image.open(io.BytesIO(found.pixels or b""), formats=["PNG"]) as picture:
                 picture.load()

@@ -6,19 +6,21 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?"
 _LENGTH = rf"{_NUMBER}(?:px|pt|pc|mm|cm|in|%)?"
 _SPACE = r"[\s,]+"
 _NAMED = (
-    "aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue blueviolet brown burlywood cadetblue "
-    "chartreuse chocolate coral cornflowerblue cornsilk crimson cyan darkblue darkcyan darkgoldenrod darkgray darkgreen darkgrey "
-    "darkkhaki darkmagenta darkolivegreen darkorange darkorchid darkred darksalmon darkseagreen darkslateblue darkslategray "
-    "darkslategrey darkturquoise darkviolet deeppink deepskyblue dimgray dimgrey dodgerblue firebrick floralwhite forestgreen "
-    "fuchsia gainsboro ghostwhite gold goldenrod gray green greenyellow grey honeydew hotpink indianred indigo ivory khaki "
-    "lavender lavenderblush lawngreen lemonchiffon lightblue lightcoral lightcyan lightgoldenrodyellow lightgray lightgreen "
-    "lightgrey lightpink lightsalmon lightseagreen lightskyblue lightslategray lightslategrey lightsteelblue lightyellow lime "
-    "limegreen linen magenta maroon mediumaquamarine mediumblue mediumorchid mediumpurple mediumseagreen mediumslateblue "
-    "mediumspringgreen mediumturquoise mediumvioletred midnightblue mintcream mistyrose moccasin navajowhite navy oldlace olive "
-    "olivedrab orange orangered orchid palegoldenrod palegreen paleturquoise palevioletred papayawhip peachpuff peru pink plum "
-    "powderblue purple rebeccapurple red rosybrown royalblue saddlebrown salmon sandybrown seagreen seashell sienna silver "
-    "skyblue slateblue slategray slategrey snow springgreen steelblue tan teal thistle tomato turquoise violet wheat white "
-    "whitesmoke yellow yellowgreen transparent currentcolor"
+    "aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue blueviolet brown "
+    "burlywood cadetblue chartreuse chocolate coral cornflowerblue cornsilk crimson cyan darkblue darkcyan "
+    "darkgoldenrod darkgray darkgreen darkgrey darkkhaki darkmagenta darkolivegreen darkorange darkorchid darkred "
+    "darksalmon darkseagreen darkslateblue darkslategray darkslategrey darkturquoise darkviolet deeppink "
+    "deepskyblue dimgray dimgrey dodgerblue firebrick floralwhite forestgreen fuchsia gainsboro ghostwhite gold "
+    "goldenrod gray green greenyellow grey honeydew hotpink indianred indigo ivory khaki lavender lavenderblush "
+    "lawngreen lemonchiffon lightblue lightcoral lightcyan lightgoldenrodyellow lightgray lightgreen lightgrey "
+    "lightpink lightsalmon lightseagreen lightskyblue lightslategray lightslategrey lightsteelblue lightyellow "
+    "lime limegreen linen magenta maroon mediumaquamarine mediumblue mediumorchid mediumpurple mediumseagreen "
+    "mediumslateblue mediumspringgreen mediumturquoise mediumvioletred midnightblue mintcream mistyrose moccasin "
+    "navajowhite navy oldlace olive olivedrab orange orangered orchid palegoldenrod palegreen paleturquoise "
+    "palevioletred papayawhip peachpuff peru pink plum powderblue purple rebeccapurple red rosybrown royalblue "
+    "saddlebrown salmon sandybrown seagreen seashell sienna silver skyblue slateblue slategray slategrey snow "
+    "springgreen steelblue tan teal thistle tomato turquoise violet wheat white whitesmoke yellow yellowgreen "
+    "transparent currentcolor"
 )
 _CHANNEL = rf"\s*{_NUMBER}%?\s*"
 _COLOUR = (
@@ -31,6 +33,11 @@ _URL = rf"url\(\s*(?:#{_ID}|'#{_ID}'|\"#{_ID}\")\s*\)"
 
 def _of(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"\s*(?:{pattern}|inherit)\s*", re.IGNORECASE)
+
+
+def words(text: str) -> frozenset[str]:
+    """Those of a text."""
+    return frozenset(text.split())
 
 
 def _words(text: str) -> re.Pattern[str]:
@@ -93,16 +100,16 @@ PROPERTIES: dict[str, re.Pattern[str]] = {
 }
 """What is drawn, by style or by attribute."""
 
-WITHOUT_EFFECT = frozenset(
-    "font font-family font-size font-size-adjust font-stretch font-style font-variant font-weight font-feature-settings "
-    "font-variant-ligatures font-variant-caps font-variant-numeric font-variant-alternates font-variant-position "
-    "font-variant-east-asian font-variation-settings letter-spacing word-spacing text-anchor text-align text-decoration "
-    "text-decoration-line text-decoration-style text-decoration-color text-indent text-transform text-rendering text-orientation "
-    "text-shadow text-overflow white-space line-height baseline-shift dominant-baseline alignment-baseline writing-mode direction "
-    "unicode-bidi glyph-orientation-vertical glyph-orientation-horizontal kerning cursor pointer-events enable-background "
-    "color-rendering color-profile buffered-rendering solid-color solid-opacity user-select shape-inside shape-padding "
-    "shape-margin inline-size "
-    "-inkscape-font-specification -inkscape-stroke block-progression".split()
+WITHOUT_EFFECT = words(
+    "font font-family font-size font-size-adjust font-stretch font-style font-variant font-weight "
+    "font-feature-settings font-variant-ligatures font-variant-caps font-variant-numeric font-variant-alternates "
+    "font-variant-position font-variant-east-asian font-variation-settings letter-spacing word-spacing "
+    "text-anchor text-align text-decoration text-decoration-line text-decoration-style text-decoration-color "
+    "text-indent text-transform text-rendering text-orientation text-shadow text-overflow white-space line-height "
+    "baseline-shift dominant-baseline alignment-baseline writing-mode direction unicode-bidi "
+    "glyph-orientation-vertical glyph-orientation-horizontal kerning cursor pointer-events enable-background "
+    "color-rendering color-profile buffered-rendering solid-color solid-opacity user-select shape-inside "
+    "shape-padding shape-margin inline-size -inkscape-font-specification -inkscape-stroke block-progression"
 )
 """Properties that change text only, of which there is none, or nothing."""
 DASHED_WITHOUT_EFFECT = ("-inkscape-", "-inkscape", "-sodipodi-")
@@ -116,6 +123,7 @@ _LENGTHS = (
     "x y width height cx cy r rx ry x1 y1 x2 y2 fx fy fr offset refX refY markerWidth markerHeight dx dy scale radius "
     "stdDeviation k1 k2 k3 k4 surfaceScale seed amplitude exponent intercept slope"
 )
+_UNITS = "gradientUnits patternUnits patternContentUnits clipPathUnits maskUnits maskContentUnits filterUnits primitiveUnits"
 ATTRIBUTES: dict[str, re.Pattern[str]] = {
     **dict.fromkeys(_LENGTHS.split(), LENGTH),
     **dict.fromkeys(("stdDeviation", "radius"), _of(rf"{_NUMBER}(?:{_SPACE}{_NUMBER})?")),
@@ -129,7 +137,7 @@ ATTRIBUTES: dict[str, re.Pattern[str]] = {
     "spreadMethod": re.compile("pad|reflect|repeat"),
     "markerUnits": re.compile("strokeWidth|userSpaceOnUse"),
     **dict.fromkeys(
-        "gradientUnits patternUnits patternContentUnits clipPathUnits maskUnits maskContentUnits filterUnits primitiveUnits".split(),
+        _UNITS.split(),
         re.compile("userSpaceOnUse|objectBoundingBox"),
     ),
     **dict.fromkeys(("in", "in2"), re.compile(r"(?!BackgroundImage|BackgroundAlpha|FillPaint|StrokePaint)\s*[\w.:-]*\s*")),
@@ -156,6 +164,22 @@ def refuses(name: str, value: str) -> bool:
     return PROPERTIES[name].fullmatch(value) is None
 
 
-def references(value: str) -> list[str]:
-    """The ids that a value refers to."""
-    return re.findall(rf"url\(\s*['\"]?#({_ID})", value)
+_PAINTS = frozenset({"linearGradient", "radialGradient", "pattern"})
+TARGETS = {
+    "fill": _PAINTS,
+    "stroke": _PAINTS,
+    "clip-path": frozenset({"clipPath"}),
+    "mask": frozenset({"mask"}),
+    "filter": frozenset({"filter"}),
+    **dict.fromkeys(("marker", "marker-start", "marker-mid", "marker-end"), frozenset({"marker"})),
+    "linearGradient": frozenset({"linearGradient", "radialGradient"}),
+    "radialGradient": frozenset({"linearGradient", "radialGradient"}),
+    "pattern": frozenset({"pattern"}),
+    "use": words("g svg symbol use path rect circle ellipse line polyline polygon image a"),
+}
+"""What a property, or the `href` of an element, may refer to: of all else, browsers and the renderer make different things."""
+
+
+def references(name: str, value: str) -> list[tuple[str, str]]:
+    """The ids that the value of a property refers to, each with the property's name."""
+    return [(name, one) for one in re.findall(rf"url\(\s*['\"]?#({_ID})", value)]

@@ -4,32 +4,15 @@ The renderer never sees the file: it gets what is written here anew, element by 
 anything outside, and declarations. What browsers draw and the renderer does not is refused by name.
 """
 
-import base64
-import binascii
-import re
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
-from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from moderation.errors import ErrorCode, ImageError
 from moderation.images.guarding import Deadline
-from moderation.images.svg.properties import (
-    ATTRIBUTES,
-    OUTSIZED,
-    PROPERTIES,
-    REFUSED_ATTRIBUTES,
-    references,
-    refuses,
-)
+from moderation.images.svg.attributes import Attributes, Embed, corrupt, refuse
+from moderation.images.svg.properties import TARGETS, words
 from moderation.images.svg.sizes import NoSizeError, drawn_size, natural_size, view_box
-from moderation.images.svg.styles import RefusedStyleError, checked_sheet, checked_style
-
-Embed = Callable[[bytes], bytes]
-"""From a picture inside an SVG to a PNG that the renderer may read; raises ImageError"""
+from moderation.images.svg.styles import RefusedStyleError, checked_sheet
 
 MAX_BYTES = 16 << 20
 _MAX_ELEMENTS = 200_000
@@ -39,19 +22,17 @@ _MAX_WRITTEN = 32 << 20
 _CHUNK = 1 << 16
 """Bytes between two looks at the clock."""
 
-_SVG, _XHTML, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml", "http://www.w3.org/1999/xlink"
-_XML = "http://www.w3.org/XML/1998/namespace"
-_DRAWN = frozenset(
-    "svg g defs symbol use path rect circle ellipse line polyline polygon linearGradient radialGradient stop clipPath mask pattern "
-    "marker image filter a style feBlend feColorMatrix feComponentTransfer feComposite feDisplacementMap feDropShadow feFlood "
-    "feFuncR feFuncG feFuncB feFuncA feGaussianBlur feMerge feMergeNode feMorphology feOffset feTile".split()
+_SVG, _XHTML = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"
+_DRAWN = words(
+    "svg g defs symbol use path rect circle ellipse line polyline polygon linearGradient radialGradient stop "
+    "clipPath mask pattern marker image filter a style feBlend feColorMatrix feComponentTransfer feComposite "
+    "feDropShadow feFlood feFuncR feFuncG feFuncB feFuncA feGaussianBlur feMerge feMergeNode feMorphology "
+    "feOffset"
 )
-_REFUSED = frozenset(
-    "animate animateTransform animateMotion animateColor set discard mpath script foreignObject switch feImage feTurbulence "
-    "feConvolveMatrix feDiffuseLighting feSpecularLighting".split()
+_REFUSED = words(
+    "animate animateTransform animateMotion animateColor set discard mpath script foreignObject switch feImage "
+    "feTurbulence feTile feDisplacementMap feConvolveMatrix feDiffuseLighting feSpecularLighting"
 )
-_FRAGMENT = re.compile(r"#([A-Za-z_][\w.:-]*)")
-_DATA = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +59,28 @@ def read_svg(data: bytes, deadline: Deadline, embed: Embed) -> Drawing:
         ImageError: corrupt; unsupported_format, with what it is that is not drawn; worker_timeout; what `embed` raises.
     """
     if len(data) > MAX_BYTES:
-        _refuse(f"an SVG of {len(data):,} bytes; the limit is {MAX_BYTES:,}")
-    reader = _Reader(embed)
-    parser = expat.ParserCreate(namespace_separator=" ")
+        refuse(f"an SVG of {len(data):,} bytes; the limit is {MAX_BYTES:,}")
+    reader = _Reader(Attributes(embed))
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    parser = expat.ParserCreate("utf-16" if wide else "utf-8", " ")  # whatever the file says: browsers do not heed it
     parser.buffer_text = True
     parser.ordered_attributes = True
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.characters
     parser.EntityDeclHandler = reader.entity
-    parser.AttlistDeclHandler = lambda *_: _refuse("an SVG with attributes in its document type")
-    parser.SkippedEntityHandler = lambda name, _: _corrupt(f"an entity that is not declared: {name[:40]}")
+    parser.AttlistDeclHandler = lambda *_: refuse("an SVG with attributes in its document type")
+    parser.SkippedEntityHandler = lambda name, _: corrupt(f"an entity that is not declared: {name[:40]}")
     parser.ProcessingInstructionHandler = reader.instruction
     try:
         for at in range(0, len(data), _CHUNK):
             deadline.check()
-            parser.Parse(data[at : at + _CHUNK], False)
-        parser.Parse(b"", True)
+            parser.Parse(data[at : at + _CHUNK])
+        parser.Parse(b"", True)  # noqa: FBT003 - the end
     except expat.ExpatError as error:
-        _corrupt(f"no well-formed SVG: {error}")
+        corrupt(f"no well-formed SVG: {error}")
     except (LookupError, ValueError) as error:  # an encoding that nobody knows
-        _corrupt(f"no well-formed SVG: {error}")
+        corrupt(f"no well-formed SVG: {error}")
     return reader.drawing()
 
 
@@ -106,7 +88,7 @@ def read_svg(data: bytes, deadline: Deadline, embed: Embed) -> Drawing:
 class _Reader:
     """What has been read, and written anew."""
 
-    embed: Embed
+    attributes: Attributes
     parts: list[str] = field(default_factory=list)
     written: int = 0
     elements: int = 0
@@ -116,11 +98,8 @@ class _Reader:
     """how deep the reader is inside of what is not drawn"""
     text: list[str] = field(default_factory=list)
     """of a style sheet"""
-    ids: Counter[str] = field(default_factory=Counter)
-    hidden: set[str] = field(default_factory=set)
-    """ids inside of what is not drawn"""
-    referred: set[str] = field(default_factory=set)
-    root: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    """of each id, the element; "" if there are several, or if it is inside of what is not drawn"""
     size: tuple[float, float] = (0.0, 0.0)
     drawn: tuple[int, int] = (0, 0)
 
@@ -128,28 +107,29 @@ class _Reader:
         space, _, local = name.rpartition(" ")
         self.elements += 1
         if self.elements > _MAX_ELEMENTS:
-            _refuse(f"an SVG of more than {_MAX_ELEMENTS:,} elements")
+            refuse(f"an SVG of more than {_MAX_ELEMENTS:,} elements")
         if len(self.open) + self.silent > _MAX_DEPTH:
-            _refuse(f"an SVG nested deeper than {_MAX_DEPTH} elements")
+            refuse(f"an SVG nested deeper than {_MAX_DEPTH} elements")
         if not self.open and (space, local) != (_SVG, "svg"):
-            _refuse("an SVG whose root is not in the namespace of SVG: browsers show nothing")
+            refuse("an SVG whose root is not in the namespace of SVG: browsers show nothing")
         found = dict(zip(attributes[::2], attributes[1::2], strict=True))
         if space == _XHTML:
-            _refuse(f"an SVG with HTML inside: {local[:40]}")
+            refuse(f"an SVG with HTML inside: {local[:40]}")
         if space == _SVG and (local in _REFUSED or (local == "style" and (self.silent or "text" in self.open))):
-            _refuse(f"an SVG with {local!r}")
+            refuse(f"an SVG with {local!r}")
         if "text" in self.open or (space == _SVG and local == "text" and not self.silent):
-            self.hidden.add(found.get("id", ""))
+            self.ids[found.get("id", "")] = ""
             self.open.append("text")  # its characters are looked at
             return
         if self.silent or space != _SVG or local not in _DRAWN:
-            self.hidden.add(found.get("id", ""))
+            self.ids[found.get("id", "")] = ""
             self.silent += 1
             return
         self.open.append(local)
-        kept = self.kept(local, found)
+        kept = self.attributes.kept(local, found, is_root=len(self.open) == 1)
+        if kept.get("id"):
+            self.ids[kept["id"]] = "" if kept["id"] in self.ids else local
         if len(self.open) == 1:
-            self.root = kept
             kept = self.as_root(kept)
         self.write(f"<{local}" + "".join(f" {key}={quoteattr(value)}" for key, value in kept.items()) + ">")
         self.text.clear()
@@ -165,8 +145,8 @@ class _Reader:
             try:
                 sheet, ids = checked_sheet("".join(self.text))
             except RefusedStyleError as error:
-                _refuse(f"an SVG with {error}")
-            self.referred.update(ids)
+                refuse(f"an SVG with {error}")
+            self.attributes.referred.update(ids)
             self.write(escape(sheet))
         self.write(f"</{local}>")
 
@@ -178,76 +158,17 @@ class _Reader:
             self.written += len(text)
             self.write("")
         elif "text" in self.open and text.strip():
-            _refuse("an SVG with text: fonts differ from machine to machine")
+            refuse("an SVG with text: fonts differ from machine to machine")
 
     def entity(
         self, name: str, _is_parameter: int, _value: str | None, _base: str | None, system: str | None, *_: object
     ) -> None:
         if system is not None:
-            _refuse(f"an SVG with an entity from outside: {name[:40]}")
+            refuse(f"an SVG with an entity from outside: {name[:40]}")
 
     def instruction(self, target: str, _: str) -> None:
         if target.lower() == "xml-stylesheet":
-            _refuse("an SVG with a style sheet from outside")
-
-    def kept(self, local: str, found: dict[str, str]) -> dict[str, str]:
-        """The attributes that are drawn."""
-        kept = {}
-        is_root = len(self.open) == 1
-        for full, value in found.items():
-            space, _, name = full.rpartition(" ")
-            if name == "href" and space in ("", _XLINK):
-                self.href(local, value, kept, plain=not space)
-            elif space == _XML and name == "base":
-                _refuse("an SVG with xml:base")
-            elif space:
-                continue
-            elif name.startswith("on") or name in REFUSED_ATTRIBUTES:
-                _refuse(f"an SVG with the attribute {name[:40]!r}")
-            elif name == "style":
-                try:
-                    style, ids = checked_style(value)
-                except RefusedStyleError as error:
-                    _refuse(f"an SVG with {error}")
-                if "\\" in style:
-                    _refuse("an SVG with escapes in a style")
-                self.referred.update(ids)
-                kept[name] = style
-            elif local == "style":
-                if (name == "type" and value.strip() not in ("", "text/css")) or (
-                    name == "media" and value.strip() not in ("", "all")
-                ):
-                    _refuse(f"an SVG with a style sheet for {value[:40]!r}")
-            elif is_root and name in ("width", "height"):
-                kept[name] = value
-            elif name in PROPERTIES:
-                if refuses(name, value) or OUTSIZED.search(value):
-                    _refuse(f"an SVG with {name}={value[:40]!r}")
-                self.referred.update(references(value))
-                kept[name] = value
-            elif name in ATTRIBUTES:
-                if ATTRIBUTES[name].fullmatch(value) is None or (name not in ("id", "class") and OUTSIZED.search(value)):
-                    _refuse(f"an SVG with {name}={value[:40]!r}")
-                kept[name] = value
-        if kept.get("id"):
-            self.ids[kept["id"]] += 1
-        return kept
-
-    def href(self, local: str, value: str, kept: dict[str, str], *, plain: bool) -> None:
-        """Of elements that show what it refers to: an id, or a picture in itself. Of links, it is dropped."""
-        if local == "a":
-            return
-        value = value.strip()
-        if "href" in kept and not plain:
-            return
-        if local == "image":
-            kept["href"] = "data:image/png;base64," + base64.b64encode(self.embed(_content(value))).decode()
-            return
-        found = _FRAGMENT.fullmatch(value)
-        if found is None:
-            _refuse(f"an SVG that refers to something outside: {value[:40]!r}")
-        self.referred.add(found.group(1))
-        kept["href"] = value
+            refuse("an SVG with a style sheet from outside")
 
     def as_root(self, kept: dict[str, str]) -> dict[str, str]:
         """The attributes of a root that has the size in which it is drawn."""
@@ -257,7 +178,9 @@ class _Reader:
             self.size = natural_size(kept)
             self.drawn = drawn_size(self.size)
         except NoSizeError as error:
-            _refuse(f"an SVG as nothing can be shown: {error}")
+            refuse(f"an SVG as nothing can be shown: {error}")
+        if "transform" in kept or ("viewBox" in kept and view_box(kept) is None):
+            refuse("an SVG whose root is turned, or shows nothing")
         rest = {name: value for name, value in kept.items() if name not in ("x", "y", "width", "height")}
         if view_box(kept) is None:
             rest |= {"viewBox": f"0 0 {self.size[0]:.6g} {self.size[1]:.6g}", "preserveAspectRatio": "none"}
@@ -267,33 +190,11 @@ class _Reader:
         self.parts.append(text)
         self.written += len(text)
         if self.written > _MAX_WRITTEN:
-            _refuse("an SVG that is out of all proportion once its entities are written out")
+            refuse("an SVG that is out of all proportion once its entities are written out")
 
     def drawing(self) -> Drawing:
         """The whole."""
-        for one in self.referred:
-            if self.ids[one] > 1 or one in self.hidden:
-                _refuse(f"an SVG that refers to something that is not clear: {one[:40]!r}")
+        for name, one in self.attributes.referred:
+            if self.ids.get(one, "") not in TARGETS.get(name, ()):
+                refuse(f"an SVG whose {name} refers to nothing that is clear: {one[:40]!r}")
         return Drawing("".join(self.parts), self.size, self.drawn)
-
-
-def _content(value: str) -> bytes:
-    """The bytes of a `data:` URI."""
-    head = _DATA.match(value)
-    if head is None:
-        _refuse(f"an SVG that refers to something outside: {value[:40]!r}")
-    body = value[head.end() :]
-    try:
-        if head.group(2).lower().endswith(";base64"):
-            return base64.b64decode(re.sub(r"\s+", "", unquote_to_bytes(body).decode("ascii")), validate=True)
-        return unquote_to_bytes(body)
-    except (binascii.Error, ValueError):
-        _refuse("an SVG with a broken picture inside")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"{what}: not drawn here as browsers draw it")
-
-
-def _corrupt(what: str) -> NoReturn:
-    raise ImageError(ErrorCode.CORRUPT, what)

@@ -1,5 +1,6 @@
 """How large a browser shows an SVG that a page includes as an image."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -7,8 +8,9 @@ _LENGTH = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(px|pt|p
 _UNITS = {None: 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "em": 16.0, "rem": 16.0}
 _DEFAULT = (300.0, 150.0)
 MAX_ASPECT = 1024.0
+MAX_SIDE = 1e6
 SIDE = 1024
-"""Pixels of the longer side of what is drawn: an SVG has none of its own, and this is four times a model's input."""
+"""Most pixels of the longer side of what is drawn: an SVG has none of its own, and this is four times a model's input."""
 
 
 class NoSizeError(ValueError):
@@ -30,14 +32,15 @@ def natural_size(root: Mapping[str, str]) -> tuple[float, float]:
         size = (_DEFAULT[1] * ratio, _DEFAULT[1]) if ratio < _DEFAULT[0] / _DEFAULT[1] else (_DEFAULT[0], _DEFAULT[0] / ratio)
     else:
         size = _DEFAULT
-    if min(size) <= 0:
-        raise NoSizeError("it has no size")
+    if not 0 < min(size) <= max(size) <= MAX_SIDE:
+        raise NoSizeError(f"its size is {size[0]:.6g} x {size[1]:.6g}")
     return size
 
 
 def drawn_size(natural: tuple[float, float]) -> tuple[int, int]:
     """Width and height in pixels of what is drawn. Raises NoSizeError."""
     scale = SIDE / max(natural)
+    scale = math.floor(scale) if scale >= 1 else scale  # so that the tiles of patterns are of whole pixels
     if max(natural) / min(natural) > MAX_ASPECT:
         raise NoSizeError(f"one side is more than {MAX_ASPECT:,.0f} times the other")
     return max(1, round(natural[0] * scale)), max(1, round(natural[1] * scale))

@@ -16,8 +16,8 @@ class RefusedStyleError(ValueError):
     """A style that is not drawn as browsers draw it: its name."""
 
 
-def checked_sheet(text: str) -> tuple[str, list[str]]:
-    """A style sheet without what has no effect, and the ids that it refers to.
+def checked_sheet(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """A style sheet without what has no effect, and the ids that it refers to, each with the property's name.
 
     Raises:
         RefusedStyleError: it is more than what is drawn.
@@ -44,8 +44,8 @@ def checked_sheet(text: str) -> tuple[str, list[str]]:
     return "\n".join(rules), found
 
 
-def checked_style(text: str) -> tuple[str, list[str]]:
-    """Declarations without those that have no effect, and the ids that they refer to. Raises RefusedStyleError."""
+def checked_style(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """Declarations without those that have no effect, and what they refer to. Raises RefusedStyleError."""
     kept, found = [], []
     for declaration in _COMMENT.sub(" ", text).split(";"):
         name, colon, value = declaration.partition(":")
@@ -61,5 +61,5 @@ def checked_style(text: str) -> tuple[str, list[str]]:
         if refuses(lower, plain) or OUTSIZED.search(plain):
             raise RefusedStyleError(f"the style {name[:40]}: {plain[:40]}")
         kept.append(f"{lower}:{value}")
-        found += references(plain)
+        found += references(lower, plain)
     return ";".join(kept), found
