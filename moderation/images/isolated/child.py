@@ -5,6 +5,7 @@ any (corrupt or memory), the error in words, and the seconds that it took, as JS
 """
 
 import ctypes
+import importlib
 import json
 import mmap
 import os
@@ -47,10 +48,7 @@ def main(text: str) -> None:
     """Do what `text` orders, once."""
     order = Order(**json.loads(text))
     _die_with(order.parent)
-    if order.task == "svg":
-        from moderation.images.isolated import resvg as module  # noqa: PLC0415 - one of them is needed
-    else:
-        from moderation.images.isolated import libjxl as module  # noqa: PLC0415
+    module = importlib.import_module("moderation.images.isolated." + ("resvg" if order.task == "svg" else "libjxl"))
     decoder = module.load(order.library)
     with mmap.mmap(order.source, os.fstat(order.source).st_size, access=mmap.ACCESS_READ) as data:
         confine(order)

@@ -60,7 +60,7 @@ def read_svg(data: bytes, deadline: Deadline, embed: Embed) -> Drawing:
     """
     if len(data) > MAX_BYTES:
         refuse(f"an SVG of {len(data):,} bytes; the limit is {MAX_BYTES:,}")
-    reader = _Reader(Attributes(embed))
+    reader = _Reader(Attributes(embed), deadline)
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     parser = expat.ParserCreate("utf-16" if wide else "utf-8", " ")  # whatever the file says: browsers do not heed it
     parser.buffer_text = True
@@ -89,6 +89,7 @@ class _Reader:
     """What has been read, and written anew."""
 
     attributes: Attributes
+    deadline: Deadline
     parts: list[str] = field(default_factory=list)
     written: int = 0
     elements: int = 0
@@ -106,6 +107,8 @@ class _Reader:
     def start(self, name: str, attributes: list[str]) -> None:
         space, _, local = name.rpartition(" ")
         self.elements += 1
+        if self.elements % 1000 == 0:  # entities make many of few bytes
+            self.deadline.check()
         if self.elements > _MAX_ELEMENTS:
             refuse(f"an SVG of more than {_MAX_ELEMENTS:,} elements")
         if len(self.open) + self.silent > _MAX_DEPTH:
