@@ -46,7 +46,7 @@ DECISIONS = _schema(
         _field(
             "format",
             _TEXT,
-            "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF or one of `formats`; null if unreadable",
+            "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF, JXL, SVG or one of `formats`; null if unreadable",
             nullable=True,
         ),
         _field("width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
