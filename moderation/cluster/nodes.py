@@ -20,7 +20,7 @@ from moderation.common.environment import environment
 from moderation.errors import RunError, SettingsError
 from moderation.storage import Store, local_path, scheme_of
 
-DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "torch", "torchvision")
+DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "pylibjxl", "resvg-py", "torch", "torchvision")
 """Libraries that pixels go through: other versions may make other embeddings."""
 OTHERS = (
     "boto3",
@@ -134,6 +134,8 @@ def mismatches(facts: ClusterFacts) -> tuple[Mismatch, ...]:
         here = _version(name)
         for version, nodes in _grouped(facts.nodes, name).items():
             where = _named(nodes)
+            if version is here is None:  # one that can be done without
+                continue
             if version is None:
                 found.append(Mismatch(f"{where} has no {name} (here: {here})", fatal=True))
             elif _public(version) != _public(here or ""):

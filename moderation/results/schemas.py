@@ -62,7 +62,7 @@ _DECISIONS = (
         "image",
         "format",
         _TEXT,
-        "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF or one of `formats`; null if unreadable",
+        "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF, JXL, SVG or one of `formats`; null if unreadable",
         nullable=True,
     ),
     _column("image", "width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
