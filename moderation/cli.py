@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
+from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
@@ -61,6 +62,7 @@ policy_app.command()(sample)
 policy_app.command()(tune)
 runs_app.command()(replay)
 app.add_typer(model_app, name="model")
+app.add_typer(lists_app, name="lists")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()
