@@ -68,12 +68,12 @@ SHARD_SIZE_GPU, SHARD_SIZE_CPU = 20_000, 1_000
 
 
 def run(settings: RunSettings) -> "Outcome":
-    """Moderate everything that `settings.sources` name and publish the results.
+    """Moderate everything in `settings.sources` and publish the results.
 
     Raises:
         UserError: a setting, the policy, the source, the output or the model; nothing was published.
         QuarantinedError: quality checks failed; the run lies under `_quarantine/`.
-        RunError: the run could not be finished; give its run id to go on with it.
+        RunError: the run could not finish; resume it with its run id.
     """
     inputs = check_inputs(settings)
     with session(inputs) as running:
@@ -85,11 +85,11 @@ def run(settings: RunSettings) -> "Outcome":
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is under way: its inputs, its workers, and what does not change while it lasts."""
+    """A run in progress: its inputs, its workers, and what does not change while it lasts."""
 
     inputs: Inputs
     pool: ScorerPool | None
-    """None where nothing but stored embeddings is taken up"""
+    """None if the run only re-decides from stored embeddings"""
     plan: PoolPlan
     model: ModelDescription
     compiled: CompiledPolicy
@@ -114,7 +114,7 @@ class Scored:
     receipts: tuple[Receipt, ...]
     listed: int
     named: int
-    """objects that were to be listed, by the sources' own count"""
+    """objects to list, as counted by the sources"""
     unchanged: int
     repeated: int
     skipped: Skipped
@@ -199,7 +199,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
 
 
 def _without_pool(inputs: Inputs) -> Session:
-    """A run that decides anew on what is stored: neither images nor, where the prompts are known, the model are needed."""
+    """A run that re-decides from stored embeddings: it needs no images and, if the prompts are known, no model."""
     policy = inputs.policy
     archive = open_archive(inputs.output, policy.model.label)
     compiled = compiled_for(policy, archive)
@@ -249,17 +249,17 @@ def score(running: Session) -> Scored:
         while staging.has_lost:
             if running.pool is None:
                 reason = staging.lost_embeddings or "rows were lost with a machine of the Ray cluster"
-                raise RunError(f"{reason}; nothing was published: once it is mended, go on with --run-id {paths.run_id}")
+                raise RunError(f"{reason}; nothing was published: fix that, then resume with --run-id {paths.run_id}")
             with keeping(staging, paths.run_id):
                 score_all(staging.lost())
         if tally.listed == 0 and settings.modified_since is None:
             inputs.output.delete_folder(paths.staging)
             names = " and ".join(inputs.source_uris)
-            raise SourceError(f"there is nothing to moderate: {names} names no object that `include` and `exclude` choose")
+            raise SourceError(f"there is nothing to moderate: {names} has no object that `include` and `exclude` select")
         tell(_progress(running, tally, staging))
     skipped = skipped_in(inputs.sources)
     if any(skipped):
-        _log.warning("left out: %s; a linked folder is moderated where it is named as a source itself", skipped)
+        _log.warning("skipped: %s; to moderate a linked folder, name it as a source", skipped)
     return Scored(
         receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
         listed=tally.listed,
@@ -279,7 +279,7 @@ def score(running: Session) -> Scored:
 def _nothing_of(batches: Iterator[Batch]) -> Iterator[ScoredRef]:
     """What is scored where there are no actors: only what else the iterator does counts."""
     for batch in batches:
-        raise RunError(f"the shard {batch.shard} is to be scored, but this run decides on stored embeddings only")
+        raise RunError(f"the shard {batch.shard} needs scoring, but this run only re-decides from stored embeddings")
     yield from ()
 
 
@@ -323,7 +323,7 @@ def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
 
 
 def publish_or_quarantine(running: Session, scored: Scored, checks: tuple[CheckResult, ...]) -> Manifest:
-    """Publish the run, or set it aside if a check failed. Raises `QuarantinedError`."""
+    """Publish the run, or quarantine it if a check failed. Raises `QuarantinedError`."""
     tell(Progress("publishing"))
     about(running.paths.run_id, "publishing")
     manifest = _manifest(running, scored, checks)
@@ -337,7 +337,7 @@ def publish_or_quarantine(running: Session, scored: Scored, checks: tuple[CheckR
         _log.info("quarantined", extra={"reason": [str(check) for check in failed]})
         raise QuarantinedError(
             f"the run {paths.run_id} was not published; quality checks failed:\n{reasons}\n"
-            f"it lies at {place}, its report at {page}; publish it after all or remove it:\n"
+            f"the run is in {place}, its report in {page}; publish it anyway or remove it:\n"
             f"  moderate runs release {paths.run_id} --results {results} --reason 'why it is right' --by 'your name'\n"
             f"  moderate runs discard {paths.run_id} --results {results}"
         )
@@ -437,5 +437,5 @@ def _writing_to(output: Store, run_id: str) -> Iterator[None]:
     except StorageError as error:
         raise OutputError(
             f"the output {output.uri} failed: {error.detail}; nothing was published: "
-            f"once it is mended, go on with --run-id {run_id}"
+            f"fix that, then resume with --run-id {run_id}"
         ) from None

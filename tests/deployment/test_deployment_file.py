@@ -118,12 +118,12 @@ def test_a_mistake_is_told_at_its_place(tmp_path: Path, good: str, old: str, new
 def test_every_mistake_is_told_at_once_with_exit_code_2(tmp_path: Path, good: str) -> None:
     text = good.replace("[images]", "[nowhere]").replace("policy.yaml", "none.yaml").replace("0 2 * * *", "61 2 * * *")
     (tmp_path / "prefect.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=r"3 findings in .*: nothing was scheduled") as error:
+    with pytest.raises(SettingsError, match=r"3 findings in .*: nothing was deployed") as error:
         deploy(check=True, file=tmp_path / "prefect.yaml", offline=True)
     assert error.value.exit_code == 2
     with pytest.raises(SettingsError, match=r"cannot read the deployments .*no such file"):
         deploy(check=True, file=tmp_path / "none", offline=True)
-    with pytest.raises(SettingsError, match="--offline goes with --check"):
+    with pytest.raises(SettingsError, match="--offline needs --check"):
         deploy(file=tmp_path / "prefect.yaml", offline=True)
 
 

@@ -183,7 +183,7 @@ def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
     again = settings(work, "new.yaml", sources=(), from_embeddings=True, run_id="anew")
-    with pytest.raises(RunError, match=r"is damaged: .*; nothing was published: once it is mended, go on with --run-id anew"):
+    with pytest.raises(RunError, match=r"is damaged: .*; nothing was published: fix that, then resume with --run-id anew"):
         pipeline.run(again)
     path.write_bytes(whole)
     assert pipeline.run(again).manifest.redecided == 60
@@ -198,8 +198,8 @@ def test_a_history_needs_a_published_run(work: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sources": ()}, "nothing to moderate is named"),
-        ({"from_embeddings": True}, "takes up what the results hold: name no source with it"),
+        ({"sources": ()}, "nothing to moderate: give a source"),
+        ({"from_embeddings": True}, "re-decides what the results hold: leave out the sources"),
     ],
 )
 def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:

@@ -183,7 +183,7 @@ def test_a_large_folder_is_explained_up_to_a_number_and_says_so(
         (tmp_path / f"{name}.png").write_bytes(KNIFE.read_bytes())
     found = here("explain", policy_file, tmp_path, "--json")
     assert len(json.loads(found.stdout)["images"]) == 2
-    assert f"{tmp_path}: only the first images of the folder are explained" in found.stderr
+    assert f"{tmp_path}: only the folder's first images are explained" in found.stderr
 
 
 def test_an_image_that_cannot_be_read_is_explained_by_its_error(
