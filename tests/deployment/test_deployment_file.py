@@ -98,7 +98,7 @@ def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str
         ("policy: policy.yaml", "policy: none.yaml", ["8: cannot read the policy 'none.yaml': no such file or directory"]),
         ("policy: policy.yaml, ", "", ["prefect.yaml:8: nightly: the setting `policy` is missing"]),
         ("[images]", "[nowhere]", ["prefect.yaml:3: cannot list the source 'nowhere'"]),
-        ("output: out", "output: images/out", ["the output file://", "lies inside the source"]),
+        ("output: out", "output: images/out", ["the output file://", "is inside the source"]),
         ("output: out", "output: out, batch_size: many", ["prefect.yaml:8: nightly: `batch_size` should be a valid integer"]),
         ("output: out", "output: out, ray_address: '127.0.0.1:1'", ["prefect.yaml:8: no Ray cluster answers at 127.0.0.1:1"]),
         ("when_busy: wait", "when_busy: maybe", ["prefect.yaml:8: `when_busy` should be wait or cancel, not 'maybe'"]),

@@ -1,4 +1,4 @@
-"""A policy that changed: what is embedded is decided anew from storage, and no image is read."""
+"""A policy that changed: embedded images are re-decided from storage, and no image is read."""
 
 import os
 import shutil
