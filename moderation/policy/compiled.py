@@ -89,7 +89,7 @@ class CompiledPolicy:
         if not 0 < head.logit_scale <= MAX_LOGIT_SCALE:
             raise ModelError(
                 f"{policy.model.label} has a logit scale of {head.logit_scale:g}, not one between 0 and {MAX_LOGIT_SCALE:g}: "
-                "the checkpoint is not that of a trained CLIP model"
+                "the checkpoint is not a trained CLIP model"
             )
         if head.logit_bias is None:
             for rule in policy.active_rules:
@@ -160,7 +160,7 @@ class CompiledPolicy:
         """Cosines [P, _BLOCK] of some images at a time, and how many of the columns are images."""
         dim = self.weights.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != dim:
-            raise ValueError(f"embeddings of shape [N, {dim}] expected, got {list(embeddings.shape)}")
+            raise ValueError(f"expected embeddings of shape [N, {dim}], got {list(embeddings.shape)}")
         doubles = np.zeros((_BLOCK, dim))
         for start in range(0, len(embeddings), _BLOCK):
             part = embeddings[start : start + _BLOCK]

@@ -74,7 +74,7 @@ class Store:
 
     @property
     def ordered(self) -> bool:
-        """Whether listings are guaranteed to be in key order; false for S3 directory buckets and other stores with an S3 API."""
+        """Whether listings are sure to be in key order: not in S3 directory buckets, nor in other stores with an S3 API."""
         return self._backend.ordered if isinstance(self._backend, S3Backend | OwnListingBackend) else True
 
     def list(self, prefix: str = "", after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:

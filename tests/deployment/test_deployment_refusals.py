@@ -240,7 +240,7 @@ WRONG = {
     "name twice": (
         "deployments:\n",
         "deployments:\n  - {name: nightly, entrypoint: a.b.c, work_pool: {name: p}}\n",
-        "two deployments are called 'nightly'",
+        "two deployments are named 'nightly'",
     ),
     # entrypoints
     "file that is not there": (
@@ -272,7 +272,7 @@ WRONG = {
     ),
     # the file
     "tab": ("    version", "\tversion", "4: there is a tab in the indentation"),
-    "key twice": ("paused: false", "paused: false\n    paused: true", "8: the key `paused` stands there twice"),
+    "key twice": ("paused: false", "paused: false\n    paused: true", "8: the key `paused` appears twice"),
     "date that only Prefect's parser reads": (
         "description: Every night.",
         "description: 2026-13-45",

@@ -169,7 +169,7 @@ def test_explaining_nothing_is_no_success(here: Here, policy_file: Path, tmp_pat
     empty = here("explain", policy_file, tmp_path / "empty")
     assert (empty.returncode, empty.stderr) == (
         2,
-        f"error: the folder {str(tmp_path / 'empty')!r} holds no files: name images, or a folder of images\n",
+        f"error: the folder {str(tmp_path / 'empty')!r} contains no files: name images, or a folder of images\n",
     )
     assert here("explain", policy_file, tmp_path / "none.jpg").returncode == 1
     assert here("explain", policy_file, tmp_path / "none.jpg", KNIFE).returncode == 0

@@ -348,7 +348,10 @@ def test_a_token_a_public_bucket_and_a_paying_project(google, monkeypatch):
             {"GOOGLE_BASE_URL": f"https://user:{SECRET}@host"},
             "GOOGLE_BASE_URL contains a user name or password: leave them out",
         ),
-        ({"GOOGLE_BASE_URL": "http://storage.example"}, "GOOGLE_BASE_URL goes to storage.example over http, which others can read"),
+        (
+            {"GOOGLE_BASE_URL": "http://storage.example"},
+            "GOOGLE_BASE_URL goes to storage.example over http, which others can read",
+        ),
     ],
 )
 def test_what_is_wrong_with_googles_settings_is_one_line_at_once(google, monkeypatch, settings, told):
