@@ -39,7 +39,7 @@ REFUSED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What is wrong with one value."""
+    """A problem with one value."""
 
     key: str
     """where, below the schedule; empty for the schedule as a whole"""
@@ -60,7 +60,7 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
         return [Refusal("", f"a schedule needs one of `cron`, `interval` and `rrule`, and has {wording}")], ""
     [kind] = kinds
     refusals = [
-        Refusal(key, f"`{key}` goes with `{goes_with}`, not with `{kind}`", "remove it")
+        Refusal(key, f"`{key}` belongs to `{goes_with}`, not to `{kind}`", "remove it")
         for key, goes_with in GOES_WITH.items()
         if key in given and goes_with != kind
     ]
@@ -83,7 +83,7 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
     try:
         reason, following = never(schedule) if isinstance(schedule, RRuleSchedule) else _next(schedule)
     except KeyError:  # a time zone such as `Factory`, which Prefect's classes let through
-        return [_refusal("timezone", values, "no date of a schedule can be reckoned in it")], ""
+        return [_refusal("timezone", values, "no schedule's dates can be computed in it")], ""
     if reason:
         return [Refusal(kind, f"`{kind}: {_shown(values[kind])}` {reason}", HINTS[kind])], ""
     inactive = str(given.get("active")).lower() in ("false", "no", "off", "n", "f", "0")  # as Prefect reads it
@@ -118,7 +118,7 @@ def _schedule(values: dict[str, Any]) -> Schedule:
 
 
 def _common(given: dict[str, Any]) -> Iterator[Refusal]:
-    """What any schedule may say of itself."""
+    """Keys that every schedule can have."""
     more = {key: given[key] for key in ("active", "slug", "replaces", "parameters") if key in given}
     more = {key: value for key, value in more.items() if not is_template(value)}
     try:

@@ -47,7 +47,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Moderate images in object storage with CLIP: every image ends up as a row in Parquet, with decision and evidence.",
+    help="Moderate images in object storage with CLIP: every image becomes a row in Parquet, with its decision and "
+    "the evidence for it.",
     epilog="Start with `moderate demo`: it needs no network, no GPU and no settings.",
 )
 
@@ -84,8 +85,9 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE...",
-            help="What to moderate: folders or s3://bucket/prefix (gs:// and az:// too), or manifests: .csv, .jsonl or "
-            ".parquet files with a column `uri` (.gz too), or the manifest.json of an S3 Inventory.",
+            help="What to moderate: folders or prefixes such as s3://bucket/prefix (also gs:// and az://), or "
+            "manifests: .csv, .jsonl or "
+            ".parquet files with a column `uri` (also .gz), or the manifest.json of an S3 Inventory.",
             show_default=False,
         ),
     ] = None,
@@ -121,7 +123,8 @@ def run(
         LogFormat | None,
         typer.Option(
             "--log-format",
-            help="json: a line of JSON for every step on standard error, and no progress bar. Also by MODERATION_LOG_FORMAT.",
+            help="json: one line of JSON per step on standard error, and no progress bar. Can also be set with "
+            "MODERATION_LOG_FORMAT.",
             show_default=False,
         ),
     ] = None,
@@ -129,9 +132,9 @@ def run(
 ) -> None:
     """Moderate the images that SOURCE names and publish the results under the output.
 
-    By default only objects are taken up that are new, changed, or not yet decided under this policy and model. Where earlier
-    runs stored their embeddings, they are decided from these, and no image is read.
-    S3 credentials, region, profile and endpoint are taken from where AWS tools take them
+    By default, a run processes only objects that are new, changed, or not yet decided under this policy and model. Objects
+    whose embeddings earlier runs stored are decided from those, and no image is read.
+    S3 credentials, region, profile and endpoint come from where AWS tools look for them
     (AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config ...).
 
     Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
@@ -146,14 +149,14 @@ def run(
 
 @app.command()
 def demo(
-    output: Annotated[str, typer.Option("--output", "-o", help="Where results go.")] = "demo-output",
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Another policy than the bundled one.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Where to write the results.")] = "demo-output",
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="A policy to use instead of the bundled one.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
 ) -> None:
     """Moderate some 300 bundled images with the bundled model and policy: offline, on the CPU, in about a minute.
 
-    Ends with the counts, precision and recall against the images' labels, and where everything lies. Change the policy and
-    run it again: it says what changed in the policy, and which images are decided otherwise.
+    Prints the counts, precision and recall against the images' labels, and the paths of all files. Change the policy and run
+    it again: it reports what changed in the policy, and which images get a different decision.
     """
     from moderation.demo import IMAGES_DIR, POLICY_FILE
 
@@ -180,7 +183,7 @@ def demo(
 
 @app.command()
 def version() -> None:
-    """Show the versions of this program and of the libraries that decide what it computes."""
+    """Show the versions of this program and of the libraries that affect its results."""
     from moderation.common.versions import versions
 
     for name, number in versions().items():
@@ -188,7 +191,7 @@ def version() -> None:
 
 
 def main() -> None:
-    """The command, after `moderation.entry`: errors of the user's are one line each and exit code 2."""
+    """The command, after `moderation.entry`. A user's mistake is reported in one line, with exit code 2."""
     show_any_text()
     try:
         app(prog_name="moderate")
@@ -217,7 +220,7 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
         from flows.command import check_size, moderated
 
         check_size(settings)
-        inputs = check_inputs(settings)  # before anything is started, since that takes a while
+        inputs = check_inputs(settings)  # before starting anything, which takes a while
         if not verbose:
             # What Ray logs goes to its own log files; errors are shown by `main`.
             logging.getLogger().setLevel(logging.CRITICAL)
@@ -238,7 +241,7 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
 
 
 def _left(settings: RunSettings) -> str:
-    """What a run that was stopped leaves behind, in words."""
+    """What a stopped run leaves behind, in words."""
     from moderation.results.manifest import find_manifest
     from moderation.storage import Store
 

@@ -19,12 +19,12 @@ __all__ = ["Outcome", "Scored", "Session", "check", "publish_or_quarantine", "pu
 
 
 def run(settings: RunSettings) -> Outcome:
-    """Moderate everything that `settings.sources` name and publish the results.
+    """Moderate everything in `settings.sources` and publish the results.
 
     Raises:
         UserError: a setting, the policy, the source, the output or the model; nothing was published.
         QuarantinedError: quality checks failed; the run is in `_quarantine/`.
-        RunError: the run could not be finished; resume it with its run id.
+        RunError: the run could not finish; resume it with its run id.
     """
     inputs = check_inputs(settings)
     with session(inputs) as running:

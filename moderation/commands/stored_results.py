@@ -38,5 +38,5 @@ def moment(text: str, now: datetime) -> datetime:
         found = datetime.fromisoformat(given)
     except (ValueError, OverflowError):
         message = "give an age such as 30d, 12w or 2y, or a day such as 2026-11-21"
-        raise SettingsError(f"--since: {text!r} is no time: {message}") from None
+        raise SettingsError(f"--since: {text!r} is not a time: {message}") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -66,7 +66,7 @@ class _Check:
     def run(self, models: Mapping[str, type[BaseModel]]) -> None:
         model = models.get(self._deployment.entrypoint)
         if model is None:
-            self._well("flow", f"{self._deployment.entrypoint} is none of this program's: it was not checked")
+            self._well("flow", f"{self._deployment.entrypoint} is not part of this program: it was not checked")
             return
         try:
             settings = model.model_validate(self._deployment.settings)
@@ -135,7 +135,7 @@ def _listed(settings: RunSettings) -> str:
 def _written(location: str) -> str:
     store = Store(location)
     store.check_writable()
-    return f"{store.uri}: can be written, and honours conditional writes"
+    return f"{store.uri}: can be written, with conditional writes"
 
 
 def _together(settings: RunSettings) -> str:

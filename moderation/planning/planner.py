@@ -1,6 +1,6 @@
-"""From sources to stored shards: what an earlier attempt planned comes first, then the rest of the listing.
+"""From sources to stored shards: first those that an earlier attempt planned, then the rest of the listing.
 
-Every named object is counted once: as unchanged, as planned, or not at all where the selection leaves it out. An object that
+Every object is counted once: as unchanged or as planned; objects that are not selected are not counted. An object that
 manifests name twice, or a store lists twice, is processed once.
 """
 
@@ -24,9 +24,9 @@ __all__ = ["Tally", "plan_shards", "plan_stored"]
 
 
 def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Page]:
-    """Steps of the plan, stored before they are handed out. `ledger` None takes up everything, to be scored.
+    """Steps of the plan, stored before they are returned. With `ledger` None, every object is scored.
 
-    Shards of what is to be scored come while the listing is running, then those decided anew from stored embeddings.
+    Shards to score come while the listing is running, then those to re-decide from stored embeddings.
 
     Raises:
         SourceError: the listing failed.
@@ -57,9 +57,9 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
 
 
 def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -> Iterator[Page]:
-    """Shards of all that earlier runs embedded and the selection chooses, each image once at its newest decision.
+    """Shards of all selected objects that earlier runs embedded, each image once, at its newest decision.
 
-    What is decided already counts as unchanged, unless the settings say `full`. Stored before they are handed out.
+    Objects already decided count as unchanged, unless the settings say `full`. Stored before they are returned.
 
     Raises:
         StorageError: the plan could not be stored.
@@ -105,7 +105,7 @@ def _all_pages(
     wanted: WantedVersions,
     again: HashSet | None,
 ) -> Iterator[Page]:
-    """What is not planned yet. `again`: what is, where the stores promise no order to resume the listing by."""
+    """Objects not planned yet. `again`: those already planned, if the stores guarantee no order to resume the listing by."""
     for page in _listed_pages(inputs, paths, shard_size, ledger, tally, again):
         wanted.want(page.redecided)
         yield page
@@ -118,7 +118,7 @@ def _all_pages(
         return taken
 
     yield from redecided_pages(inputs.output, ledger.stored, inputs.settings.shard_size or SHARD_OBJECTS, choose)
-    if wanted.left:  # somebody pruned the runs that held their embeddings
+    if wanted.left:  # the runs with their embeddings have been pruned
         objects = (item for page in stored_pages(inputs.output, paths) for item in page.redecided)
         for shard in shards((item for item in objects if wanted.place([item])[0]), shard_size):
             yield Page(shard)
@@ -127,7 +127,7 @@ def _all_pages(
 def _listed_pages(
     inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, planned: HashSet | None
 ) -> Iterator[Page]:
-    """What the listing gives, `shard_size` objects of a kind at most."""
+    """The listed objects, at most `shard_size` of a kind."""
     if planned is None:
         try:
             yield from _cut(_new_objects(inputs, ledger, tally, None), shard_size, tally)
@@ -181,5 +181,5 @@ def _new_objects(
             tally.planned += 1
             yield item, bool(embedded)
             if limit is not None and tally.planned >= limit:
-                tally.named = tally.listed + tally.missing  # the rest of the page, and of the sources, is not asked for
+                tally.named = tally.listed + tally.missing  # the rest of the page, and of the sources, is not requested
                 return

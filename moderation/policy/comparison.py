@@ -16,7 +16,7 @@ class Effect(StrEnum):
     """What a change can do to a later run, strongest first."""
 
     EMBEDDINGS = "embeddings"
-    """another model: every image is embedded anew"""
+    """another model: every image is embedded again"""
     SCORES = "scores"
     """scores, and so decisions"""
     DECISIONS = "decisions"
@@ -78,7 +78,7 @@ class Change:
 
 
 _NOTES: Mapping[Effect, str] = {
-    Effect.EMBEDDINGS: "every image is embedded anew; scores cannot be compared with earlier ones",
+    Effect.EMBEDDINGS: "every image is embedded again; scores cannot be compared with earlier ones",
     Effect.SCORES: "changes scores and decisions",
     Effect.DECISIONS: "changes decisions",
     Effect.REPORTS: "changes no image's action",
@@ -112,14 +112,14 @@ def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
 def identity(old: Policy, new: Policy, changes: tuple[Change, ...]) -> str:
     """Whether the content hash changed, why or why not, and what the next run will do about it: one or two sentences."""
     if old.hash == new.hash:
-        return "The identity is the same: comments and layout are no part of it. Nothing is decided again."
-    again = "The next run decides every image again, from the embeddings it has stored."
+        return "The identity is the same: it does not cover comments and layout. Nothing is re-decided."
+    again = "The next run re-decides every image from its stored embedding."
     if not changes:
-        return f"The identity changed, the meaning did not: rules, prompts or examples stand in another order. {again}"
+        return f"The identity changed but the meaning did not: rules, prompts or examples are in a different order. {again}"
     if any(change.effect is Effect.EMBEDDINGS for change in changes):
-        return "The identity changed, and so did the model: the next run embeds and decides every image anew."
+        return "The identity and the model changed: the next run embeds and decides every image again."
     if all(change.effect is Effect.NOTHING for change in changes):
-        return f"The identity changed, since it covers texts and examples too; no decision will. {again}"
+        return f"The identity changed, since it also covers texts and examples; no decision will change. {again}"
     return f"The identity changed. {again}"
 
 
@@ -191,7 +191,7 @@ def _effect(key: str, old: Rule, new: Rule) -> Effect:
         effect = Effect.SCORES if Mode.OFF in (old.mode, new.mode) else Effect.DECISIONS
     elif new.mode is Mode.OFF or (key == "contrast" and not any(rule.score.facts.uses_contrast for rule in (old, new))):
         return Effect.NOTHING
-    elif old.mode is Mode.OFF and effect is Effect.DECISIONS:  # there are no scores yet that could be decided otherwise
+    elif old.mode is Mode.OFF and effect is Effect.DECISIONS:  # there are no scores yet whose decisions could change
         effect = Effect.SCORES
     most = min(_weight(old), _weight(new), key=_ORDER.index)
     return max(effect, most, key=_ORDER.index)

@@ -88,7 +88,7 @@ class CompiledPolicy:
         if not 0 < head.logit_scale <= MAX_LOGIT_SCALE:
             raise ModelError(
                 f"{policy.model.label} has a logit scale of {head.logit_scale:g}, not one between 0 and {MAX_LOGIT_SCALE:g}: "
-                "the checkpoint is not that of a trained CLIP model"
+                "the checkpoint is not a trained CLIP model"
             )
         if head.logit_bias is None:
             for rule in policy.active_rules:
@@ -160,7 +160,7 @@ class CompiledPolicy:
         """Some images at a time, and their cosines [P, BLOCK], the last of which may be padding."""
         dim = self.weights.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != dim:
-            raise ValueError(f"embeddings of shape [N, {dim}] expected, got {list(embeddings.shape)}")
+            raise ValueError(f"expected embeddings of shape [N, {dim}], got {list(embeddings.shape)}")
         for images, doubles in double_blocks(embeddings):
             yield images, np.clip(self.weights @ doubles.T, -1.0, 1.0)
 

@@ -56,7 +56,7 @@ class RuleExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one image, and why. An image that cannot be read has an error code and no rules."""
+    """What a policy decides for one image, and why. An image that cannot be read has an error code and no rules."""
 
     uri: str
     etag: str
@@ -103,7 +103,7 @@ def explain(
         ValueError: embeddings of another shape, or none.
     """
     if len(embeddings) != len(frames) or not len(frames):
-        raise ValueError(f"one embedding per frame expected, got {len(embeddings)} for {len(frames)} frames")
+        raise ValueError(f"expected one embedding per frame, got {len(embeddings)} for {len(frames)} frames")
     policy, rules = compiled.policy, compiled.rules
     by_frame = compiled.score(embeddings)
     cosines = compiled.cosines(embeddings)

@@ -43,13 +43,13 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
         found.extend(_negations(rule, place))
         found.extend(_extremes(rule, place))
         if rule.score.facts.uses_contrast and not rule.contrast:
-            message = f"the rule {rule.id!r} has no lookalikes of its own: what resembles it will be flagged"
-            found.append(Oddity(place, message, "add `contrast:` with what is easily mistaken for it"))
+            message = f"the rule {rule.id!r} has no lookalikes of its own: images that resemble it will be flagged"
+            found.append(Oddity(place, message, "add `contrast:` with things that are easily mistaken for it"))
         if rule.block is not None and not _has_example(policy, rule):
             message = f"the rule {rule.id!r} blocks, but no example shows that it blocks the right thing"
             found.append(Oddity((*place, "block"), message, "add an image to `examples` that names this rule"))
         if rule.mode is Mode.SHADOW and rule.review_by is not None and rule.review_by < today:
-            message = f"the shadow rule {rule.id!r} was to be decided about by {rule.review_by}"
+            message = f"the shadow rule {rule.id!r} was due for a decision by {rule.review_by}"
             found.append(Oddity((*place, "review_by"), message, "make it live, remove it, or set a new date"))
         if rule.mode is not Mode.SHADOW and rule.review_by is not None:
             message = f"`review_by` of the rule {rule.id!r} has no effect: it is not a shadow rule"
@@ -75,7 +75,7 @@ def lint_language(policy: Policy, tokens: Callable[[str], int], vocabulary: Set[
     for place, text, words in texts:
         why = why_not_english(text, words, tokens)
         if why:
-            hint = "write it in English: the model learned from English captions, and guesses at anything else"
+            hint = "write it in English: the model learned from English captions, and can only guess at other languages"
             if why.startswith("the model never saw"):
                 hint = "the demo's model knows the English names of emoji and no other words"
             found.append(Oddity(place, f"{text!r}: {why}", hint))
@@ -94,7 +94,7 @@ def lint_similarity(policy: Policy, has_bias: bool) -> list[Oddity]:
             if value is not None and not low <= value <= high:
                 never = "no picture reaches it" if value > high else "nearly every picture is above it"
                 message = (
-                    f"`{key}: {value}` of the rule {rule.id!r} lies outside {low} to {high}, where this model's cosines lie"
+                    f"`{key}: {value}` of the rule {rule.id!r} is outside {low} to {high}, the range of this model's cosines"
                 )
                 found.append(Oddity(("rules", at, key), message, f"{never}: look at the scores of a run first"))
     return found
@@ -137,7 +137,7 @@ def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
                 (*place, key), f"{written}: nearly every image {does}", "look at the scores of a run first, or set 0.60"
             )
         elif value >= 1:
-            yield Oddity((*place, key), f"{written}: next to no image {does}", "set a threshold below 1, such as 0.90")
+            yield Oddity((*place, key), f"{written}: almost no image {does}", "set a threshold below 1, such as 0.90")
 
 
 def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:
@@ -145,8 +145,8 @@ def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:
         for at, prompt in enumerate(prompts):
             match = _NEGATION.search(prompt)
             if match and not _SIGN.search(prompt):
-                message = f"{prompt!r}: CLIP does not read {match[0]!r}, it sees the thing that is negated"
-                yield Oddity((*place, key, at), message, "say what the picture shows instead, or use `contrast`")
+                message = f"{prompt!r}: CLIP ignores {match[0]!r} and looks for the negated thing"
+                yield Oddity((*place, key, at), message, "describe what the picture shows instead, or use `contrast`")
 
 
 def _has_example(policy: Policy, rule: Rule) -> bool:

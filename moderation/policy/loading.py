@@ -90,7 +90,7 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
 
 
 def _is_reported_elsewhere(details: ErrorDetails) -> bool:
-    # Contradictions are told by `mistakes`; a list is too short only because its items are wrong and told themselves.
+    # `mistakes` reports contradictions; a list is too short only because its items are wrong, which is reported already.
     if details["type"] == "missing" and isinstance(details["input"], dict):
         return misspelt(str(details["loc"][-1]), details["input"], details["loc"][:-1])
     return details["type"] == "value_error" or (details["type"] == "too_short" and bool(details["input"]))
@@ -108,5 +108,5 @@ def _finding(merged: Merged, details: ErrorDetails) -> Finding:
     if isinstance(location[-1] if location else None, int):
         key = f"`{location[-2]}`"
     elif details["input"] is None:
-        return merged.finding(location, f"{key} has no value", "write one behind the colon, or remove the line", at_key=True)
+        return merged.finding(location, f"{key} has no value", "write one after the colon, or remove the line", at_key=True)
     return merged.finding(location, f"{key} {message}", value_hint(details, location, merged.content))

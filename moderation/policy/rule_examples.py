@@ -95,7 +95,7 @@ def junit_xml(policy: Policy, results: Sequence[ExampleResult]) -> bytes:
     for result in results:
         case = ElementTree.SubElement(suite, "testcase", {"classname": policy.policy, "name": _xml(result.image)})
         if result.verdict != "pass":
-            message = _xml(f"expected {result.expected}; found {result.found}")
+            message = _xml(f"expected {result.expected}; got {result.found}")
             tag = "failure" if result.verdict == "miss" else "error"
             ElementTree.SubElement(case, tag, {"message": message}).text = _xml(result.why or result.found)
     ElementTree.indent(root)

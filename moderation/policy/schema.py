@@ -56,7 +56,7 @@ class Rule(Strict):
     score: ScoreKind = Field(default=ScoreKind.CONTRAST, description=" | ".join(ScoreKind))
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
-    review_by: date | None = Field(default=None, description="by when somebody decides about a shadow rule: 2026-12-31")
+    review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
     maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
 
     @property
@@ -88,21 +88,24 @@ class Policy(Strict):
     version: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
         default="0", description="shown to people; identity is the content hash"
     )
-    owner: str = Field(default="", max_length=200, description="who answers for it")
+    owner: str = Field(default="", max_length=200, description="who is responsible for it")
     description: str = Field(default="", max_length=2000, description="what it is for")
     model: ModelChoice = Field(description="the CLIP model that scores")
     templates: tuple[Text, ...] = Field(
-        default=("a photo of {}",), min_length=1, max_length=100, description="each prompt is put into each; averaged"
+        default=("a photo of {}",),
+        min_length=1,
+        max_length=100,
+        description="each prompt is put into each template; the embeddings are averaged",
     )
     contrast: tuple[Text, ...] = Field(default=(), max_length=500, description="what ordinary images show")
     unreadable: Action = Field(default=Action.REVIEW, description="what happens to an image that cannot be scored")
     unsupported: Action | None = Field(
-        default=None, description="what happens to an image of a format that is not read; null: what `unreadable` says"
+        default=None, description="what happens to an image in an unsupported format; null: as for `unreadable`"
     )
     near: float = Field(
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
-    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what is looked for")
+    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
 
     @model_validator(mode="after")
@@ -145,5 +148,7 @@ class Override(Strict):
 class PolicyFile(Policy):
     """The language as it is written: a policy, and what it takes over from another file. For the JSON Schema."""
 
-    include: Text | None = Field(default=None, description="another policy file in the same folder, taken over")
-    overrides: dict[RuleId, Override] = Field(default={}, description="changes of included rules, by rule id")
+    include: Text | None = Field(
+        default=None, description="another policy file in the same folder, whose content this one inherits"
+    )
+    overrides: dict[RuleId, Override] = Field(default={}, description="changes to included rules, by rule id")

@@ -36,7 +36,7 @@ RUNS = pa.schema(
         _field("unchanged", pa.int64(), "objects that had a decision already, and so have no row in this run"),
         _field("repeated", pa.int64(), "entries of manifests that name an object once more; not in `listed`"),
         _field("scored", pa.int64(), "objects with scores"),
-        _field("redecided", pa.int64(), "of these, objects decided from embeddings that an earlier run stored"),
+        _field("redecided", pa.int64(), "of these, objects re-decided from embeddings that an earlier run stored"),
         _field("errored", pa.int64(), "objects with an error row"),
         _field("errored_by_code", _NUMBERS, "of these, how many by `error_code`"),
         _field("blocked", pa.int64(), "scored objects with the action block"),

@@ -43,7 +43,7 @@ def _quarantined(running: Session, scored: Scored, manifest: Manifest, failed: l
     _log.info("quarantined", extra={"reason": [str(check) for check in failed]})
     return QuarantinedError(
         f"the run {run_id} was not published; quality checks failed:\n{reasons}\n"
-        f"it is in {place}, its report at {page}; publish it after all or remove it:\n"
+        f"the run is in {place}, its report in {page}; publish it anyway or remove it:\n"
         f"  moderate runs release {run_id} --results {results} --reason 'why it is right' --by 'your name'\n"
         f"  moderate runs discard {run_id} --results {results}"
     )

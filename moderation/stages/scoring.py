@@ -38,7 +38,7 @@ class Scored:
     receipts: tuple[Receipt, ...]
     listed: int
     named: int
-    """objects that were to be listed, by the sources' own count"""
+    """objects to list, as counted by the sources"""
     unchanged: int
     repeated: int
     skipped: Skipped
@@ -140,14 +140,14 @@ class _Work:
             return
         self._running.output.delete_folder(self._running.paths.staging)
         names = " and ".join(self._running.inputs.source_uris)
-        raise SourceError(f"there is nothing to moderate: {names} names no object that `include` and `exclude` choose")
+        raise SourceError(f"there is nothing to moderate: {names} has no object that `include` and `exclude` select")
 
     def result(self, wall_seconds: float) -> Scored:
         """The sums of all staged shards."""
         self._tell()
         skipped = skipped_in(self._running.inputs.sources)
         if any(skipped):
-            _log.warning("left out: %s; a linked folder is moderated where it is named as a source itself", skipped)
+            _log.warning("skipped: %s; to moderate a linked folder, name it as a source", skipped)
         tally, staging = self._tally, self.staging
         return Scored(
             receipts=tuple(sorted(staging.receipts, key=lambda r: r.shard)),
@@ -182,4 +182,4 @@ class _Work:
 def _refuse_any(batches: Iterator[Batch]) -> None:
     """Without actors there is nothing to score: the iterator only sends stored shards to tasks."""
     for batch in batches:
-        raise RunError(f"the shard {batch.shard} needs scoring, but this run decides on stored embeddings only")
+        raise RunError(f"the shard {batch.shard} needs scoring, but this run only re-decides from stored embeddings")

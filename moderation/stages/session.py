@@ -33,7 +33,7 @@ class Session:
 
     inputs: Inputs
     pool: ScorerPool | None
-    """None where only stored embeddings are re-decided"""
+    """None if the run only re-decides from stored embeddings"""
     plan: PoolPlan
     model: ModelDescription
     compiled: CompiledPolicy
@@ -87,7 +87,7 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def _without_model(inputs: Inputs) -> Iterator[Session]:
-    """A run that re-decides stored embeddings: it needs no images, and no model where the prompts are known."""
+    """A run that re-decides from stored embeddings: it needs no images and, if the prompts are known, no model."""
     policy = inputs.policy
     archive = open_archive(inputs.output, policy.model.label)
     compiled = compiled_for(policy, archive)

@@ -83,7 +83,7 @@ class S3Backend(ObstoreBackend):
         return self._of_version(key, if_match, {"range": (start, start + length)})
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one object."""
+        """One object as a listing would show it."""
         try:
             meta = self._client.head_object(Bucket=self.bucket, Key=key)
         except AWS_ERRORS as error:

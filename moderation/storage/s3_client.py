@@ -1,4 +1,4 @@
-"""The way to S3: credentials, region, endpoint and certificates, from where every AWS tool takes them."""
+"""Access to S3: credentials, region, endpoint and certificates, from where every AWS tool reads them."""
 
 import os
 from datetime import timedelta

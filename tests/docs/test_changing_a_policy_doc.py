@@ -51,7 +51,7 @@ def test_the_example_gives_the_numbers_of_the_page(place: Path) -> None:
     assert len(numbers) == 4
     for line in numbers:
         assert re.sub(r"[ │]+", " ", line) in plain
-    for told in re.findall(r"^(?:\d+ images are decided otherwise|error: ).*", PAGE, re.MULTILINE):
+    for told in re.findall(r"^(?:\d+ images get a different decision|error: ).*", PAGE, re.MULTILINE):
         assert told in done.stdout + done.stderr
     (folder,) = place.glob("backtest-demo-*")
     assert {file.name for file in folder.iterdir()} == {"backtest.html", "changed.parquet"}

@@ -657,7 +657,7 @@ def fuzz(log, first, last):
             out.write(f"{number} start\n")
             try:
                 text, seconds, megabytes = outcome(data)
-            except Exception as error:  # noqa: BLE001 - this is what is looked for
+            except Exception as error:  # noqa: BLE001 - this is what to look for
                 text, seconds, megabytes = f"RAISED {type(error).__name__}: {error}", 0.0, 0.0
             line = json.dumps([text, round(seconds, 3), round(megabytes)])
             out.write(f"{number} {line}\n")

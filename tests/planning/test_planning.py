@@ -161,8 +161,8 @@ def test_the_first_shard_comes_before_the_listing_has_ended(tmp_path: Path, fold
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
-        (["images", "images/a"], "lies inside"),
-        (["images/a", "images/a"], "lies inside"),
+        (["images", "images/a"], "is inside"),
+        (["images/a", "images/a"], "is inside"),
         (["images", "list.jsonl"], "one kind"),
         (["images/c.jpg"], "is a file"),
         (["nothing"], "cannot list"),

@@ -1,4 +1,4 @@
-"""A policy that changed: what is embedded is decided anew from storage, and no image is read."""
+"""A policy that changed: embedded images are re-decided from storage, and no image is read."""
 
 import os
 import shutil
@@ -198,8 +198,8 @@ def test_a_history_needs_a_published_run(work: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sources": ()}, "nothing to moderate is named"),
-        ({"from_embeddings": True}, "takes up what the results hold: name no source with it"),
+        ({"sources": ()}, "nothing to moderate: give a source"),
+        ({"from_embeddings": True}, "re-decides what the results hold: leave out the sources"),
     ],
 )
 def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:

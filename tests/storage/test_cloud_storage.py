@@ -244,7 +244,7 @@ def test_a_page_that_fails_is_asked_for_again_by_its_own_token(cloud, gcs, monke
 def test_a_page_that_never_comes_ends_the_listing(cloud, impatient):
     cloud.put("a.jpg", b"x")
     cloud.proxy.rule = lambda *_: Answer(200, b"<html>busy</html>")
-    assert "is no page of a listing" in failure(lambda: list(cloud.store.list()))
+    assert "is not a page of a listing" in failure(lambda: list(cloud.store.list()))
 
 
 def test_keys_out_of_order_where_order_is_promised_stop_the_run(gcs):
@@ -334,18 +334,24 @@ def test_a_token_a_public_bucket_and_a_paying_project(google, monkeypatch):
             {"GOOGLE_SERVICE_ACCOUNT_KEY": '{"private_key": "' + SECRET},
             "GOOGLE_SERVICE_ACCOUNT_KEY is no JSON, line 1 column 17",
         ),
-        ({"GOOGLE_SERVICE_ACCOUNT_KEY": f'["{SECRET}"]'}, "GOOGLE_SERVICE_ACCOUNT_KEY is no JSON object"),
+        ({"GOOGLE_SERVICE_ACCOUNT_KEY": f'["{SECRET}"]'}, "GOOGLE_SERVICE_ACCOUNT_KEY is not a JSON object"),
         (
             {"GOOGLE_SERVICE_ACCOUNT_KEY": f'{{"private_key": "{SECRET}"}}'},
             "the key that GOOGLE_SERVICE_ACCOUNT_KEY gives cannot be",
         ),
         (
             {"GOOGLE_SERVICE_ACCOUNT_KEY": f'{{"private_key": "{SECRET}", "client_email": "a@b", "token_uri": "https://x"}}'},
-            "(its private key is no PEM key): give it as Google wrote it",
+            "(its private key is not a PEM key): use the file as Google created it",
         ),
-        ({"GOOGLE_BASE_URL": "storage.example"}, "GOOGLE_BASE_URL is no endpoint: give a URL such as https://host:port"),
-        ({"GOOGLE_BASE_URL": f"https://user:{SECRET}@host"}, "GOOGLE_BASE_URL holds a user name or password: leave them out"),
-        ({"GOOGLE_BASE_URL": "http://storage.example"}, "GOOGLE_BASE_URL goes to storage.example over http, where everybody"),
+        ({"GOOGLE_BASE_URL": "storage.example"}, "GOOGLE_BASE_URL is not an endpoint: give a URL such as https://host:port"),
+        (
+            {"GOOGLE_BASE_URL": f"https://user:{SECRET}@host"},
+            "GOOGLE_BASE_URL contains a user name or password: leave them out",
+        ),
+        (
+            {"GOOGLE_BASE_URL": "http://storage.example"},
+            "GOOGLE_BASE_URL goes to storage.example over http, which others can read",
+        ),
     ],
 )
 def test_what_is_wrong_with_googles_settings_is_one_line_at_once(google, monkeypatch, settings, told):
@@ -367,7 +373,7 @@ def test_google_credentials_that_are_not_accepted_say_what_to_check(google, priv
     monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account("http://127.0.0.1:9", private_key))
     for call in (Store("gs://behaviour/x").check_readable, lambda: Store("gs://behaviour/x").get("a")):
-        assert "Google's sign-in gives no access token, it does not answer" in failure(call)
+        assert "Google's sign-in gives no access token: it does not answer" in failure(call)
 
 
 def test_a_missing_bucket_and_a_missing_container_are_named(gcs, azurite):
@@ -462,14 +468,14 @@ def test_a_token_for_azure_goes_with_every_request(monkeypatch):
             {"AZURE_STORAGE_ACCOUNT_NAME": ""},
             "no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING",
         ),
-        ({"AZURE_STORAGE_ACCOUNT_NAME": "Not/A Name"}, "AZURE_STORAGE_ACCOUNT_NAME 'Not/A Name' is no name of an account"),
+        ({"AZURE_STORAGE_ACCOUNT_NAME": "Not/A Name"}, "AZURE_STORAGE_ACCOUNT_NAME 'Not/A Name' is not an account name"),
         ({"AZURE_STORAGE_ACCOUNT_KEY": f"{SECRET}!"}, "the key of the storage account is not Base64"),
         (
             {"AZURE_STORAGE_ACCOUNT_NAME": "", "AZURE_STORAGE_CONNECTION_STRING": SECRET},
             "AZURE_STORAGE_CONNECTION_STRING is no",
         ),
         ({"AZURE_STORAGE_ENDPOINT": "http://storage.example"}, "AZURE_STORAGE_ENDPOINT goes to storage.example over http"),
-        ({"AZURE_STORAGE_ENDPOINT": "here"}, "AZURE_STORAGE_ENDPOINT is no endpoint: give a URL"),
+        ({"AZURE_STORAGE_ENDPOINT": "here"}, "AZURE_STORAGE_ENDPOINT is not an endpoint: give a URL"),
     ],
 )
 def test_what_is_wrong_with_azures_settings_is_one_line_at_once(monkeypatch, settings, told):

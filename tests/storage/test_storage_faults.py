@@ -182,7 +182,7 @@ def test_a_creation_whose_answer_was_lost_is_ours(store, proxy, fault):
     assert proxy.faults[fault] == 1
     assert store.get("claim") == b"mine"
     proxy.rule = once(Answer(fault=fault), "PUT")
-    with pytest.raises(FileExistsError, match="claim exists already"):
+    with pytest.raises(FileExistsError, match="claim already exists"):
         store.put("claim", b"other", create_only=True)
     assert store.get("claim") == b"mine"
 
@@ -270,14 +270,14 @@ PROBLEMS = [
     (s3_error(403, "InvalidAccessKeyId"), "access_denied: the store does not know the access key: check AWS_PROFILE, or"),
     (s3_error(403, "SignatureDoesNotMatch"), "access_denied: the secret does not belong to the access key: check AWS_PROFILE"),
     (s3_error(400, "ExpiredToken"), "access_denied: the session has expired: sign in again (`aws sso login`), or renew"),
-    (s3_error(403, "RequestTimeTooSkewed", headers=SKEWED), "access_denied: the clock of this machine is 2"),
-    (s3_error(403, "RequestTimeTooSkewed"), "access_denied: the clock of this machine is wrong: set it"),
-    (s3_error(301, "PermanentRedirect", headers=ELSEWHERE), "access_denied: the bucket lies in the region eu-west-3: set"),
+    (s3_error(403, "RequestTimeTooSkewed", headers=SKEWED), "access_denied: this machine's clock is 2"),
+    (s3_error(403, "RequestTimeTooSkewed"), "access_denied: this machine's clock is wrong: correct it"),
+    (s3_error(301, "PermanentRedirect", headers=ELSEWHERE), "access_denied: the bucket is in the region eu-west-3: set"),
     (
         s3_error(400, "AuthorizationHeaderMalformed", inner="<Region>eu-west-3</Region>"),
-        "access_denied: the bucket lies in the",
+        "access_denied: the bucket is in the",
     ),
-    (s3_error(301, "PermanentRedirect"), "access_denied: the bucket lies in another region: set AWS_REGION to it"),
+    (s3_error(301, "PermanentRedirect"), "access_denied: the bucket is in another region: set AWS_REGION to it"),
     (s3_error(405, "MethodNotAllowed", "not here"), "storage_error: ListObjectsV2: not here (MethodNotAllowed)"),
 ]
 

@@ -84,7 +84,7 @@ def test_what_would_change_is_shown_and_kept_beside_the_results(server: dict[str
     assert {task["name"].rpartition("-")[0] for task in newest(server, "task_runs")} == {
         "check inputs",
         "embed prompts",
-        "decide anew",
+        "re-decide",
         "report",
     }
     artifacts = {artifact["key"]: artifact["data"] for artifact in newest(server, "artifacts")}

@@ -494,7 +494,7 @@ def moderate(output: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_the_command_says_what_differs(output: Store, moderate: Callable[..., str]) -> None:
     told = moderate("run-1")
-    assert "identical: every decision and score follows, bit for bit" in told
+    assert "identical: recomputing from the stored embeddings and policy gives every decision and score, bit for bit" in told
     assert moderate("--all").splitlines()[-1] == "2 of 2 runs are identical"
     tamper(output, "decisions", with_value("policy", 0, "\x1b[31m[bold]other"))
     told = moderate("run-1", code=1)

@@ -232,7 +232,7 @@ def test_any_is_about_the_whole_policy(stored, policy, labels):
         (("--reviews-per-day", "inf"), "--reviews-per-day inf"),
         (("--reviews-per-day", 5, "--for", "block"), "leave out --for block"),
         (("--prevalence", 1.5), "--prevalence 1.5"),
-        (("--confident",), "--confident says how sure"),
+        (("--confident",), "--confident needs"),
         (("--write",), "--write needs a target"),
         (("--rule", "guns"), "has no rule 'guns'"),
         (("--rule", "beer"), "is off"),

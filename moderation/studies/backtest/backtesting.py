@@ -20,7 +20,7 @@ from moderation.studies.backtest.shard_backtest import Comparison
 from moderation.studies.backtest.shown_images import Examples, Nearest, WouldFlag
 from moderation.studies.backtest.sides import Scorer
 
-STAGE = "deciding anew"
+STAGE = "re-deciding"
 PUBLISHED = "published"
 
 
@@ -131,5 +131,5 @@ def _rules(total: Total, scorer: Scorer, nearest: Nearest, would_flag: WouldFlag
 
 def _nothing(archive: Archive, condition: Condition | None, not_chosen: int) -> str:
     if condition is not None and not_chosen:
-        return f"--where {condition.sql!r} is true of none of the {not_chosen:,} images: there is nothing to decide anew"
-    return f"the runs under {archive.output.uri} hold no image: there is nothing to decide anew"
+        return f"--where {condition.sql!r} is true of none of the {not_chosen:,} images: there is nothing to re-decide"
+    return f"the runs under {archive.output.uri} hold no image: there is nothing to re-decide"
