@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoding_processes import NoModel
 from needs import SHARED, needs_shared
 from PIL import Image
+from report_pages import a_run_of
 from strange_pictures import PROFILES, cicp, encoded, gama, gif, photo, png, scene
 from support import make_policy
-from test_hostile_images import NoModel
-from test_report import a_run_of
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.colour.colours import MAX_PROFILE, by_profile

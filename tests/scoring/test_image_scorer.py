@@ -1,7 +1,6 @@
 """`ImageScorer` as a notebook uses it: images in, rows out."""
 
 import hashlib
-import io
 import threading
 from datetime import UTC, datetime
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from pictures import encoded, picture
 from support import make_policy, save_tiny_clip
 
 from moderation import ImageLimits, ImageScorer, ObjectRef, OpenClipEncoder, Store
@@ -51,17 +50,6 @@ def encoder(tmp_path_factory):
 def scorer(encoder):
     with ImageScorer(encoder, POLICY, ScorerOptions(fetch_threads=4, decode_threads=2)) as scorer:
         yield scorer
-
-
-def picture(seed, size=(80, 60)):
-    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.NEAREST)
-
-
-def encoded(image, kind="PNG", **options):
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from pictures import encoded, picture
 from support import make_policy
-from test_image_scorer import encoded, picture
 
 from moderation import ImageScorer, ObjectRef
 from moderation.model.jpeg_decoder import ReadyPicture

@@ -14,16 +14,15 @@ import time
 import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlencode
 
 import pytest
-from cloud_emulators import fake_gcs
+from certificates import make_authority
+from cloud_emulators import azure_put, fake_gcs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from faulty_proxy import Answer, FaultyProxy
-from test_storage_faults import authority, once  # noqa: F401 - a fixture
+from faulty_proxy import Answer, FaultyProxy, once
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store
@@ -97,21 +96,17 @@ class Cloud:
             azure_put(self.server, f"{self.prefix}/{key}", data)
 
 
-def azure_put(backend, key, data, **headers):
-    url = backend._url(key)
-    sent = {"x-ms-blob-type": "BlockBlob", "content-length": str(len(data) or ""), "x-ms-version": "2021-12-02", **headers}
-    sent["x-ms-date"] = format_datetime(datetime.now(UTC), usegmt=True)
-    sent["authorization"] = backend._key.authorization("PUT", url, sent)
-    sent["content-length"] = str(len(data))  # what is signed is nothing for 0
-    assert backend._http.pool.request("PUT", url, body=data, headers=sent).status == 201
-
-
 @pytest.fixture(params=["gs", "az"])
 def cloud(request, monkeypatch):
     server = request.getfixturevalue({"gs": "gcs", "az": "azurite"}[request.param])
     with FaultyProxy(server.url if request.param == "gs" else server._http.endpoint.rpartition("/")[0], seed=1) as proxy:
         monkeypatch.setenv({"gs": "STORAGE_EMULATOR_HOST", "az": "AZURITE_BLOB_STORAGE_URL"}[request.param], proxy.endpoint)
         yield Cloud(request.param, proxy, server)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
@@ -521,7 +516,7 @@ def test_an_endpoint_over_http_on_this_machine_needs_no_switch_and_any_other_one
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_an_unknown_certificate_says_what_to_set_and_is_trusted_then(scheme, gcs, azurite, authority, monkeypatch, impatient):  # noqa: F811
+def test_an_unknown_certificate_says_what_to_set_and_is_trusted_then(scheme, gcs, azurite, authority, monkeypatch, impatient):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(authority / "server.pem")
     target = gcs.url if scheme == "gs" else azurite._http.endpoint.rpartition("/")[0]

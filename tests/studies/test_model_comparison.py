@@ -1,20 +1,17 @@
 """Comparing two models: the sample, agreement, thresholds for the other model, what is said about them, and the page."""
 
-import base64
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsers import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from needs import needs_chromium
-from PIL import Image
 from report_pages import Page
 from support import make_policy
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, browser, recorder
 
 from moderation import ModelError
 from moderation.policy.schema import Policy, Rule
@@ -28,8 +25,6 @@ from moderation.studies.model_comparison.comparison_text import about, notes
 from moderation.studies.model_comparison.object_sample import SampledObjects, sample_objects
 from moderation.studies.model_comparison.refitting import FEW, Labels, fit_flag_rate, fit_precision, fitted_rule
 from moderation.studies.model_comparison.rule_comparison import Scored, compare_rules
-
-__all__ = ["browser", "recorder"]  # fixtures
 
 SOURCE = "s3://bucket/uploads"
 
@@ -389,12 +384,6 @@ class TestWords:
         found = compared(POLICY, a, a)
         found = replace(found, b=replace(found.b, fingerprint=found.a.fingerprint))
         assert about(found)[0].startswith("A and B are the same model")
-
-
-def a_thumbnail() -> str:
-    file = io.BytesIO()
-    Image.effect_noise((160, 120), 80).convert("RGB").save(file, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def a_page(name: str = "image") -> str:
