@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -84,7 +85,7 @@ class JpegXl:
         self._data = data
         self._deadline = deadline
         found = decoded("jxl_header", self._library, data, deadline, _HEADER_MEMORY + 2 * len(data)).facts
-        facts = _Facts(**{**found, "profile": bytes.fromhex(str(found["profile"]))})  # type: ignore[arg-type]
+        facts = _Facts(**{**found, "profile": bytes.fromhex(str(found["profile"]))})
         self.size = self.drawn = (facts.width, facts.height)
         self.frames = facts.frames
         self.has_alpha = _ALPHA in facts.channels
@@ -126,7 +127,7 @@ class JpegXl:
         view = memoryview(found.pixels)
         for i in range(count):
             part = view[i * each : (i + 1) * each]
-            picture = Image.frombuffer(mode, self.size, part, "raw", mode, 0, 1)
+            picture = Image.frombuffer(mode, self.size, cast("bytes", part), "raw", mode, 0, 1)  # any buffer will do
             yield picture, broken if i == count - 1 and count < len(indexes) else ""
 
 
