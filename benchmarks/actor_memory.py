@@ -24,6 +24,7 @@ from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.loading import load_policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer
+from moderation.scoring.options import ScorerOptions
 
 TARGET_GB = 1.5
 FETCH_THREADS, BATCH = 16, 256
@@ -40,7 +41,7 @@ def measure(folder: Path, count: int, decode_threads: int) -> float:
         return files[number % len(files)] + number.to_bytes(4, "big")  # as many different objects
 
     with ImageScorer(
-        encoder, load_policy(POLICY_FILE), fetch_threads=FETCH_THREADS, decode_threads=decode_threads, read=read
+        encoder, load_policy(POLICY_FILE), ScorerOptions(fetch_threads=FETCH_THREADS, decode_threads=decode_threads), read=read
     ) as scorer:
         with ImageScorer(encoder, scorer.context.compiled) as first:
             first.score(sorted((folder / "small").iterdir()))

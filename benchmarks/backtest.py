@@ -71,7 +71,7 @@ def write_shard(folder: Path, number: int) -> list[FileEntry]:
     stored = vectors.astype(np.float16)
     compiled = CompiledPolicy.build(OLD, head())
     scores = compiled.scores(stored)
-    found = decide(scores, compiled.rules, OLD.near)
+    found = decide(scores, compiled.thresholds)
     ids = np.array([rule.id for rule in compiled.rules])
     uri = [f"s3://shop/uploads/2026/11/{n // 1000:06}/{n:09}.jpg" for n in range(number * SHARD, (number + 1) * SHARD)]
     days = random.integers(0, 30 * 86400, SHARD)

@@ -1,6 +1,7 @@
 """A headless Chromium that shows pictures, and how far ours are from them: what a browser shows is what must be scored.
 
-Each picture is drawn at its natural size on white, and averaged to 64×64 in the page; ours is averaged the same way.
+Each picture is drawn at its natural size on white, an SVG at 512 pixels, and averaged to 64×64 in the page; ours is
+averaged the same way.
 """
 
 import base64
@@ -22,11 +23,14 @@ from PIL import Image
 from moderation.errors import ImageError
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
+from moderation.images.unread import SVG, isolated_format
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIDE = 64
 ALIKE = 6.0
 """Levels of 255: pictures whose mean difference is at most this are the same."""
+DRAWN = 512
+"""Pixels of the longer side of an SVG."""
 ANSWER_SECONDS = 120
 
 _PAGE = """
@@ -36,14 +40,20 @@ window.spans = (length) => Array.from({length: SIDE}, (_, i) => {
     found.push([at, (Math.min(at + 1, high) - Math.max(at, low)) / (high - low)]);
   return found;
 });
-window.shown = async (text, type) => {
+window.shown = (...asked) => draw(...asked).catch((error) => {
+  if (error.name === "SecurityError") return null;  // of an SVG with HTML inside, no page may read the pixels
+  throw error;
+});
+window.draw = async (text, type, side) => {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const url = URL.createObjectURL(new Blob([bytes], {type}));
   const image = new Image();
   const loaded = new Promise((done) => { image.onload = () => done(true); image.onerror = () => done(false); });
   image.src = url;
-  const fine = await loaded, width = image.naturalWidth, height = image.naturalHeight;
-  if (!fine || !width || !height) { URL.revokeObjectURL(url); return null; }
+  const fine = await loaded, size = [image.naturalWidth, image.naturalHeight];
+  if (!fine || !size[0] || !size[1]) { URL.revokeObjectURL(url); return null; }
+  const scale = side ? side / Math.max(...size) : 1;
+  const [width, height] = size.map((length) => Math.max(1, Math.round(length * scale)));
   const sums = new Float64Array(SIDE * SIDE * 3), across = spans(width), down = spans(height);
   const rows = Math.min(height, Math.max(1, Math.floor((1 << 24) / width)));
   const weights = Array.from({length: height}, () => []);
@@ -53,7 +63,7 @@ window.shown = async (text, type) => {
   for (let top = 0; top < height; top += rows) {
     context.fillStyle = "white";
     context.fillRect(0, 0, width, rows);
-    context.drawImage(image, 0, -top);
+    context.drawImage(image, 0, -top, width, height);
     const pixels = context.getImageData(0, 0, width, Math.min(rows, height - top)).data;
     for (let y = 0; y < Math.min(rows, height - top); y++)
       for (let x = 0; x < SIDE; x++)
@@ -64,7 +74,7 @@ window.shown = async (text, type) => {
         }
   }
   URL.revokeObjectURL(url);
-  return [width, height, btoa(String.fromCharCode(...sums.map((level) => Math.round(level))))];
+  return [...size, btoa(String.fromCharCode(...sums.map((level) => Math.round(level))))];
 };
 """.replace("SIDE", str(SIDE))
 
@@ -127,8 +137,11 @@ class Chromium:
 
     def shown(self, data: bytes) -> Shown | None:
         """The picture of a file, of an animation the first; None if the browser does not show it."""
-        kind = "image/svg+xml" if b"<svg" in data[:1000] else ""
-        found = self.ask(f"shown('{base64.b64encode(data).decode()}', '{kind}')")
+        kind = "image/svg+xml" if isolated_format(data) == SVG else ""
+        # Without a view box or a size of its own, an SVG that is drawn larger shows more, not the same larger.
+        root = data[data.find(b"<svg") :].partition(b">")[0]
+        scaled = kind and (b"viewBox" in root or (b" width=" in root and b" height=" in root))
+        found = self.ask(f"shown('{base64.b64encode(data).decode()}', '{kind}', {DRAWN if scaled else 0})")
         if found is None:
             return None
         width, height, levels = found
@@ -209,7 +222,8 @@ def ours(data: bytes, limits: ImageLimits | None = None) -> tuple[Image.Image, t
     for index, picture in image.frames():
         if index >= image.primary:
             small = averaged(picture)
-            return small if image.colours is None else image.colours(small), picture.size, image.damaged
+            size = (image.header.width, image.header.height) if image.header.format == "SVG" else picture.size
+            return small if image.colours is None else image.colours(small), size, image.damaged
     raise AssertionError("a picture has frames")
 
 

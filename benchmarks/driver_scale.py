@@ -106,7 +106,7 @@ def measure(count: int) -> dict[str, Any]:
             with listening(mark):
                 scored = pipeline.score(running)
             cpu = time.process_time()
-            manifest = pipeline.release(running, scored, pipeline.check(running, scored))
+            manifest = pipeline.publish_or_quarantine(running, scored, pipeline.check(running, scored))
             rest, wall = time.process_time() - cpu, time.monotonic() - wall
         if (manifest.listed, manifest.scored) != (count, count):
             raise SystemExit(f"{manifest.scored} of {count} objects were scored")

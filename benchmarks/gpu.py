@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -31,6 +31,7 @@ from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.schema import Policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer
+from moderation.scoring.options import ScorerOptions
 
 MODELS = ("ViT-B-32", "ViT-L-14", "ViT-SO400M-14-SigLIP2")
 TARGETS = {"gpu_encode_over_bare": 0.95, "gpu_end_to_end_over_bare": 0.90}
@@ -117,8 +118,8 @@ def measure(model: str, device: Literal["cpu", "cuda"], images: int | None, jpeg
     decoded = rates([lambda count: with_pillow(encoder, jpegs, count), lambda count: on_device(decoder, jpegs, count)])
     pillow, on_gpu = (list(column) for column in zip(*decoded, strict=True))
     ours = decoder if cuda and statistics.median(on_gpu) > statistics.median(pillow) else None
-    options: dict[str, Any] = {"jpeg_decoder": ours, "decode_threads": WAITING} if ours else {}
-    with ImageScorer(encoder, _POLICY, read=jpegs.read, **options) as scorer:
+    options = ScorerOptions(decode_threads=WAITING) if ours else ScorerOptions()
+    with ImageScorer(encoder, _POLICY, options, read=jpegs.read, jpeg_decoder=ours) as scorer:
 
         def score(count: int) -> None:
             failed = [code for code in scorer.score(jpegs.refs(count)).decisions["error_code"].to_pylist() if code]

@@ -1,14 +1,13 @@
 """Models of random weights to measure with, alone and as an `Encoder`. Random weights cost as much to run as trained ones."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
 
+from benchmarks.random_models import save_model
 from moderation.demo import MODEL_DIR
 from moderation.model.open_clip_encoder import OpenClipEncoder
 
@@ -26,14 +25,10 @@ def random_model(name: str, folder: Path) -> str:
     parts = {key: value for key, value in config.items() if key != "custom_text"}
     torch.manual_seed(0)
     model = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(**parts)
-    folder.mkdir(parents=True)
-    weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
     known = open_clip.get_pretrained_cfg(name, open_clip.list_pretrained_tags_by_model(name)[0])
     how = {key: known[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in known}
     how["size"] = config["vision_cfg"]["image_size"]
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": how}))
-    return f"local-dir:{folder}"
+    return save_model(model, folder, config, how)
 
 
 class BareModel:

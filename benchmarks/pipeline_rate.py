@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits
 
 from benchmarks.figures import Figure, emit
 from benchmarks.images import SMALL, write_jpegs
 from benchmarks.machine import cores
+from benchmarks.random_models import save_weights
 from moderation import pipeline
 from moderation.cluster.session import ray_session
 from moderation.common.progress import Progress, listening
@@ -79,8 +79,7 @@ def checkpoint(folder: Path) -> str:
     torch.manual_seed(0)
     path = folder / "random.safetensors"
     with quiet():
-        weights = open_clip.create_model(ARCHITECTURE).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+        save_weights(open_clip.create_model(ARCHITECTURE), path)
     return str(path)
 
 

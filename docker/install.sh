@@ -11,12 +11,12 @@ install() {
 
 case "$torch" in
 "")
-    install --require-hashes --requirements pyproject.toml --extra cluster --constraints requirements.lock
+    install --require-hashes --requirements pyproject.toml --extra cluster --extra svg --constraints requirements.lock
     ;;
 cpu)
     # torchvision must come from the same index as torch: the ordinary one does not load with a CPU-only torch.
     sed -nE 's/^((nvidia|cuda)-[a-z0-9-]+|triton)==.*/\1/p' requirements.lock > /tmp/cuda.txt
-    install --require-hashes --excludes /tmp/cuda.txt --requirements pyproject.toml --extra cluster --constraints requirements.lock
+    install --require-hashes --excludes /tmp/cuda.txt --requirements pyproject.toml --extra cluster --extra svg --constraints requirements.lock
     # shellcheck disable=SC2046  # two words are meant
     install --reinstall --no-deps --torch-backend cpu \
         $(sed -nE 's/^(torch|torchvision)==([^ ;]+).*/\1==\2/p' requirements.lock)

@@ -1,7 +1,7 @@
-"""Events that tell what became of a run, for Prefect's automations to act on (docs/operations.md).
+"""Events that report the outcome of a run, for Prefect's automations (docs/operations.md).
 
 `clip-moderation.run.published`, `.warned` (published, although a check warns), `.quarantined` and `.failed`. The resource is
-the run; each check that did not hold is a related resource of its own, such as `clip-moderation.check.flood`.
+the run; each failed check is a related resource, such as `clip-moderation.check.flood`.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ Became = Literal["published", "warned", "quarantined", "failed"]
 
 
 def announce_published(manifest: Manifest, report: str | None) -> None:
-    """A run was published. Checks that only warn are told."""
+    """Announce a published run, with checks that only warn."""
     unmet = [check for check in manifest.checks if not check.passed]
-    reason = _lines(unmet) if unmet else "all checks hold"
+    reason = _lines(unmet) if unmet else "all checks passed"
     _emit("warned" if unmet else "published", manifest.run_id, manifest.sources, reason, unmet, report, counts_of(manifest))
 
 
 def announce_quarantined(inputs: Inputs) -> str | None:
-    """A run was held back. Returns the URI of its report, if there is one."""
+    """Announce a quarantined run. Returns the URI of its report, if there is one."""
     output, run_id = inputs.output, inputs.settings.run_id or ""
     try:
         manifest = Manifest.from_json(output.get(RunPaths(run_id, "", "").quarantined))
@@ -48,12 +48,12 @@ def announce_quarantined(inputs: Inputs) -> str | None:
 
 
 def announce_failed(run_id: str, sources: Sequence[str], error: ModerationError) -> None:
-    """A run could not be finished, and will not be tried again by itself."""
+    """Announce a run that could not finish and will not be retried automatically."""
     _emit("failed", run_id, sources, harmless(str(error)), (), None, {})
 
 
 def counts_of(manifest: Manifest) -> dict[str, int]:
-    """What became of the objects: the numbers that a message needs."""
+    """The counts that a message needs."""
     return {
         "listed": manifest.listed,
         "unchanged": manifest.unchanged,
@@ -65,10 +65,10 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 
 
 def harmless(text: str) -> str:
-    """Text for a chat: nothing hidden in it, nothing that a chat takes for a command."""
+    """Text for a chat: no hidden characters, nothing that a chat interprets as a command."""
     lines = (visible(line).translate(_UNTAGGED) for line in text.split("\n"))
-    told = "\n".join(lines)
-    return told if len(told) <= MOST else f"{told[: MOST - 1]}…"
+    message = "\n".join(lines)
+    return message if len(message) <= MOST else f"{message[: MOST - 1]}…"
 
 
 def _lines(checks: Sequence[CheckResult]) -> str:

@@ -62,7 +62,7 @@ def _profile() -> ApiUrl | None:
     if name in _BUILT_IN and (not _BUILT_IN[name] or _is_usual(path)):
         return _api_url(_BUILT_IN[name], f"Prefect's built-in profile {name!r}")
     where = "PREFECT_PROFILE names" if os.environ.get("PREFECT_PROFILE") else f"{path} names"
-    raise SettingsError(f"{where} the Prefect profile {name!r}, which {path} does not hold")
+    raise SettingsError(f"{where} the Prefect profile {name!r}, which {path} does not define")
 
 
 def _is_usual(path: Path) -> bool:
@@ -127,7 +127,7 @@ def _toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         if "prefect" not in text.lower() and path.name == "pyproject.toml":
             return {}  # some other project's
-        raise SettingsError(f"{_absolute(path)} is not valid TOML, and Prefect reads it: {error}") from None
+        raise SettingsError(f"{_absolute(path)} is not valid TOML, but Prefect reads it: {error}") from None
 
 
 def _absolute(path: Path) -> Path:
@@ -148,12 +148,12 @@ def _text(path: Path) -> str | None:
             return None  # somebody else's home folder
         raise SettingsError(f"cannot read {_absolute(path)}, which may name Prefect's API: {error.strerror}") from None
     if endless:
-        raise SettingsError(f"{_absolute(path)} is a pipe, and Prefect reads it and waits for ever: remove it")
+        raise SettingsError(f"{_absolute(path)} is a pipe, and Prefect waits forever to read it: remove it")
     if not content:
         return None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         if b"prefect" in content.lower():
-            raise SettingsError(f"{_absolute(path)} is not UTF-8 text, and Prefect reads it") from None
+            raise SettingsError(f"{_absolute(path)} is not UTF-8 text, but Prefect reads it") from None
         return None

@@ -1,6 +1,6 @@
 """What a flow run shows on Prefect's page: a progress bar, a table of rules, a link to the report.
 
-They are a comfort: when Prefect's API is away for a while, scoring goes on without them.
+They are optional: while Prefect's API is unavailable, scoring continues without them.
 """
 
 import time
@@ -38,13 +38,13 @@ class ProgressArtifact:
         self._pace = Pace()
 
     def __call__(self, progress: Progress) -> None:
-        """Take in a snapshot; most are passed over."""
+        """Process a snapshot; most are ignored."""
         now = time.monotonic()
         if progress.stage != "scoring" or (now < self._next and progress.done < progress.planned):
             return
         self._next = now + INTERVAL_S
         percent = 100.0 * progress.done / progress.planned if progress.planned else 0.0
-        self._background.post("progress", partial(self._show, percent, self._pace.told(progress)))
+        self._background.post("progress", partial(self._show, percent, self._pace.describe(progress)))
 
     def _show(self, percent: float, text: str) -> None:
         if self._artifact is None:

@@ -1,4 +1,4 @@
-"""Prefect's automations of the deployments: crashed runs go on by themselves, and people are told what needs them.
+"""Prefect's automations of the deployments: crashed runs resume automatically, and people are notified of problems.
 
 They act on flow runs with the tag `clip-moderation`. `moderate deploy` makes them, or brings them up to date.
 """
@@ -20,15 +20,21 @@ from moderation.errors import SettingsError
 TAG = "clip-moderation"
 """The tag of the deployments that the automations look after."""
 DEAD_AFTER = timedelta(seconds=180)
-"""A flow run that beats every 30 seconds (prefect.yaml) and is not heard of for so long is dead."""
+"""A flow run that sends a heartbeat every 30 seconds (prefect.yaml) and has been silent this long is dead."""
 QUIET = timedelta(seconds=30)
-"""How long a crashed flow run is left alone: a worker tells of a crash twice, some seconds apart."""
+"""How long a crashed flow run is left alone: a worker reports a crash twice, some seconds apart."""
 LOST_AFTER = timedelta(minutes=10)
-"""A flow run that a worker has taken and that has not begun after so long is lost, with its worker perhaps."""
+"""A flow run that has not started this long after a worker accepted it is lost, perhaps with its worker."""
 MOST_ATTEMPTS = 6
-"""A run that crashes as often as this is not begun again: a person should look at it."""
+"""A run that crashes this often is not restarted: a person should look at it."""
 
-RESUME = (f"{PREFIX}: notice dead runs", f"{PREFIX}: go on with crashed runs", f"{PREFIX}: begin lost runs again")
+RESUME = (f"{PREFIX}: mark dead runs as crashed", f"{PREFIX}: resume crashed runs", f"{PREFIX}: restart lost runs")
+_FORMER_NAMES = {
+    f"{PREFIX}: mark dead runs as crashed": f"{PREFIX}: notice dead runs",
+    f"{PREFIX}: resume crashed runs": f"{PREFIX}: go on with crashed runs",
+    f"{PREFIX}: restart lost runs": f"{PREFIX}: begin lost runs again",
+}
+"""Names that earlier versions of this program gave to these automations; `moderate deploy` renames them."""
 TELL = (f"{PREFIX}: quarantined", f"{PREFIX}: warned", f"{PREFIX}: failed")
 
 _FLOW_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -39,8 +45,8 @@ def set_up(notify: Sequence[str] = (), dead_after: timedelta = DEAD_AFTER) -> tu
     """Make the automations on Prefect's server, or bring them up to date. Returns their names.
 
     Args:
-        notify: notification blocks that are told, as `type/name`: `slack-webhook/moderation`. Without any nobody is told,
-            and automations that told somebody are left as they are.
+        notify: notification blocks to use, as `type/name`: `slack-webhook/moderation`. Without any, nobody is notified, and
+            existing automations that notify somebody stay as they are.
         dead_after: silence after which a flow run counts as dead; several times the heartbeat, which is 30 s at least.
 
     Raises:
@@ -61,7 +67,7 @@ def _resuming(dead_after: timedelta) -> Iterator[AutomationCore]:
     dead, crashed, lost = RESUME
     yield AutomationCore(
         name=dead,
-        description="A flow run whose heart has stopped was killed with its worker or its machine: mark it as crashed.",
+        description="A flow run without heartbeats was killed with its worker or its machine: mark it as crashed.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={"prefect.flow-run.heartbeat"},
@@ -81,7 +87,7 @@ def _resuming(dead_after: timedelta) -> Iterator[AutomationCore]:
     attempts = [str(number) for number in range(1, MOST_ATTEMPTS)]
     yield AutomationCore(
         name=crashed,
-        description="Schedule a crashed flow run again: it goes on behind the last finished shard, under the same run id.",
+        description="Schedule a crashed flow run again: it resumes after the last completed shard, under the same run id.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={"prefect.flow-run.Crashed"},
@@ -95,13 +101,13 @@ def _resuming(dead_after: timedelta) -> Iterator[AutomationCore]:
             ChangeFlowRunState(
                 state=StateType.SCHEDULED,
                 name="AwaitingRetry",
-                message="it crashed, and goes on behind its last finished shard",
+                message="it crashed, and resumes after its last completed shard",
             )
         ],
     )
     yield AutomationCore(
         name=lost,
-        description="A flow run that a worker took and never began was lost with the worker: give it to another one.",
+        description="A flow run that a worker accepted but never started was lost with the worker: give it to another one.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={"prefect.flow-run.Pending"},
@@ -113,7 +119,7 @@ def _resuming(dead_after: timedelta) -> Iterator[AutomationCore]:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="its worker never began it: it is given to another one"
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="its worker never started it: another worker runs it"
             )
         ],
     )
@@ -140,12 +146,12 @@ def _telling(blocks: Sequence[UUID]) -> Iterator[AutomationCore]:
     quarantined, warned, failed = TELL
     runs = ResourceSpecification({"prefect.resource.id": f"{PREFIX}.run.*"})
     for name, became, subject in (
-        (quarantined, "quarantined", "Held back, nothing was published: {{ event.payload.checks|join(', ') }}"),
+        (quarantined, "quarantined", "Quarantined, nothing was published: {{ event.payload.checks|join(', ') }}"),
         (warned, "warned", "Published with a warning: {{ event.payload.checks|join(', ') }}"),
     ):
         yield AutomationCore(
             name=name,
-            description="Tell about quality checks that did not hold: a flood, an error rate, a drift.",
+            description="Notify people of failed quality checks: a flood, an error rate, a drift.",
             trigger=EventTrigger(
                 posture=Posture.Reactive, expect={f"{PREFIX}.run.{became}"}, match=runs, match_related=[_TAGGED]
             ),
@@ -154,7 +160,7 @@ def _telling(blocks: Sequence[UUID]) -> Iterator[AutomationCore]:
     states = ("Failed", "TimedOut", "Crashed", "Late")
     yield AutomationCore(
         name=failed,
-        description="Tell about flow runs that failed, crashed, took too long, or that no worker takes.",
+        description="Notify people of flow runs that failed, crashed, timed out, or that no worker accepts.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={f"prefect.flow-run.{state}" for state in states},
@@ -174,17 +180,18 @@ def block_id(client: SyncPrefectClient, named: str) -> UUID:
     """A notification block by its type and name. Raises `SettingsError` if there is none."""
     slug, _, name = named.partition("/")
     if not slug or not name:
-        raise SettingsError(f"notify: {named!r} is no block: give its type and its name, such as slack-webhook/moderation")
+        raise SettingsError(f"notify: {named!r} is not a block: give its type and its name, such as slack-webhook/moderation")
     try:
         return client.read_block_document_by_name(name=name, block_type_slug=slug).id
     except ObjectNotFound:
         raise SettingsError(
-            f"notify: Prefect has no block {named!r}: make one on its page under Blocks, or look with `prefect block ls`"
+            f"notify: Prefect has no block {named!r}: create it on Prefect's page Blocks; `prefect block ls` lists all blocks"
         ) from None
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    present = client.read_automations_by_name(automation.name)
+    names = filter(None, (automation.name, _FORMER_NAMES.get(automation.name)))
+    present = [found for name in names for found in client.read_automations_by_name(name)]
     if not present:
         client.create_automation(automation)
         return

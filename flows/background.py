@@ -1,4 +1,4 @@
-"""Calls of Prefect's API on a thread of their own: while it is away, or slow, scoring goes on and the run ends in time."""
+"""Calls Prefect's API on a separate thread: while it is slow or unavailable, scoring continues and the run ends in time."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ from typing import Self
 from prefect.context import SyncClientContext
 
 END_S = 10.0
-"""Seconds that the end of a run waits for the last calls."""
+"""Seconds that a run waits for its last calls at the end."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def post(self, name: str, call: Callable[[], object]) -> None:
-        """Have a call made soon, in the context (flow run, settings) of the first one. Returns at once."""
+        """Queue a call, to be made in the context (flow run, settings) of the first one. Returns at once."""
         with self._changed:
             self._waiting.pop(name, None)
             self._waiting[name] = call
@@ -42,13 +42,13 @@ class Background:
                 self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until nothing waits and nothing is under way. Returns whether that is so."""
+        """Wait until all calls are done. Returns whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._busy or self._waiting), seconds)
 
     @property
     def idle(self) -> bool:
-        """Whether a call would be made at once."""
+        """Whether a call would be made immediately."""
         with self._changed:
             return not (self._busy or self._waiting)
 
@@ -56,7 +56,7 @@ class Background:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Wait a little for what was posted. Where the process is being stopped, do not."""
+        """Wait briefly for queued calls, unless the process is being stopped."""
         if kind is None or issubclass(kind, Exception):
             self.wait(self._end_s)
         with self._changed:
@@ -80,11 +80,13 @@ class Background:
                     call()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the run is not about it
                     seconds = time.monotonic() - began
-                    _log.info("%s: Prefect's API did not take it in %.0f s: %s", self._name, seconds, type(error).__name__)
+                    _log.info(
+                        "%s: Prefect's API did not accept it within %.0f s: %s", self._name, seconds, type(error).__name__
+                    )
 
 
 def answer_within(seconds: float, call: Callable[[], object]) -> bool:
-    """Make a call on a thread of its own. Returns whether it was done in time; raises what it raised."""
+    """Make a call on a separate thread. Returns whether it finished in time; raises what it raised."""
     raised: list[BaseException] = []
 
     def made() -> None:

@@ -1,7 +1,7 @@
-"""The backtest as a flow: what a policy would have done, on a schedule or for a change that is proposed.
+"""The backtest as a flow: what a policy would have decided, on a schedule or for a proposed change.
 
-One Prefect task per stage. Report and list of changed images go to `backtests/<run>/` under the results, so that they are
-where people can see them, whichever machine the flow runs on.
+One Prefect task per stage. The report and the list of changed images are written to `backtests/<run>/` under the results,
+where people can read them whichever machine the flow runs on.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.artifacts import publish_report, publish_text
 from flows.background import Background
-from flows.flow_failures import told
+from flows.flow_failures import one_line_failures
 from flows.standalone import standalone
 from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, OutputError, SettingsError, StorageError
@@ -33,35 +33,35 @@ from moderation.storage import Store
 from moderation.studies.backtest.backtest_page import write_page
 from moderation.studies.backtest.backtest_result import Backtest
 from moderation.studies.backtest.backtesting import PUBLISHED
-from moderation.studies.backtest.backtesting import backtest as decide_anew
+from moderation.studies.backtest.backtesting import backtest as run_backtest
 from moderation.studies.backtest.change_budget import Budget, Kind
 from moderation.studies.backtest.changed_images import NAME as CHANGED
 from moderation.studies.backtest.markdown import markdown
 
 FOLDER = "backtests"
-"""Under the results; no run's files, which neither readers nor `moderate runs clean` look at."""
+"""Below the results. These files belong to no run: readers and `moderate runs clean` ignore them."""
 LOG_EVERY_S = 60.0
 
 R = TypeVar("R")
 
 
 class BacktestSettings(BaseModel):
-    """What is compared with what. Credentials are never among the settings: they come from the environment."""
+    """Settings of a backtest. They never include credentials, which come from the environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     policy: str = Field(min_length=1, description="path of the new policy's file")
     results: Location = Field(description="the output of runs: a folder, or s3://bucket/prefix")
     against: str = Field(
-        default=PUBLISHED, min_length=1, description="published: what runs decided; or the path of another policy's file"
+        default=PUBLISHED, min_length=1, description="published: the published decisions; or the path of another policy file"
     )
     days: int | None = Field(default=None, gt=0, le=36_500, description="only runs of the last days; default: all")
     where: str | None = Field(
         default=None, description="only images whose decision meets a condition in SQL, such as uri LIKE 's3://shop/listings/%'"
     )
-    fingerprint: str | None = Field(default=None, description="which model's embeddings, where there are several")
+    fingerprint: str | None = Field(default=None, description="which model's embeddings to use, if there are several")
     max_new_blocks: str | None = Field(
-        default=None, description="fail if more images become blocked than this: 0.1% of all images, or a number such as 250"
+        default=None, description="fail if more images than this become blocked: 0.1% of all images, or a number such as 250"
     )
     max_new_reviews: str | None = Field(default=None, description="the same for images that go to review")
     images: bool = Field(default=True, description="fetch the few images that the report shows, blurred")
@@ -69,7 +69,7 @@ class BacktestSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything a backtest works from."""
+    """The inputs of a backtest."""
 
     settings: BacktestSettings
     new: Policy
@@ -86,14 +86,14 @@ def _named() -> str:
 
 
 def _result(state: State[R]) -> R:
-    """What a stage returned. Raises the mistake that it told."""
+    """What a stage returned. Raises the error that it reported."""
     return state.result()
 
 
 @standalone
 @flow(name="backtest", flow_run_name=_named, validate_parameters=True, persist_result=False, retries=0)
 def backtest(settings: BacktestSettings) -> str:
-    """Tell what a policy would have decided about everything that is stored. Fails if it blocks more than it may.
+    """Show what a policy would have decided for all stored images. Fails if it blocks more than allowed.
 
     Returns the URI of the report.
     """
@@ -118,7 +118,7 @@ def backtest(settings: BacktestSettings) -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="check inputs")
-@told
+@one_line_failures
 def check(settings: BacktestSettings) -> Inputs:
     """Read the policies and find the embeddings of their model."""
     new = load_policy(settings.policy)
@@ -137,28 +137,28 @@ def check(settings: BacktestSettings) -> Inputs:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="embed prompts")
-@told
+@one_line_failures
 def embed_prompts(inputs: Inputs) -> tuple[CompiledPolicy, CompiledPolicy | None]:
     """Both policies ready to score. The model is loaded only if a prompt is new."""
     old = None if inputs.old is None else compiled_for(inputs.old, inputs.archive)
     return compiled_for(inputs.new, inputs.archive), old
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, name="decide anew")
-@told
+@task(cache_policy=NO_CACHE, persist_result=False, name="re-decide")
+@one_line_failures
 def decide(inputs: Inputs, new: CompiledPolicy, old: CompiledPolicy | None, folder: Path) -> Backtest:
     """Score, decide and compare; no image is fetched."""
     settings = inputs.settings
     if settings.where is None:
-        return decide_anew(new, inputs.archive, folder / CHANGED, old=old, against=settings.against)
+        return run_backtest(new, inputs.archive, folder / CHANGED, old=old, against=settings.against)
     with Condition(settings.where) as condition:
-        return decide_anew(new, inputs.archive, folder / CHANGED, old=old, against=settings.against, condition=condition)
+        return run_backtest(new, inputs.archive, folder / CHANGED, old=old, against=settings.against, condition=condition)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="report")
-@told
+@one_line_failures
 def write_report(inputs: Inputs, found: Backtest, over: str, folder: Path) -> str:
-    """Put the page and the list of changed images beside the results. Returns the page's URI."""
+    """Write the page and the list of changed images next to the results. Returns the page's URI."""
     output = inputs.archive.output
     page = write_page(
         found,

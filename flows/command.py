@@ -1,4 +1,4 @@
-"""The main flow as a command runs it: with a Prefect API, and with whatever Prefect raises as one line."""
+"""Runs the main flow for a command: with a Prefect API, and with Prefect's errors reported in one line."""
 
 import json
 import traceback
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from moderation.pipeline import Outcome
 
 MOST_BYTES = 512 * 1024
-"""What Prefect stores of a flow run's parameters at most, as JSON."""
+"""Maximum size of a flow run's parameters that Prefect stores, as JSON."""
 
 
 def moderated(settings: RunSettings, inputs: Inputs, *, quiet: bool = False) -> "Outcome":
@@ -50,10 +50,10 @@ def _is_of_prefect(error: Exception) -> bool:
 
 
 def check_size(settings: RunSettings) -> None:
-    """Raise `SettingsError` for settings that Prefect does not store."""
+    """Raise `SettingsError` for settings too large for Prefect."""
     size = len(json.dumps({"settings": settings.model_dump(mode="json")}, separators=(",", ":")).encode())
     if size + 1024 > MOST_BYTES:  # what else a flow takes
         raise SettingsError(
-            f"the settings are too large for Prefect, {size:,} bytes of {MOST_BYTES:,}, by their {len(settings.sources):,} "
-            "sources: give a manifest, a .csv, .jsonl or .parquet file with a column `uri`, or a prefix that holds them all"
+            f"the settings are too large for Prefect: {size:,} bytes of at most {MOST_BYTES:,}, with {len(settings.sources):,} "
+            "sources: give a manifest (a .csv, .jsonl or .parquet file with a column `uri`), or a prefix that contains them all"
         )

@@ -1,4 +1,4 @@
-"""Taking deployments to Prefect's server, and what has to be there for them."""
+"""Deploys to Prefect's server, and checks what deployments need there."""
 
 import subprocess
 import sys
@@ -35,10 +35,10 @@ POOL_TYPE = "process"
 
 
 def server_problems(deployments: Sequence[Deployment], notify: Sequence[str]) -> Iterator[str]:
-    """What is missing or does not fit on Prefect's server: itself, work pools, notification blocks. Nothing is changed."""
+    """What is missing or wrong on Prefect's server: the server itself, work pools, notification blocks. Changes nothing."""
     address = get_current_settings().api.url
     if not address:
-        yield "Prefect: no server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api, or `prefect config set` it"
+        yield "Prefect: no server is configured: set PREFECT_API_URL (see `prefect config set`), such as http://127.0.0.1:4200/api"
         return
     try:
         with get_client(sync_client=True) as client:
@@ -61,7 +61,7 @@ def server_problems(deployments: Sequence[Deployment], notify: Sequence[str]) ->
             yield f"Prefect: its server at {address} asks for a password: set PREFECT_API_AUTH_STRING, such as admin:PASSWORD"
             return
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        yield f"Prefect: its server at {address} does not answer as it should: {reason}"
+        yield f"Prefect: its server at {address} gives an unexpected answer: {reason}"
 
 
 def _misfit(deployment: Deployment, template: dict[str, Any]) -> str | None:
@@ -75,7 +75,7 @@ def _misfit(deployment: Deployment, template: dict[str, Any]) -> str | None:
 
 
 def check_file(file: DeploymentFile) -> DeploymentChecks:
-    """Try everything that the deployments name and that Prefect would refuse, without a server.
+    """Check the deployments without a server: what they name, and what Prefect would refuse.
 
     Never raises for a mistake in them: all are reported at once.
     """
@@ -91,9 +91,9 @@ def check_file(file: DeploymentFile) -> DeploymentChecks:
 
 
 def take_to_server(file: Path) -> None:
-    """What `prefect deploy --all` does, with no questions asked. Raises `RunError` with what it said."""
+    """Run `prefect deploy --all` without prompts. Raises `RunError` with its output."""
     command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
     done = subprocess.run(command, cwd=file.absolute().parent, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        told = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
-        raise RunError(f"`prefect deploy --all` failed:\n{told[-2000:]}")
+        message = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+        raise RunError(f"`prefect deploy --all` failed:\n{message[-2000:]}")

@@ -1,4 +1,4 @@
-"""How a flow tells that something is wrong: one line in its state, without a stack trace, and no second attempt in vain."""
+"""How a flow reports an error: one line in its state, without a stack trace, and without pointless retries."""
 
 import contextlib
 import logging
@@ -17,20 +17,20 @@ from flows.background import answer_within
 from moderation.errors import AccountingError, ModerationError, PolicyError, QuarantinedError, SettingsError
 
 FINAL = (AccountingError, QuarantinedError)
-"""What another attempt would only say again."""
+"""Errors that another attempt would only repeat."""
 MISTAKES = (PolicyError, SettingsError)
-"""The same, of inputs. Later on, a Ray cluster that is away for a moment is a setting's error, too."""
+"""The same, for inputs. Later on, a temporarily unreachable Ray cluster is a SettingsError too."""
 UNREACHABLE = (PrefectException, httpx.HTTPError, OSError)
-"""What calls of Prefect's API raise when it is away."""
+"""What calls to Prefect's API raise when it is unavailable."""
 ANSWER_S = 30.0
-"""Seconds that a run waits for an answer of Prefect's API to a question that it can do without."""
+"""Seconds that a run waits for Prefect's API to answer an optional request."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class _OneLine(logging.Filter):
-    """Keeps stack traces of what is no bug out of the logs that Prefect shows: what is wrong is the message of the state."""
+    """Keeps stack traces of expected errors out of Prefect's logs: the state's message reports them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -44,8 +44,8 @@ for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_OneLine())
 
 
-def told(stage: Callable[P, R]) -> Callable[P, R]:
-    """A stage whose errors are a failed state with one line; they are raised again where its task was called."""
+def one_line_failures(stage: Callable[P, R]) -> Callable[P, R]:
+    """A stage whose errors become a failed state with a one-line message; the task's caller gets them raised again."""
 
     @wraps(stage)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
@@ -58,7 +58,7 @@ def told(stage: Callable[P, R]) -> Callable[P, R]:
 
 
 def failed(error: ModerationError, run_id: str, inputs_are_well: bool) -> Any:
-    """What a flow returns for an error: a failed state that says it. Raises the error if another attempt may help."""
+    """What a flow returns for an error: a failed state with its message. Raises the error if another attempt may help."""
     final = isinstance(error, FINAL if inputs_are_well else (*FINAL, *MISTAKES))
     if not (final or is_last_attempt()):
         raise error  # a state that a flow returns is never retried
@@ -70,13 +70,13 @@ def failed(error: ModerationError, run_id: str, inputs_are_well: bool) -> Any:
 
 
 def is_last_attempt() -> bool:
-    """Whether this flow run will not be tried again if it fails now."""
+    """Whether this flow run will not be retried if it fails now."""
     flow_run = current_flow_run()
     return flow_run is None or flow_run.run_count > (flow_run.empirical_policy.retries or 0)
 
 
 def current_flow_run() -> FlowRun | None:
-    """The flow run that this is, as it was when its attempt began."""
+    """The current flow run, as it was when this attempt started."""
     context = FlowRunContext.get()
     return context.flow_run if context is not None else None
 
@@ -87,8 +87,8 @@ def _retry_no_more() -> None:
         return
     run_id = flow_run.id
 
-    def told() -> None:
+    def update() -> None:
         get_client(sync_client=True).update_flow_run(run_id, empirical_policy=FlowRunPolicy(retries=0, retry_delay=0))
 
     with contextlib.suppress(*UNREACHABLE):
-        answer_within(ANSWER_S, told)
+        answer_within(ANSWER_S, update)

@@ -28,11 +28,11 @@ from moderation.settings import RunSettings
 LOG_EVERY_S = 60.0
 """Seconds between two lines of progress in a flow run's logs."""
 TIME_LIMIT_S = float(os.environ.get("MODERATION_TIME_LIMIT_S") or 0) or None
-"""Seconds that an attempt may take, waiting for its turn included; no limit without it. Deployments set it (prefect.yaml)."""
+"""Seconds that an attempt may take, including its wait for other runs; default: no limit. Deployments set it (prefect.yaml)."""
 
 
 def _named() -> str:
-    """What a flow run is called on Prefect's page: after what it moderates."""
+    """The flow run's name on Prefect's page: what it moderates."""
     parameters: Any = runtime.flow_run.parameters
     sources = RunSettings.model_validate(parameters["settings"]).sources
     if not sources:
@@ -45,12 +45,12 @@ def _named() -> str:
 def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Outcome:
     """Moderate the images under a folder or bucket and publish the results.
 
-    A retry of a flow run goes on with the run that it began, and so does one that was scheduled anew after a crash. Of the
-    flow runs of deployments only one moderates a source at a time: another one waits for its turn, or is cancelled.
+    A retry of a flow run resumes its run, and so does a flow run rescheduled after a crash. Only one of the deployments' flow
+    runs moderates a source at a time: others wait, or are cancelled.
 
     Args:
         settings: Settings of the run.
-        when_busy: What to do while another flow run moderates the same source: wait for its end, or cancel this one.
+        when_busy: What to do while another flow run moderates the same source: wait for it to end, or cancel this one.
     """
     log = get_run_logger().info
     busy = wait_for_turn(settings, when_busy, log)
@@ -66,7 +66,7 @@ def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Ou
                     stack.enter_context(listening(listener))
                 inputs = check(settings.model_copy(update={"run_id": run_id}))
                 if settings.run_id is None and (done := pipeline.published(inputs)):
-                    return done  # an earlier attempt of this flow run got that far
+                    return done  # an earlier attempt of this flow run already published it
                 session = start(inputs, stack)
                 scored = score(session)
                 checks = check_quality(session, scored)
@@ -86,7 +86,7 @@ def moderate(settings: RunSettings, when_busy: WhenBusy = "wait") -> pipeline.Ou
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="check inputs")
 def check(settings: RunSettings) -> Inputs:
-    """Read the policy and try source and output."""
+    """Read the policy, and check the sources and the output."""
     return check_inputs(settings)
 
 
@@ -111,7 +111,7 @@ def check_quality(session: pipeline.Session, scored: pipeline.Scored) -> tuple[C
 @task(cache_policy=NO_CACHE, persist_result=False, name="publish")
 def publish(session: pipeline.Session, scored: pipeline.Scored, checks: tuple[CheckResult, ...]) -> Manifest:
     """Make the run visible to readers, or quarantine it."""
-    return pipeline.release(session, scored, checks)
+    return pipeline.publish_or_quarantine(session, scored, checks)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, name="report")
@@ -121,6 +121,6 @@ def report(session: pipeline.Session, scored: pipeline.Scored, manifest: Manifes
 
 
 def _run_id() -> str:
-    """The same for every attempt of a flow run. Of the flow run's id its end, since ids made at one moment begin alike."""
+    """The same for every attempt of a flow run. It ends as the flow run's id does: ids of one moment share their start."""
     scheduled = runtime.flow_run.scheduled_start_time
     return f"{scheduled:%Y%m%dT%H%M%SZ}-{str(runtime.flow_run.id)[-8:]}"

@@ -1,7 +1,7 @@
-"""The Prefect API that a flow runs with: the one that the user names, or a temporary server of the run's own.
+"""The Prefect API that a flow runs with: the configured one, or a temporary server for this run.
 
-A named one is tried before anything is started. Without one, nothing of the user's Prefect is used: neither its database
-nor its settings, profile, proxy or the files of the current folder.
+A configured API is checked before anything starts. Without one, nothing of the user's Prefect is used: not its database,
+settings, profile or proxy, nor files in the current folder.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flows.api_url import VARIABLE, ApiUrl, named_api_url
 from flows.temporary_server import TemporaryServer, own_settings
+from moderation.common.environment import environment
 from moderation.common.loopback import direct_loopback
 from moderation.common.safe_text import visible
 from moderation.common.secrets import redacted
@@ -33,13 +34,13 @@ _available: ContextVar[bool] = ContextVar("prefect_api", default=False)
 
 @contextlib.contextmanager
 def prefect_api(*, quiet: bool = False) -> Iterator[None]:
-    """Have a Prefect API in this context. A command enters it before it imports Prefect; in a flow run it changes nothing.
+    """Provide a Prefect API in this context. A command enters it before importing Prefect; in a flow run it changes nothing.
 
     Args:
         quiet: Prefect logs nothing but what ends the process.
 
     Raises:
-        SettingsError: the API that is named does not answer as it should, or Prefect's settings cannot be read.
+        SettingsError: the configured API gives an unexpected answer, or Prefect's settings cannot be read.
         RunError: the temporary server could not start.
     """
     if _available.get() or _in_a_flow_run():
@@ -48,7 +49,7 @@ def prefect_api(*, quiet: bool = False) -> Iterator[None]:
     logging = {"PREFECT_LOGGING_LEVEL": "CRITICAL"} if quiet else {}
     named = named_api_url()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_variables(direct_loopback()))
+        stack.enter_context(environment(direct_loopback()))
         if named is None:
             stack.enter_context(_temporary_server(logging))
         else:
@@ -87,7 +88,7 @@ def _no_variables_of_the_user(own: Mapping[str, str]) -> Iterator[None]:
     for name in before:
         del os.environ[name]
     try:
-        with _variables(own):
+        with environment(own):
             yield
     finally:
         os.environ.update(before)
@@ -105,7 +106,7 @@ def _settings_for(server: TemporaryServer) -> contextlib.AbstractContextManager[
         "PREFECT_LOGGING_TO_API_ENABLED": "false",  # logs that go with the server
     }
     homeless = {} if os.environ.get("HOME") else {"HOME": str(server.folder)}
-    with _in_folder(server.folder), _variables({**own, **homeless}):
+    with _in_folder(server.folder), environment({**own, **homeless}):
         import prefect.main  # noqa: F401, PLC0415
         from prefect.context import SettingsContext  # noqa: PLC0415
         from prefect.settings import Profile, Settings  # noqa: PLC0415
@@ -127,7 +128,7 @@ def _no_events() -> Iterator[None]:
 
 
 def _try(named: ApiUrl) -> None:
-    """Ask the named API for an answer. Raises `SettingsError` with where it is named, if it does not answer as it should."""
+    """Check that the configured API answers. If not, raises `SettingsError`, which says where it is configured."""
     where = f"Prefect's API at {visible(redacted(named.url))} ({VARIABLE} from {named.place})"
     try:
         parts = urlsplit(named.url)
@@ -135,7 +136,7 @@ def _try(named: ApiUrl) -> None:
     except ValueError:
         well = False
     if not well:
-        raise SettingsError(f"{where} is no address: give one such as http://127.0.0.1:4200/api, or unset it")
+        raise SettingsError(f"{where} is not an address: give one such as http://127.0.0.1:4200/api, or unset it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a URL without /api: said below, in one line
         problem = _problem()
@@ -159,14 +160,14 @@ def _problem() -> str | None:
             answer = client.hello()
         if "json" in answer.headers.get("content-type", ""):
             return None
-        return "is not Prefect's API, which ends in /api as a rule"
+        return "is not Prefect's API, whose address usually ends in /api"
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return (
                 f"refuses the password (HTTP {status}): set PREFECT_API_AUTH_STRING, such as admin:PASSWORD, or PREFECT_API_KEY"
             )
-        return f"does not answer as it should: HTTP {status}"
+        return f"gives an unexpected answer: HTTP {status}"
     except Exception as error:  # noqa: BLE001 - httpx's, ssl's, a proxy's library that is missing
         return f"does not answer: {one_line(error)}"
 
@@ -203,22 +204,8 @@ def _clients_without_proxy() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
 def _in_folder(folder: Path) -> Iterator[None]:
-    """Stand in a folder for a moment. Works from folders that are gone or closed, too."""
+    """Change to a folder for a moment. Also works from folders that are gone or inaccessible."""
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_PATH)
     try:
         os.chdir(folder)

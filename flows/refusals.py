@@ -217,11 +217,11 @@ class _Entry:
             self._found.findings += [self._file.of_pydantic(at, model, details) for details in error.errors()]
 
     def _schedule(self, schedule: dict[str, Any], place: Location) -> None:
-        refused, told = check_schedule(schedule)
+        refused, wording = check_schedule(schedule)
         for refusal in refused:
             self._wrong((*place, refusal.key) if refusal.key else place, refusal.message, refusal.hint)
-        if told:
-            self._found.checked.append(Checked(self._name, "schedule", told))
+        if wording:
+            self._found.checked.append(Checked(self._name, "schedule", wording))
 
     def _wrong(self, place: Location, message: str, hint: str = "", *, at_key: bool = False) -> None:
         location: Location = (*self._location, *place)

@@ -11,7 +11,7 @@ _LARGEST = {"BYMONTH": 12, "BYMONTHDAY": 31, "BYYEARDAY": 366, "BYWEEKNO": 53}
 _SLOW = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY")
 _MOST = 10_000
 """Runs of a rule with COUNT whose dates are all looked at."""
-_SINCE = "runs are counted from 2020 on where DTSTART does not stand before the rule"
+_SINCE = "without DTSTART before the rule, runs are counted from 2020"
 
 
 def never(schedule: RRuleSchedule) -> tuple[str, datetime | None]:

@@ -39,7 +39,7 @@ REFUSED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What is wrong with one value."""
+    """A problem with one value."""
 
     key: str
     """where, below the schedule; empty for the schedule as a whole"""
@@ -56,11 +56,11 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
     given = {key: value for key, value in entry.items() if value is not None}
     kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) != 1:
-        told = f"both {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "none of them"
-        return [Refusal("", f"a schedule needs one of `cron`, `interval` and `rrule`, and has {told}")], ""
+        wording = f"both {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "none of them"
+        return [Refusal("", f"a schedule needs one of `cron`, `interval` and `rrule`, and has {wording}")], ""
     [kind] = kinds
     refusals = [
-        Refusal(key, f"`{key}` goes with `{goes_with}`, not with `{kind}`", "remove it")
+        Refusal(key, f"`{key}` belongs to `{goes_with}`, not to `{kind}`", "remove it")
         for key, goes_with in GOES_WITH.items()
         if key in given and goes_with != kind
     ]
@@ -83,11 +83,11 @@ def check_schedule(entry: Mapping[str, Any]) -> tuple[list[Refusal], str]:
     try:
         reason, following = never(schedule) if isinstance(schedule, RRuleSchedule) else _next(schedule)
     except KeyError:  # a time zone such as `Factory`, which Prefect's classes let through
-        return [_refusal("timezone", values, "no date of a schedule can be reckoned in it")], ""
+        return [_refusal("timezone", values, "no schedule's dates can be computed in it")], ""
     if reason:
         return [Refusal(kind, f"`{kind}: {_shown(values[kind])}` {reason}", HINTS[kind])], ""
     inactive = str(given.get("active")).lower() in ("false", "no", "off", "n", "f", "0")  # as Prefect reads it
-    return [], _told(schedule, following, active=not inactive)
+    return [], _in_words(schedule, following, active=not inactive)
 
 
 class _AnchorError(ValueError):
@@ -118,7 +118,7 @@ def _schedule(values: dict[str, Any]) -> Schedule:
 
 
 def _common(given: dict[str, Any]) -> Iterator[Refusal]:
-    """What any schedule may say of itself."""
+    """Keys that every schedule can have."""
     more = {key: given[key] for key in ("active", "slug", "replaces", "parameters") if key in given}
     more = {key: value for key, value in more.items() if not is_template(value)}
     try:
@@ -168,7 +168,7 @@ def _next(schedule: CronSchedule | IntervalSchedule) -> tuple[str, datetime | No
     return ("", dates[0]) if dates else ("never starts a run", None)
 
 
-def _told(schedule: Schedule, following: datetime | None, *, active: bool) -> str:
+def _in_words(schedule: Schedule, following: datetime | None, *, active: bool) -> str:
     match schedule:
         case CronSchedule():
             what = schedule.cron

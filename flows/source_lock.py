@@ -1,7 +1,7 @@
 """One run at a time for each source, whichever deployments they belong to.
 
 Flow runs look at each other's states, which Prefect keeps in its database. A deployment's own `concurrency_limit` holds a
-lease instead: it knows of one deployment only, and ends a run that is under way when Prefect's API is away for some minutes.
+lease instead: it knows of one deployment only, and ends a run in progress when Prefect's API is unavailable for some minutes.
 """
 
 import time
@@ -25,27 +25,27 @@ WhenBusy = Literal["wait", "cancel"]
 
 FLOW = "moderate"
 SETTLE_S = 2.0
-"""Seconds for those who begin at the same moment to see each other."""
+"""Seconds in which runs that start at the same moment see each other."""
 LOOK_EVERY_S = 15.0
 TELL_EVERY_S = 600.0
 WAIT_S, PUBLISHING_WAIT_S = 3.0, 15.0
 """Seconds that the fence waits for an answer, usually of milliseconds."""
 UNDER_WAY = [StateType.RUNNING, StateType.CANCELLING]
 MOST = 200
-"""Flow runs under way that are looked at: what Prefect's API gives at a time."""
+"""Running flow runs that are considered: what Prefect's API gives at a time."""
 
 
 def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str], object]) -> str | None:
     """Wait until no earlier flow run moderates any of the same sources. Returns why not to run, if `when_busy` is `cancel`.
 
-    Only flow runs of deployments are looked at, and wait. While Prefect's API is away nobody waits: two runs over the same
-    source cost time, and harm nothing.
+    Only flow runs of deployments are considered, and wait. While Prefect's API is unavailable, nobody waits: two runs over the
+    same source cost time but do no harm.
     """
     flow_run = current_flow_run()
     if flow_run is None or flow_run.deployment_id is None:
         return None
     time.sleep(SETTLE_S)
-    told = -TELL_EVERY_S
+    last_report = -TELL_EVERY_S
     while True:
         answer: list[FlowRun | None] = []
         try:
@@ -53,7 +53,7 @@ def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str
             if not answer:
                 raise TimeoutError
         except UNREACHABLE as error:
-            say(f"cannot see whether another run moderates the same source, starting: {type(error).__name__}")
+            say(f"cannot check whether another run moderates the same source; starting anyway: {type(error).__name__}")
             return None
         (first,) = answer
         if first is None:
@@ -61,9 +61,9 @@ def wait_for_turn(settings: RunSettings, when_busy: WhenBusy, say: Callable[[str
         reason = f"the flow run {first.name!r} ({first.id}) moderates the same source"
         if when_busy == "cancel":
             return f"{reason}: this one was cancelled; the next run processes what is new"
-        if time.monotonic() - told >= TELL_EVERY_S:
-            told = time.monotonic()
-            say(f"{reason}: waiting for its end")
+        if time.monotonic() - last_report >= TELL_EVERY_S:
+            last_report = time.monotonic()
+            say(f"{reason}: waiting for it to end")
         time.sleep(LOOK_EVERY_S)
 
 
@@ -80,7 +80,7 @@ def _earlier(own: UUID, settings: RunSettings) -> FlowRun | None:
 
 
 def _since(run: FlowRun) -> tuple[bool, str, str]:
-    """A key to sort by. One that is being cancelled has been at work before."""
+    """A sort key. A run that is being cancelled was running before."""
     assert run.state is not None  # noqa: S101 - it was asked for by its state
     return run.state.type is StateType.RUNNING, run.state.timestamp.isoformat(), str(run.id)
 
@@ -93,7 +93,7 @@ def _places(run: FlowRun) -> tuple[str, ...]:
 
 
 def places(settings: RunSettings) -> tuple[str, ...]:
-    """What a run takes up, as URIs."""
+    """What a run processes, as URIs."""
     return settings.sources or (f"{settings.output.rstrip('/')}/embeddings",)
 
 
@@ -104,9 +104,9 @@ def overlap(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
 
 
 class Fence:
-    """A listener that stops an attempt which Prefect took for dead, once another one of the same flow run has begun.
+    """A listener that stops an attempt that Prefect marked as crashed, once another attempt of the same flow run has started.
 
-    It looks on a thread of its own, and waits a moment for the answer; while Prefect's API is away, work goes on.
+    It asks Prefect's API on a separate thread and waits briefly; while the API is unavailable, work continues.
     """
 
     def __init__(self, every_s: float = 60.0) -> None:
@@ -122,7 +122,7 @@ class Fence:
         self._background.__exit__(kind, error, trace)
 
     def __call__(self, progress: Progress) -> None:
-        """Look now and then, and before anything is published. Raises Prefect's `Abort`, which leaves the state as it is."""
+        """Check now and then, and before publishing. Raises Prefect's `Abort`, which leaves the state as it is."""
         now, publishing = time.monotonic(), progress.stage == "publishing"
         if self._own is not None and (now >= self._due or publishing):
             self._due = now + self._every
@@ -131,7 +131,7 @@ class Fence:
             if idle or publishing:
                 self._background.wait(PUBLISHING_WAIT_S if publishing else WAIT_S)
         if self._superseded:
-            raise Abort("another attempt of this flow run has begun: this one stops, and leaves the work to it")
+            raise Abort("another attempt of this flow run has started: this one stops and leaves the work to it")
 
     def _look(self) -> None:
         if self._own is not None:

@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 
 class _StandaloneFlow(Flow[P, R]):
-    """A flow that sees to it that there is a Prefect API while it runs."""
+    """A flow that ensures there is a Prefect API while it runs."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         with prefect_api():

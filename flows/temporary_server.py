@@ -1,4 +1,4 @@
-"""The temporary server of a run without PREFECT_API_URL: a process of its own, closed to everybody but the run.
+"""The temporary server of a run without PREFECT_API_URL: a process of its own, accessible only to the run.
 
 It listens on loopback, on a socket that the run opened and keeps, so that nobody else can stand in for it; it answers
 nothing without a password that is made for the run and stands in no command line, log or file. Its database and its home lie
@@ -31,7 +31,7 @@ REACH_S = 10.0
 """Seconds to reach a port of this process's own."""
 DATABASE, LOG = "prefect.db", "server.log"
 _KEPT = {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"}
-"""What the server needs of the run's environment. Its other variables, keys of storage among them, are none of its business."""
+"""What the server needs of the run's environment. It does not get other variables, such as storage keys."""
 _SERVICES = (
     "CANCELLATION_CLEANUP",
     "CLEANUP_RECONCILER",
@@ -87,7 +87,7 @@ class TemporaryServer:
                 cwd=self.folder,
                 env=self._environment(),
                 pass_fds=[listening.fileno()],
-                start_new_session=True,  # Ctrl-C is for the run, which still has something to say to it
+                start_new_session=True,  # Ctrl-C is for the run, which still needs the server
             )
 
     def wait(self) -> None:
@@ -100,7 +100,7 @@ class TemporaryServer:
         self._watching.start()
 
     def stop(self) -> None:
-        """End it and remove its files. Takes no time and raises nothing, however far it got."""
+        """Stop it and remove its files, whatever state it is in. Quick; raises nothing."""
         self._stopping = True
         if self._process is not None:
             with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ class TemporaryServer:
         return ""
 
     def _hang_up_once_it_is_gone(self) -> None:
-        """Should it die before the run, whoever asks it is refused at once, by the run, which still holds the port."""
+        """If the server dies before the run, the run, which still holds the port, refuses requests at once."""
         with contextlib.suppress(OSError, ValueError):
             while self._output.read(1024):
                 pass
@@ -179,8 +179,8 @@ def _own_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()  # 0700
     except OSError as error:
         raise SettingsError(
-            f"no place for the temporary Prefect server's files: {error.strerror or error}: set TMPDIR to a folder that "
-            "can be written, or PREFECT_API_URL to a server that you run"
+            f"cannot store the temporary Prefect server's files: {error.strerror or error}: set TMPDIR to a folder that "
+            "can be written, or set PREFECT_API_URL to a server that you run"
         ) from None
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moderation.records import ObjectRef, ScoredBatch
     from moderation.results.manifest import Manifest
     from moderation.scoring.image_scorer import ImageScorer
+    from moderation.scoring.options import ScorerOptions
     from moderation.settings import RunSettings
     from moderation.storage import Store
 
@@ -61,6 +62,7 @@ _HOMES = {
     "moderation.records": ("ObjectRef", "ScoredBatch"),
     "moderation.results.manifest": ("Manifest",),
     "moderation.scoring.image_scorer": ("ImageScorer",),
+    "moderation.scoring.options": ("ScorerOptions",),
     "moderation.settings": ("RunSettings",),
     "moderation.storage": ("Store",),
 }
@@ -86,6 +88,7 @@ __all__ = [
     "RunError",
     "RunSettings",
     "ScoredBatch",
+    "ScorerOptions",
     "SettingsError",
     "SourceError",
     "StorageError",

@@ -12,13 +12,14 @@ import logging
 import secrets
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
+from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
@@ -35,6 +36,9 @@ from moderation.common.secrets import redacted
 from moderation.console.terminal import show_any_text
 from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Device, Precision
+from moderation.model.engines import EngineChoice
+from moderation.scoring.options import JpegDecoding
 from moderation.settings import RunSettings
 
 app = typer.Typer(
@@ -43,7 +47,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Moderate images in object storage with CLIP: every image ends up as a row in Parquet, with decision and evidence.",
+    help="Moderate images in object storage with CLIP: every image becomes a row in Parquet, with its decision and "
+    "the evidence for it.",
     epilog="Start with `moderate demo`: it needs no network, no GPU and no settings.",
 )
 
@@ -58,6 +63,7 @@ policy_app.command()(sample)
 policy_app.command()(tune)
 runs_app.command()(replay)
 app.add_typer(model_app, name="model")
+app.add_typer(lists_app, name="lists")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()
@@ -79,8 +85,9 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE...",
-            help="What to moderate: folders or s3://bucket/prefix (gs:// and az:// too), or manifests: .csv, .jsonl or "
-            ".parquet files with a column `uri` (.gz too), or the manifest.json of an S3 Inventory.",
+            help="What to moderate: folders or prefixes such as s3://bucket/prefix (also gs:// and az://), or "
+            "manifests: .csv, .jsonl or "
+            ".parquet files with a column `uri` (also .gz), or the manifest.json of an S3 Inventory.",
             show_default=False,
         ),
     ] = None,
@@ -93,17 +100,17 @@ def run(
     modified_since: Annotated[str | None, _option("modified_since")] = None,
     limit: Annotated[int | None, _option("limit")] = None,
     quality: Annotated[str | None, _option("quality")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
-    engine: Annotated[Literal["auto", "eager", "compiled", "graphs"], _option("engine")] = "auto",
-    jpeg_decoder: Annotated[Literal["cpu", "gpu"], _option("jpeg_decoder")] = "cpu",
+    device: Annotated[Device, _option("device")] = _FIELDS["device"].default,
+    precision: Annotated[Precision, _option("precision")] = _FIELDS["precision"].default,
+    engine: Annotated[EngineChoice, _option("engine")] = _FIELDS["engine"].default,
+    jpeg_decoder: Annotated[JpegDecoding, _option("jpeg_decoder")] = _FIELDS["jpeg_decoder"].default,
     actors: Annotated[int | None, _option("actors")] = None,
-    gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = 1.0,
-    fetch_threads: Annotated[int, _option("fetch_threads")] = 16,
+    gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = _FIELDS["gpus_per_actor"].default,
+    fetch_threads: Annotated[int, _option("fetch_threads")] = _FIELDS["fetch_threads"].default,
     decode_threads: Annotated[int | None, _option("decode_threads")] = None,
     shard_size: Annotated[int | None, _option("shard_size")] = None,
-    batch_size: Annotated[int, _option("batch_size")] = 256,
-    batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = 600.0,
+    batch_size: Annotated[int, _option("batch_size")] = _FIELDS["batch_size"].default,
+    batch_timeout_s: Annotated[float, _option("batch_timeout_s", "--batch-timeout")] = _FIELDS["batch_timeout_s"].default,
     max_bytes: Annotated[int, _limit("max_bytes")] = _LIMITS.max_bytes,
     max_pixels: Annotated[int, _limit("max_pixels")] = _LIMITS.max_pixels,
     max_frames: Annotated[int, _limit("max_frames")] = _LIMITS.max_frames,
@@ -116,7 +123,8 @@ def run(
         LogFormat | None,
         typer.Option(
             "--log-format",
-            help="json: a line of JSON for every step on standard error, and no progress bar. Also by MODERATION_LOG_FORMAT.",
+            help="json: one line of JSON per step on standard error, and no progress bar. Can also be set with "
+            "MODERATION_LOG_FORMAT.",
             show_default=False,
         ),
     ] = None,
@@ -124,59 +132,31 @@ def run(
 ) -> None:
     """Moderate the images that SOURCE names and publish the results under the output.
 
-    By default only objects are taken up that are new, changed, or not yet decided under this policy and model. Where earlier
-    runs stored their embeddings, they are decided from these, and no image is read.
-    S3 credentials, region, profile and endpoint are taken from where AWS tools take them
+    By default, a run processes only objects that are new, changed, or not yet decided under this policy and model. Objects
+    whose embeddings earlier runs stored are decided from those, and no image is read.
+    S3 credentials, region, profile and endpoint come from where AWS tools look for them
     (AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config ...).
 
     Example: `moderate run s3://shop/uploads --policy policies/shop.yaml --output s3://moderation/results`
     """
-    settings = _settings(
-        sources=sources or (),
-        from_embeddings=from_embeddings,
-        policy=policy,
-        output=output,
-        run_id=run_id or _new_run_id(),
-        full=full,
-        retry_errors=retry_errors,
-        include=include or (),
-        exclude=exclude or (),
-        modified_since=modified_since,
-        limit=limit,
-        quality=quality,
-        device=device,
-        precision=precision,
-        engine=engine,
-        jpeg_decoder=jpeg_decoder,
-        actors=actors,
-        gpus_per_actor=gpus_per_actor,
-        fetch_threads=fetch_threads,
-        decode_threads=decode_threads,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        batch_timeout_s=batch_timeout_s,
-        ray_address=ray_address,
-        limits={
-            "max_bytes": max_bytes,
-            "max_pixels": max_pixels,
-            "max_frames": max_frames,
-            "max_seconds": max_seconds,
-            "formats": tuple(name.strip() for name in formats.split(",") if name.strip()),
-        },
-    )
-    _moderate(settings, verbose, log_format)
+    options = dict(locals())  # by the names that the settings have, too
+    given = {name: value for name, value in options.items() if value is not None}
+    limits = {name: given[name] for name in ImageLimits.model_fields}
+    limits["formats"] = tuple(name.strip() for name in formats.split(",") if name.strip())
+    values = {name: given[name] for name in _FIELDS if name in given}
+    _moderate(_settings(**values | {"run_id": run_id or _new_run_id(), "limits": limits}), verbose, log_format)
 
 
 @app.command()
 def demo(
-    output: Annotated[str, typer.Option("--output", "-o", help="Where results go.")] = "demo-output",
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Another policy than the bundled one.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Where to write the results.")] = "demo-output",
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="A policy to use instead of the bundled one.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of the flow and its libraries.")] = False,
 ) -> None:
     """Moderate some 300 bundled images with the bundled model and policy: offline, on the CPU, in about a minute.
 
-    Ends with the counts, precision and recall against the images' labels, and where everything lies. Change the policy and
-    run it again: it says what changed in the policy, and which images are decided otherwise.
+    Prints the counts, precision and recall against the images' labels, and the paths of all files. Change the policy and run
+    it again: it reports what changed in the policy, and which images get a different decision.
     """
     from moderation.demo import IMAGES_DIR, POLICY_FILE
 
@@ -203,7 +183,7 @@ def demo(
 
 @app.command()
 def version() -> None:
-    """Show the versions of this program and of the libraries that decide what it computes."""
+    """Show the versions of this program and of the libraries that affect its results."""
     from moderation.common.versions import versions
 
     for name, number in versions().items():
@@ -211,7 +191,7 @@ def version() -> None:
 
 
 def main() -> None:
-    """The command, after `moderation.entry`: errors of the user's are one line each and exit code 2."""
+    """The command, after `moderation.entry`. A user's mistake is reported in one line, with exit code 2."""
     show_any_text()
     try:
         app(prog_name="moderate")
@@ -240,7 +220,7 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
         from flows.command import check_size, moderated
 
         check_size(settings)
-        inputs = check_inputs(settings)  # before anything is started, since that takes a while
+        inputs = check_inputs(settings)  # before starting anything, which takes a while
         if not verbose:
             # What Ray logs goes to its own log files; errors are shown by `main`.
             logging.getLogger().setLevel(logging.CRITICAL)
@@ -261,7 +241,7 @@ def _moderate(settings: RunSettings, verbose: bool, asked: LogFormat | None = No
 
 
 def _left(settings: RunSettings) -> str:
-    """What a run that was stopped leaves behind, in words."""
+    """What a stopped run leaves behind, in words."""
     from moderation.results.manifest import find_manifest
     from moderation.storage import Store
 

@@ -1,4 +1,4 @@
-"""Where the command starts: signals are handled before the rest is imported, which takes a moment."""
+"""Entry point of the command. Handles signals before importing the rest, which takes a moment."""
 
 from moderation.common import stopping
 from moderation.common.streams import open_streams

@@ -4,14 +4,14 @@
     ├── UserError            stop: the user must change something (exit code 2)
     │   ├── SettingsError        a setting or command-line value
     │   ├── PolicyError          a policy file
-    │   ├── SourceError          what should be moderated cannot be listed
-    │   ├── OutputError          results cannot be written where asked
+    │   ├── SourceError          the images to moderate cannot be listed
+    │   ├── OutputError          results cannot be written to the output
     │   └── ModelError           a model cannot be loaded
     ├── RunError             stop: the run cannot be published (exit code 1)
     │   ├── AccountingError      listed != unchanged + scored + errored
     │   ├── QuarantinedError     quality checks failed
-    │   ├── StoreDownError       a store answers no more
-    │   └── WorkerStormError     workers die faster than they work
+    │   ├── StoreDownError       a store no longer responds
+    │   └── WorkerStormError     workers keep dying
     ├── StorageError         an object cannot be read or written; `code` and `retryable` say why
     └── ImageError           skip the image: it becomes an error row with `code`
 
@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same object may well be scored another time (`--retry-errors`)."""
+        """Whether a later attempt may succeed (`--retry-errors`)."""
         return self in _RETRYABLE
 
 
@@ -63,7 +63,7 @@ class ModerationError(Exception):
 
 
 class UserError(ModerationError):
-    """Something the user gave is wrong; nothing was changed."""
+    """The user's input is wrong; nothing was changed."""
 
     exit_code = 2
 
@@ -77,11 +77,11 @@ class PolicyError(UserError):
 
 
 class SourceError(UserError):
-    """What should be moderated cannot be listed."""
+    """The images to moderate cannot be listed."""
 
 
 class OutputError(UserError):
-    """Results cannot be written where asked."""
+    """Results cannot be written to the output."""
 
 
 class ModelError(UserError):
@@ -90,7 +90,7 @@ class ModelError(UserError):
     Attributes:
         message: what is wrong.
         hint: what to do; the error's text is both.
-        key: of a policy's `model`, the key that is at fault; empty where none is.
+        key: the key of the policy's `model` that is at fault; empty if none is.
     """
 
     def __init__(self, message: str, hint: str = "", *, key: str = "") -> None:
@@ -107,15 +107,15 @@ class AccountingError(RunError):
 
 
 class QuarantinedError(RunError):
-    """A quality check failed; the run lies under `_quarantine/`."""
+    """A quality check failed; the run is in `_quarantine/`."""
 
 
 class StoreDownError(RunError):
-    """A store that holds images answers no more; the run can be resumed once it does."""
+    """A store that holds images no longer responds; the run can be resumed when it does."""
 
 
 class WorkerStormError(RunError):
-    """Workers die again and again."""
+    """Workers keep dying."""
 
 
 class _CodedError(ModerationError):
@@ -133,4 +133,4 @@ class StorageError(_CodedError):
 
 
 class ImageError(_CodedError):
-    """An image cannot be scored and will never be: its bytes are at fault."""
+    """An image can never be scored: its bytes are at fault."""

@@ -23,7 +23,7 @@ class ObjectRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The unit of commitment and of resuming. Named by its content."""
+    """The unit of committing and resuming work. Named by its content."""
 
     name: str
     objects: tuple[ObjectRef, ...]
@@ -70,7 +70,7 @@ STAGES = ("list", "fetch", "decode", "encode", "score", "write", "check", "publi
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of a batch, a shard or a run. `errored` is by error code, `flagged` and `shadow` by rule."""
+    """The outcome of a batch, a shard or a run. `errored` is by error code, `flagged` and `shadow` by rule."""
 
     scored: int = 0
     blocked: int = 0
@@ -110,7 +110,7 @@ def add_numbers(a: Mapping[str, Number], b: Mapping[str, Number]) -> dict[str, N
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """What the driver learns of a scored batch; its rows stay in the object store."""
+    """What a scored batch reports to the driver; its rows stay in Ray's object store."""
 
     counts: Counts
     seconds: Mapping[str, float]

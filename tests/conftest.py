@@ -2,8 +2,8 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pytest
 from places import MODULE_FOLDERS
 
 if TYPE_CHECKING:
+    from browsers import Browser, Recorder
     from gcs_server import GcsServer
 
     from moderation.storage.azure import AzureBackend
@@ -23,8 +24,7 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["GX_ANALYTICS_ENABLED"] = "False"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests find each other's helpers, and Ray's workers what tests send them.
-sys.path[:0] = MODULE_FOLDERS
+# Ray's workers import the modules of what tests send them; tests themselves import only their own and those of `helpers`.
 os.environ["PYTHONPATH"] = os.pathsep.join([*MODULE_FOLDERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # What is started in the background, or by nohup, ignores these, and so would the processes that tests send them to.
@@ -113,3 +113,21 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[AzureBackend]
         backend = AzureBackend("behaviour", 16)
         assert backend._send("PUT", f"{backend._container_url}?restype=container", {}).status == 201
         yield backend
+
+
+@pytest.fixture(scope="module")
+def recorder() -> "Iterator[Recorder]":
+    """What the browser asks for on the network."""
+    from browsers import Recorder
+
+    with closing(Recorder()) as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, recorder: "Recorder") -> "Iterator[Browser]":
+    """A headless Chromium, whose requests go to the recorder."""
+    from browsers import Browser
+
+    with closing(Browser(tmp_path_factory.mktemp("profile"), recorder.port)) as browser:
+        yield browser

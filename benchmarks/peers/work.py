@@ -1,13 +1,13 @@
 """The work that all sides do: images in, and for each a row in Parquet with its embedding and its scores."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
 import torch
 from open_clip.model import CLIP
-from safetensors.torch import save_file
+
+from benchmarks.random_models import save_model
 
 PROMPTS = {
     "weapons": ("a handgun", "an assault rifle", "a hunting knife"),
@@ -90,8 +90,4 @@ def _save(folder: Path, config: dict[str, object]) -> str:
         # What is the same for all pictures makes the embeddings of random weights nearly equal: take it out.
         model.visual.class_embedding.zero_()
         model.visual.positional_embedding.zero_()
-    folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    written = {"model_cfg": config, "preprocess_cfg": _PREPROCESSING}
-    (folder / "open_clip_config.json").write_text(json.dumps(written))
-    return f"local-dir:{folder}"
+    return save_model(model, folder, config, _PREPROCESSING)

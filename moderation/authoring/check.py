@@ -22,6 +22,7 @@ from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts,
 from moderation.policy.loading import read_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 
@@ -62,7 +63,7 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
             facts = facts_of(choice)
         except ModelError as error:
             if str(error).startswith("cannot read"):  # known, but its tokenizer is out of reach just now
-                note = "the model was not checked: its configuration is not on this machine, --download fetches it"
+                note = "the model was not checked: its configuration is not on this machine; --download fetches it"
             else:
                 errors.append(_model_finding(read.merged, error))
     if facts is not None and isinstance(content, dict):
@@ -108,10 +109,11 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
             continue
         for key in ("prompts", "contrast"):
             places += [(("rules", at, key, i), prompt) for i, prompt in enumerate(_list(rule.get(key)))]
-        if rule.get("score") == "sigmoid" and not facts.has_bias:
+        kind = ScoreKind.written(rule.get("score"))
+        if kind is not None and kind.facts.needs_bias and not facts.has_bias:
             yield (
                 ("rules", at, "score"),
-                "`sigmoid` needs a model of the SigLIP family: this one has no bias",
+                f"`{kind}` needs a model of the SigLIP family: this one has no bias",
                 "use `score: contrast`, or another model",
             )
     for place, prompt in places:
@@ -119,7 +121,7 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
             longest = max((facts.count_tokens(t.replace("{}", prompt)) for t in templates), default=0)
             if longest > facts.token_limit:
                 message = f"the prompt has {longest} tokens in its longest template; the model reads {facts.token_limit}"
-                yield place, message, "shorten it: what is behind the limit would be ignored"
+                yield place, message, "shorten it: the model ignores text beyond the limit"
 
 
 def _missing_examples(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Location, str, str]]:
@@ -139,10 +141,10 @@ def _missing_examples(content: Mapping[str, Any], folder: Path) -> Iterator[tupl
         if close:
             hint = f"did you mean {str(Path(image).parent / close[0])!r}?"
         elif image.startswith(SCHEME):
-            hint = f"{SCHEME} names pictures that come with the program"
+            hint = f"{SCHEME} names pictures included in the program"
         else:
-            hint = "copy the image there: paths start at the policy's folder"
-        yield ("examples", at, "image"), f"there is no image {image!r} beside the policy", hint
+            hint = "copy the image there: paths are relative to the policy's folder"
+        yield ("examples", at, "image"), f"there is no image {image!r} next to the policy", hint
 
 
 def _vocabulary(policy: Policy) -> frozenset[str] | None:
@@ -169,7 +171,7 @@ def _compare(policy: Policy) -> tuple[list[Oddity], str]:
     try:
         encoder = OpenClipEncoder.of(policy.model, device="cpu")
     except ModelError:
-        return [], "prompts were not compared: the model's weights are not on this machine, --download fetches them"
+        return [], "prompts were not compared: the model's weights are not on this machine; --download fetches them"
     texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]
     vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), -1).astype(np.float64).mean(axis=1)
     return lint_prompts(policy, prompts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), ""

@@ -86,7 +86,7 @@ def expand(images: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         except StorageError as error:
             raise SourceError(f"cannot list the folder {image!r}: {error.detail}") from None
         if not inside:
-            raise SourceError(f"the folder {image!r} holds no files: name images, or a folder of images")
+            raise SourceError(f"the folder {image!r} contains no files: name images, or a folder of images")
         found += [uri.removeprefix("file://") for uri in inside[:MOST_IMAGES]]
     return tuple(found), tuple(cut)
 

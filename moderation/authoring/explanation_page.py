@@ -11,7 +11,7 @@ from moderation.html.templates import template
 from moderation.html.thumbnails import thumbnails
 from moderation.images.limits import ImageLimits
 from moderation.policy.explanation import Explanation, RuleExplanation
-from moderation.policy.schema import Mode, Policy, ScoreKind
+from moderation.policy.schema import Mode, Policy
 from moderation.sources import ObjectReader
 from moderation.storage import Store
 
@@ -101,7 +101,7 @@ def _bar(rule: RuleExplanation, top: bool) -> BarView:
     thresholds = (("review", rule.review), ("block", rule.block))
     values = [rule.score, *(value for _, value in thresholds if value is not None)]
     low, high = 0.0, 1.0
-    if rule.kind is ScoreKind.SIMILARITY:  # cosines use a small part of -1 to 1
+    if rule.kind.facts.usual is not None:  # cosines use a small part of -1 to 1
         low, high = min(0.0, *values), min(1.0, 1.25 * max(0.2, *values))
     return BarView(
         rule=rule,

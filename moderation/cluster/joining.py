@@ -78,6 +78,8 @@ def direct() -> dict[str, str]:
 def knock(address: str) -> str:
     """Ask whether a cluster answers at `address`: Ray itself tries for 20 s and more, and fills the screen meanwhile.
 
+    Of a client server, `ray://`, only the port is tried: whether it refuses the token is known when Ray has tried for 30 s.
+
     Returns:
         the address, `auto` replaced by that of the cluster on this machine
 
@@ -85,7 +87,7 @@ def knock(address: str) -> str:
         SettingsError: nobody answers, or whoever does lets this process not in.
     """
     if address.startswith(CLIENT):
-        _knock_as_client(address)
+        _reach(address, address.removeprefix(CLIENT))
         return address
     return _knock(address)
 
@@ -120,30 +122,6 @@ def _on_this_machine() -> str:
         what = f"{len(found)} Ray clusters of yours run" if found else "no Ray cluster of yours runs"
         raise ConnectionError(f"{what} on this machine: give the address of the one that you mean")
     return str(found.pop())
-
-
-def _knock_as_client(address: str) -> None:
-    try:
-        import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - only here
-        from ray._private.grpc_utils import init_grpc_channel  # noqa: PLC0415
-        from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc  # noqa: PLC0415
-    except ImportError:
-        raise SettingsError(
-            f"cannot join the Ray cluster at {address}: addresses with {CLIENT} need grpcio: install it"
-        ) from None
-    found = address.removeprefix(CLIENT)
-    _reach(address, found)
-    ping: Any = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
-    with contextlib.closing(init_grpc_channel(found)) as channel:
-        try:
-            ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                raise _refused(address) from None
-            raise SettingsError(
-                f"cannot join the Ray cluster at {address}: what listens there gave no answer as Ray's client server does "
-                f"({error.code().name.lower()}): its port is 10001 unless the head was told another"
-            ) from None
 
 
 def _reach(address: str, found: str) -> None:
@@ -187,6 +165,11 @@ def _cannot_join(address: str, error: Exception) -> SettingsError:
         ours = reason.partition(" This process")[0].removeprefix("Version mismatch: ").rstrip(".")
         mine = reason.partition("was started with:")[2].partition("was started with:")[2].strip()
         return SettingsError(f"{ours} at {address}, this process with {mine}: install the cluster's versions of both here")
+    if "ray client connection timeout" in reason:  # Ray says no more, whatever the cause
+        reason = (
+            "Ray's client server does not answer there: its port is 10001 unless the head was given another, and "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN must be those of the cluster"
+        )
     if "none of these match this node" in reason:
         reason = f"this machine is no node of it: use {CLIENT}host:10001"
     if "Traceback" in reason:  # of the other side

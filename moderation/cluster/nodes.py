@@ -16,11 +16,11 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderation.cluster.joining import direct, join, knock
-from moderation.cluster.surroundings import environment
+from moderation.common.environment import environment
 from moderation.errors import RunError, SettingsError
 from moderation.storage import Store, local_path, scheme_of
 
-DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "torch", "torchvision")
+DECIDING = ("open_clip_torch", "pillow", "pillow-heif", "pylibjxl", "resvg-py", "torch", "torchvision")
 """Libraries that pixels go through: other versions may make other embeddings."""
 OTHERS = (
     "boto3",
@@ -134,14 +134,16 @@ def mismatches(facts: ClusterFacts) -> tuple[Mismatch, ...]:
         here = _version(name)
         for version, nodes in _grouped(facts.nodes, name).items():
             where = _named(nodes)
+            if version is here is None:  # one that can be done without
+                continue
             if version is None:
                 found.append(Mismatch(f"{where} has no {name} (here: {here})", fatal=True))
             elif _public(version) != _public(here or ""):
                 found.append(Mismatch(f"{where} has {name} {version} (here: {here})", fatal=name in DECIDING))
         builds = _grouped([node for node in facts.nodes if node.gpus], name)
         if name in DECIDING and len({_public(version or "") for version in builds}) < len(builds):
-            told = " and ".join(f"{version} on {_named(nodes)}" for version, nodes in builds.items())
-            found.append(Mismatch(f"nodes with GPUs have builds of {name} that differ: {told}", fatal=True))
+            message = " and ".join(f"{version} on {_named(nodes)}" for version, nodes in builds.items())
+            found.append(Mismatch(f"nodes with GPUs have builds of {name} that differ: {message}", fatal=True))
     return tuple(found)
 
 

@@ -28,7 +28,8 @@ from ray.exceptions import AuthenticationError
 from moderation.cluster.certificate import Certificate, make_certificate
 from moderation.cluster.private_folder import PREFIX, mark, private_folder
 from moderation.cluster.search_path import SafeJobConfig, python_path
-from moderation.cluster.surroundings import environment, quiet, replaced, sigterm_kept
+from moderation.cluster.surroundings import quiet, replaced, sigterm_kept
+from moderation.common.environment import environment
 from moderation.common.loopback import direct_loopback
 from moderation.common.scarcity import scarcity
 from moderation.errors import SettingsError

@@ -11,7 +11,7 @@ from moderation.cluster.liveness import watching
 from moderation.cluster.nodes import check_versions
 from moderation.cluster.own_ray import own_ray
 from moderation.cluster.sizing import PoolPlan, plan_pool
-from moderation.cluster.surroundings import environment
+from moderation.common.environment import environment
 from moderation.common.loopback import direct_loopback
 
 __all__ = ["PoolPlan", "plan_pool", "ray_session"]

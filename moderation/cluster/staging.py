@@ -29,7 +29,7 @@ MAX_LOSSES = 5
 @dataclass
 class _OpenShard:
     shard: Shard
-    anew: bool = False
+    redecided: bool = False
     """whether it is being decided from stored embeddings"""
     missing: int = 0
     rows: list[Any] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Staging:
         """busy seconds by stage of the shards that this attempt staged"""
         self.seconds: dict[str, float] = {}
         """busy seconds by stage of this attempt"""
-        self.decided_anew = 0
+        self.redecided = 0
         """objects decided from stored embeddings"""
         self.lost_embeddings = ""
         """why stored embeddings could not be had, if that happened"""
@@ -76,7 +76,7 @@ class Staging:
         if self._is_staged(shard):
             return
         reference = tasks.start_deciding(shard, stored, context, self._paths, self._output)
-        self._writing[reference] = _OpenShard(shard, anew=True)
+        self._writing[reference] = _OpenShard(shard, redecided=True)
         self._collect(block=len(self._writing) >= MAX_WRITING)
 
     def add(self, batch: Batch, summary: BatchSummary, rows: Any) -> None:
@@ -136,7 +136,7 @@ class Staging:
             if isinstance(found, str):
                 self._score_instead(holder, found)
                 continue
-            if holder.anew:
+            if holder.redecided:
                 self.done += found.objects
             self.staged_seconds = add_numbers(self.staged_seconds, found.seconds)
             self._receive(found)
@@ -153,7 +153,7 @@ class Staging:
                 f"the rows of shard {holder.shard.name} were lost {holder.losses} times before they could be written: "
                 "machines of the Ray cluster go away too fast; go on with the same --run-id once they stay"
             )
-        if holder.anew:
+        if holder.redecided:
             holder = _OpenShard(holder.shard, losses=holder.losses)
         else:
             self.done -= len(holder.shard.objects)
@@ -164,7 +164,7 @@ class Staging:
         _log.info("shard staged", extra={**facts, "seconds": receipt.seconds})
         self.counts = self.counts + receipt.counts
         self.aggregates = self.aggregates + receipt.aggregates
-        self.decided_anew += receipt.decided_anew
+        self.redecided += receipt.redecided
         # Sums are enough from here on; the driver's memory must not grow with the examples of every shard.
         self.receipts.append(receipt.model_copy(update={"aggregates": Aggregates()}))
 

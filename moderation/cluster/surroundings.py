@@ -1,4 +1,4 @@
-"""What this process lends to Ray for a moment: its environment, its error output, parts of Ray's modules."""
+"""What this process lends to Ray for a moment: its error output, parts of Ray's modules."""
 
 import contextlib
 import os
@@ -6,29 +6,10 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ray._private import utils
-
-
-@contextlib.contextmanager
-def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Variables set, or removed where they are None, for the time of the block."""
-    before = {name: os.environ.get(name) for name in changes}
-    _apply(changes)
-    try:
-        yield
-    finally:
-        _apply(before)
-
-
-def _apply(changes: Mapping[str, str | None]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextlib.contextmanager

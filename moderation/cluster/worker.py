@@ -4,20 +4,20 @@ import os
 import platform
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from moderation.cluster.metrics import metrics
 from moderation.cluster.scorer import ModelDescription, Scorer
 from moderation.errors import ModelError
-from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import MAX_BATCH, EngineChoice
 from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
+from moderation.scoring.options import ScorerOptions
 from moderation.sources import ObjectReader
 
 if TYPE_CHECKING:
@@ -33,12 +33,9 @@ class OpenClipScorer:
     reader: ObjectReader
     device: Device
     precision: Precision
-    limits: ImageLimits
-    fetch_threads: int
-    decode_threads: int
+    options: ScorerOptions
     torch_threads: int
     engine: EngineChoice = "auto"
-    jpeg_decoder: Literal["cpu", "gpu"] = "cpu"
     max_batch: int = MAX_BATCH
     """images that are encoded at a time at most; more than come to an actor at a time would be padding"""
     gpu_share: float = 1.0
@@ -62,15 +59,15 @@ class OpenClipScorer:
 
 
 class _Worker:
-    def __init__(self, options: OpenClipScorer, encoder: "OpenClipEncoder") -> None:
-        self._options, self._encoder = options, encoder
+    def __init__(self, made: OpenClipScorer, encoder: "OpenClipEncoder") -> None:
+        self._made, self._encoder = made, encoder
         self._jpeg_decoder: GpuJpegDecoder | None = None
         self._scorer: ImageScorer | None = None
         self._making = threading.Lock()
 
     def describe(self, texts: list[str]) -> ModelDescription:
-        encoder, options = self._encoder, self._options
-        engine = encoder.fit(most=options.max_batch, gpu_share=options.gpu_share)
+        encoder = self._encoder
+        engine = encoder.fit(most=self._made.max_batch, gpu_share=self._made.gpu_share)
         head = text_head(encoder, texts)
         return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, str(encoder.device), head, engine)
 
@@ -82,7 +79,7 @@ class _Worker:
     def _scorer_for(self, context: RowContext) -> ImageScorer:
         with self._making:
             if self._scorer is None or self._scorer.context.run_id != context.run_id:
-                options = self._options
+                made = self._made
                 if self._scorer is not None:
                     self._scorer.close()
                 if context.engine is not None:
@@ -91,13 +88,11 @@ class _Worker:
                 self._scorer = ImageScorer(
                     self._encoder,
                     context.compiled,
-                    limits=options.limits,
-                    fetch_threads=options.fetch_threads,
-                    decode_threads=options.decode_threads,
+                    made.options,
                     run_id=context.run_id,
-                    read=options.reader.read,
-                    look_up=options.reader.look_up,
-                    jpeg_decoder=self._gpu_decoder() if options.jpeg_decoder == "gpu" else None,
+                    read=made.reader.read,
+                    look_up=made.reader.look_up,
+                    jpeg_decoder=self._gpu_decoder() if made.options.jpeg_decoder == "gpu" else None,
                 )
             return self._scorer
 

@@ -1,4 +1,4 @@
-"""`moderate policy backtest`: what another policy would have done to everything that is stored."""
+"""`moderate policy backtest`: what another policy would have decided for all stored images."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def backtest(
     ] = _PUBLISHED,
     since: Annotated[
         str | None,
-        typer.Option("--since", help="Only runs that began since: 30d, 12h, 12w or 2026-11-01 (UTC).", show_default=False),
+        typer.Option("--since", help="Only runs that started since: 30d, 12h, 12w or 2026-11-01 (UTC).", show_default=False),
     ] = None,
     where: Annotated[
         str | None,
@@ -41,14 +41,15 @@ def backtest(
         ),
     ] = None,
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+        str | None,
+        typer.Option("--fingerprint", help="Which model's embeddings to use, if there are several.", show_default=False),
     ] = None,
     max_new_blocks: Annotated[
         str | None,
         typer.Option(
             "--max-new-blocks",
             metavar="LIMIT",
-            help="Exit with code 3 if more images become blocked than this: a share of all images such as 0.1%, or a number.",
+            help="Exit with code 3 if more images than this become blocked: a share of all images such as 0.1%, or a number.",
             show_default=False,
         ),
     ] = None,
@@ -61,23 +62,23 @@ def backtest(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for the page and the list of changed images, by default backtest-POLICY-HASH. These two files are "
-            "replaced if they are there from an earlier backtest.",
+            help="Folder for the page and the list of changed images, by default backtest-POLICY-HASH. Files from an earlier "
+            "backtest are replaced.",
             show_default=False,
         ),
     ] = None,
     thumbnails: Annotated[
-        bool, typer.Option(help="Fetch the images that the page shows, blurred. Nothing else needs an image.")
+        bool, typer.Option(help="Fetch the images that the page shows, blurred. Nothing else fetches images.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what the policy NEW would have decided about every image that runs have published.
+    """Show what the policy NEW would have decided for every published image.
 
-    Computed from stored embeddings: no image is scored again, and no GPU is needed. Every image counts once, at its newest
-    decision. Images that could not be scored are decided by the policies' `unreadable`.
+    Works from stored embeddings: no image is scored again, and no GPU is needed. Every image counts once, with its newest
+    decision. Each policy's `unreadable` decides images that could not be scored.
 
-    Prints what changes by action, rule, folder and day. Writes `backtest.html`, with some of the changed images, blurred, and
-    `changed.parquet` with a row for every changed image.
+    Prints the changes by action, rule, folder and day. Writes `backtest.html`, which shows some of the changed images, blurred,
+    and `changed.parquet`, which has a row for every changed image.
 
     Exit codes: 0; 1 and 2 for errors; 3 if a limit (`--max-new-blocks`, `--max-new-reviews`) is exceeded.
 
@@ -89,7 +90,7 @@ def backtest(
     from moderation.results.stored_policy import newest_policy_if_readable
     from moderation.scoring.prompt_embeddings import compiled_for
     from moderation.studies.backtest.backtest_page import write_page
-    from moderation.studies.backtest.backtesting import backtest as decide_anew
+    from moderation.studies.backtest.backtesting import backtest as run_backtest
     from moderation.studies.backtest.change_budget import Budget
     from moderation.studies.backtest.changed_images import NAME
 
@@ -105,8 +106,8 @@ def backtest(
         compiled_old = compiled_for(old, archive) if old is not None else None
         replaced = (folder / NAME).exists()
         with backtest_console.progress_shown():
-            found = decide_anew(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
-        over = [told for budget in budgets if (told := budget.exceeded(found))]
+            found = run_backtest(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
+        over = [text for budget in budgets if (text := budget.exceeded(found))]
         page = write_page(
             found,
             folder,
@@ -130,8 +131,8 @@ def backtest(
 def _check_models(new: "Policy", old: "Policy | None") -> None:
     if old is not None and old.model != new.model:
         raise SettingsError(
-            f"the policies name different models, {old.model.label} and {new.model.label}: embeddings of one model say nothing "
-            "about another; see what moving to other weights changes by `moderate model compare`"
+            f"the policies name different models, {old.model.label} and {new.model.label}: embeddings of one model "
+            "cannot be used with another; to see what other weights change, run `moderate model compare`"
         )
 
 
@@ -146,6 +147,6 @@ def _condition(where: str | None) -> "AbstractContextManager[Condition | None]":
 
 
 def _hours(since: str | None) -> str | None:
-    """Hours as the moment that they mean; everything else as it is."""
+    """An age in hours as a moment; everything else unchanged."""
     found = re.fullmatch(r"\s*(\d{1,6})h\s*", since or "", re.IGNORECASE)
     return (datetime.now(UTC) - timedelta(hours=int(found[1]))).isoformat() if found else since

@@ -1,4 +1,4 @@
-"""`moderate deploy`: try what the deployments name, take them to Prefect's server, and set up its automations."""
+"""`moderate deploy`: check everything that the deployments name, deploy them to Prefect, and set up its automations."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,22 +9,22 @@ from moderation.errors import SettingsError
 
 
 def deploy(
-    check: Annotated[bool, typer.Option("--check", help="Only try everything; schedule and change nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check; deploy and change nothing.")] = False,
     file: Annotated[Path, typer.Option("--file", "-f", help="The file of deployments.")] = Path("prefect.yaml"),
-    offline: Annotated[bool, typer.Option("--offline", help="With --check: leave Prefect's server out.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="With --check: do not contact Prefect's server.")] = False,
 ) -> None:
-    """Take the deployments of prefect.yaml to Prefect's server, after trying everything that they name.
+    """Check the deployments in prefect.yaml, then deploy them to Prefect's server.
 
-    Settings, policies, sources (can be listed), outputs (can be written, with conditional writes), the Ray cluster (token,
-    versions, GPUs), work pools and notification blocks: everything that is wrong is told at once, with exit code 2. Run it
-    where the worker will run, since it is the worker's folders, keys and network that count.
+    Checks settings, policies, sources (can be listed), outputs (can be written, with conditional writes), the Ray cluster
+    (token, versions, GPUs), work pools and notification blocks. All problems are reported at once, with exit code 2. Run it
+    on the worker's machine, since the worker's folders, keys and network are what matters.
 
     Then: `prefect worker start --pool moderation`
     """
     from moderation.deployment.file import read_deployments
 
     if offline and not check:
-        raise SettingsError("--offline goes with --check: to deploy, Prefect's server is needed")
+        raise SettingsError("--offline needs --check: deploying needs Prefect's server")
     found = read_deployments(file)
 
     from flows.deploying import check_file, server_problems, take_to_server
@@ -36,7 +36,7 @@ def deploy(
     show_checks(checks, problems)
     if checks.findings or problems:
         count = len(checks.findings) + len(problems)
-        raise SettingsError(f"{count} finding{'' if count == 1 else 's'} in {file}: nothing was scheduled")
+        raise SettingsError(f"{count} finding{'' if count == 1 else 's'} in {file}: nothing was deployed")
     if check:
         typer.echo(f"{file} is ready: moderate deploy")
         return

@@ -27,45 +27,47 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="The model that the policy's thresholds are for: demo, ViT-B-32/openai, hf-hub:org/repo ..."
+            metavar="A", help="The model that the policy's thresholds were set for: demo, ViT-B-32/openai, hf-hub:org/repo ..."
         ),
     ],
     b: Annotated[
         str,
         typer.Argument(
             metavar="B",
-            help="Another one; also ViT-B-32/folder/weights.safetensors, or a policy file (.yaml) whose model is meant.",
+            help="The model to compare with; also ViT-B-32/folder/weights.safetensors, or a policy file (.yaml) that names it.",
         ),
     ],
     source: Annotated[
         list[str],
-        typer.Option("--source", help="Images: a folder, prefix or manifest, as `moderate run` takes it; may be repeated."),
+        typer.Option("--source", help="Images: a folder, prefix or manifest, as for `moderate run`; can be repeated."),
     ],
-    policy: Annotated[Path, typer.Option("--policy", "-p", help="The policy file; the model that it names does not count.")],
-    sample: Annotated[int, typer.Option("--sample", min=1, max=100_000, help="Images to draw.")] = 500,
-    seed: Annotated[int, typer.Option("--seed", help="Another number draws other images.")] = 0,
+    policy: Annotated[Path, typer.Option("--policy", "-p", help="The policy file; the model that it names is ignored.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, max=100_000, help="Number of images to draw.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed; another number draws different images.")] = 0,
     hold: Annotated[
         Literal["flag-rate", "precision"],
-        typer.Option("--hold", help="What thresholds for B keep: how many images are flagged, or how many of these rightly."),
+        typer.Option(
+            "--hold", help="What thresholds for B keep the same: how many images are flagged, or how many of those correctly."
+        ),
     ] = "flag-rate",
     labels: Annotated[
         Path | None, typer.Option("--labels", help="CSV with uri, rule, label (true or false), for --hold precision.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Also write a page with the images they disagree on, blurred.")
+        Path | None, typer.Option("--html", help="Also write a page with the images that the models disagree on, blurred.")
     ] = None,
 ) -> None:
-    """Score the same images with two models, A and B, and say what moving from A to B would change.
+    """Score the same images with two models, A and B, and show what moving from A to B would change.
 
-    Scores of two models cannot be compared, so thresholds that are right for A are wrong for B. Shows per rule how far both
-    agree, and thresholds for B with which as many images are flagged as now, or as many of the flagged ones rightly. Needs
-    neither Ray nor a run; both models must be on this machine or to be downloaded.
+    Scores of two models cannot be compared, so thresholds that are right for A are wrong for B. Shows for each rule how far
+    the models agree, and thresholds for B that flag as many images as now, or that are correct as often. Needs neither Ray
+    nor a run; both models must be on this machine or available for download.
 
     Example: `moderate model compare ViT-B-32/openai ViT-B-32/laion2b_s34b_b79k --source photos/ --policy policy.yaml`
     """
     if (hold == "precision") != (labels is not None):
-        advice = "--hold precision needs --labels" if labels is None else "--labels are for --hold precision: give both"
+        advice = "--hold precision needs --labels" if labels is None else "--labels needs --hold precision"
         raise SettingsError(advice)
 
     from moderation.common.progress import StageLines, listening
@@ -86,13 +88,13 @@ def compare(
         _write_page(html, found, source)
         show_line(f"written: {html}")
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2))  # ASCII only: whatever is in a name, the terminal is safe from it
+        typer.echo(json.dumps(_as_json(found), indent=2))  # ASCII only, so that no name can harm the terminal
     else:
         show_comparison(found)
 
 
 def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
-    """What labels say about the policy's rules, and what of them cannot be used."""
+    """What the labels say about the policy's rules, and remarks on those that cannot be used."""
     from moderation.policy.schema import Mode
     from moderation.studies.model_comparison.comparing import Truth
     from moderation.studies.tuning.labels import ANY, read_labels
@@ -105,9 +107,7 @@ def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
     truths: dict[str, dict[str, Truth]] = {}
     unknown: list[int] = []
     unclear: list[int] = []
-    for label in sorted(
-        file.labels, key=lambda label: label.rule != ANY
-    ):  # what is said of a rule itself comes last, and counts
+    for label in sorted(file.labels, key=lambda label: label.rule != ANY):  # labels of a rule itself come last and win
         if label.truth is None:  # not labelled yet
             continue
         truth = Truth(label.truth, label.weight if weighted and label.weight is not None else 1.0)
@@ -120,13 +120,13 @@ def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
         else:
             unknown.append(label.line)
     if unknown:
-        remarks.append(f"{file.place(sorted(unknown))}: {len(unknown):,} labels name no rule that the policy scores (left out)")
+        remarks.append(f"{file.place(sorted(unknown))}: {len(unknown):,} labels name no rule that the policy scores (skipped)")
     if unclear:
         remarks.append(
-            f"{file.place(sorted(unclear))}: {len(unclear):,} times `any` is true, which says of no rule that (left out)"
+            f"{file.place(sorted(unclear))}: {len(unclear):,} labels say `any` is true, without saying which rule (skipped)"
         )
     if not truths:
-        raise SettingsError(f"{str(path)!r} holds no label that can be used: it needs rows with uri, rule and true or false")
+        raise SettingsError(f"{str(path)!r} has no usable label: it needs rows with uri, rule, and true or false")
     return truths, remarks
 
 

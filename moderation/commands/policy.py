@@ -32,14 +32,14 @@ def check(
     output: Annotated[Literal["text", "json", "github"], typer.Option("--format", help="github: annotations in CI.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the model if it is not on this machine, to compare prompts with it.")
+        bool, typer.Option("--download", help="Download the model if needed, to compare prompts with it.")
     ] = False,
 ) -> None:
-    """Tell every mistake in FILES at once, and what is odd in them.
+    """Report every mistake in FILES at once, and warn about what looks wrong.
 
-    Each with its file, line and column, the line with a caret under the place, and what to write instead. Prompts that the
-    model takes for the same are found with the model itself, if it is on this machine. Exit code 1 if there are mistakes;
-    warnings do not count.
+    Each report has file, line and column, the line with a caret under the place, and what to write instead. If the model
+    is on this machine, it is used to find prompts that it cannot tell apart. Exit code 1 if there are mistakes; warnings do
+    not count.
     """
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when open_clip is imported
@@ -80,11 +80,11 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with the images, blurred, and bars.")] = None,
 ) -> None:
-    """Say what FILE decides on each IMAGE, and why.
+    """Show what FILE decides for each IMAGE, and why.
 
-    Shows every rule's score beside its thresholds, how far it is from the next action, the prompt that the image is closest
-    to, and the strongest lookalike. Needs neither Ray nor a run. A folder stands for the images in it. Images that cannot be
-    read are shown with their error. Exit code 1 if not one could be read.
+    Shows every rule's score with its thresholds, the distance to the next action, the prompt closest to the image, and the
+    strongest lookalike. Needs neither Ray nor a run. A folder means the images in it. Images that cannot be read are shown
+    with their error. Exit code 1 if no image could be read.
     """
     from moderation.authoring.explain import expand
     from moderation.console.policy import show_cut, show_explanations, show_written
@@ -115,9 +115,9 @@ def run_examples(
     file: _File,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write the results as JUnit XML, for CI.")] = None,
 ) -> None:
-    """Run the examples of FILE: is every image decided as the policy expects?
+    """Test FILE with its examples: does every image get the expected decision?
 
-    Prints a line per example, and precision and recall per rule. Exit code 1 if any example misses.
+    Prints one line per example, and precision and recall per rule. Exit code 1 if any example fails.
     """
     from moderation.console.policy import show_test, show_written
     from moderation.policy.loading import load_policy
@@ -142,9 +142,9 @@ def diff(
     new: Annotated[Path, typer.Argument(help="The policy file as it is now.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Show what changed from OLD to NEW in meaning, and whether the policy's identity changed.
+    """Show what changed in meaning from OLD to NEW, and whether the policy's identity changed.
 
-    The order of rules and prompts, comments and layout mean nothing and are not shown.
+    Changes in comments, layout and the order of rules and prompts have no meaning and are not shown.
     """
     from moderation.console.policy import show_changes
     from moderation.policy.comparison import compare, identity
@@ -152,13 +152,13 @@ def diff(
 
     before, after = load_policy(old), load_policy(new)
     changes = compare(before, after)
-    told = identity(before, after, changes)
+    message = identity(before, after, changes)
     if as_json:
         listed = [{**asdict(change), "note": change.note} for change in changes]
         same = before.hash == after.hash
-        _print_json({"old": _named(before), "new": _named(after), "same_hash": same, "identity": told, "changes": listed})
+        _print_json({"old": _named(before), "new": _named(after), "same_hash": same, "identity": message, "changes": listed})
     else:
-        show_changes(before, after, changes, told)
+        show_changes(before, after, changes, message)
 
 
 @policy_app.command()
@@ -187,7 +187,7 @@ def _named(policy: "Policy") -> dict[str, str]:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, indent=2))  # ASCII only: whatever is in a name, the terminal is safe from it
+    typer.echo(json.dumps(content, indent=2))  # ASCII only, so that no name can harm the terminal
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`moderate query` and `moderate results`: what analysts ask of results."""
+"""`moderate query` and `moderate results`: results for analysts."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +12,7 @@ from moderation.errors import SettingsError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-results_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="About the tables of results.")
+results_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Documentation of the result tables.")
 
 _EXAMPLE = 'moderate query --results results "SELECT action, count(*) FROM latest_decisions GROUP BY action"'
 
@@ -20,23 +20,24 @@ _EXAMPLE = 'moderate query --results results "SELECT action, count(*) FROM lates
 def query(
     results: Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)],
     sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One SELECT.", show_default=False)] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with the SQL, instead.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the SQL from this file instead.")] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV. Text that a spreadsheet would run as a formula gets an apostrophe.")
+        bool,
+        typer.Option("--csv", help="Print CSV. An apostrophe is put before text that a spreadsheet would run as a formula."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per row.")] = False,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.", show_default=False)] = None,
 ) -> None:
-    """Ask questions of published results with SQL (DuckDB's).
+    """Query published results with SQL (DuckDB's dialect).
 
-    The views are `decisions`, `latest_decisions` (the newest of each image), `image_rules` (the same, a row per image and rule,
-    without lists), `scores`, `embeddings`, `errors` and `runs`, with what runs have published. `DESCRIBE decisions` shows the
-    columns; `pdq_distance(a, b)` says how much two pictures differ. SQL can read the results, and nothing else.
+    The views are `decisions`, `latest_decisions` (the newest of each image), `image_rules` (the same, one row per image and
+    rule, without lists), `scores`, `embeddings`, `errors` and `runs`. `DESCRIBE decisions` shows the columns;
+    `pdq_distance(a, b)` measures how much two pictures differ. Queries can read the published results and nothing else.
 
     Example: `moderate query --results results "SELECT action, count(*) FROM latest_decisions GROUP BY action"`
     """
     if (sql is None) == (file is None):
-        raise SettingsError("give either SQL or --file" if file else f"there is no SQL to run; for example: {_EXAMPLE}")
+        raise SettingsError("give either SQL or --file" if file else f"no SQL given; for example: {_EXAMPLE}")
     if as_csv + as_json + (parquet is not None) > 1:
         raise SettingsError("give one of --csv, --json and --parquet")
     text = sql if sql is not None else _read(file)
@@ -66,7 +67,7 @@ def dictionary() -> None:
 
 
 def _answer(connection: "DuckDBPyConnection", sql: str, as_csv: bool, as_json: bool, parquet: Path | None) -> None:
-    """Run in a thread of its own: while DuckDB computes, Ctrl-C is only heard by a thread that waits in Python."""
+    """Run in a separate thread: while DuckDB computes, only a thread that waits in Python notices Ctrl-C."""
     from moderation.console import query as query_console
     from moderation.query.connection import select
 

@@ -1,4 +1,4 @@
-"""`moderate runs replay`: are the stored decisions those that follow from the stored embeddings?"""
+"""`moderate runs replay`: do the stored decisions follow from the stored embeddings?"""
 
 from typing import Annotated, Any
 
@@ -15,8 +15,8 @@ def replay(
 ) -> None:
     """Recompute the decisions and scores of RUN from its manifest and embeddings, and report any difference.
 
-    Needs neither the images nor, unless the run is from before prompt embeddings were kept, the model. Scores are compared
-    bit for bit; files, sums and identities that the manifest states are verified too. Exit code 1 if anything differs.
+    Needs no images, and needs the model only for old runs that stored no prompt embeddings. Compares scores bit for bit, and
+    verifies the files, sums and identities in the manifest. Exit code 1 if anything differs.
     """
     from moderation.console.replay import Shown
     from moderation.studies.replay.replaying import replay_all, replay_run

@@ -1,4 +1,4 @@
-"""`moderate runs`: what became of runs, and what to do with those that were held back or are past their time."""
+"""`moderate runs`: list and inspect runs, release or discard quarantined ones, and remove old ones."""
 
 import re
 from datetime import timedelta
@@ -14,7 +14,7 @@ runs_app = typer.Typer(
 
 Results = Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, and ask nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @runs_app.command("list")
@@ -26,7 +26,7 @@ def list_runs(
         typer.Option("--page", help="Also write a page beside the reports, reports/index.html, that links to all of them."),
     ] = False,
 ) -> None:
-    """Every run, the newest first: state, counts, duration, images per second, checks."""
+    """List all runs, newest first: state, counts, duration, images per second, checks."""
     from moderation.console.runs import show_runs
     from moderation.results.runs import all_runs
 
@@ -45,7 +45,7 @@ def list_runs(
 
 @runs_app.command()
 def show(run: RunId, results: Results) -> None:
-    """One run: what it was given, what became of the objects, its checks, and where its report lies."""
+    """Show one run: its inputs, what happened to the objects, its checks, and the path of its report."""
     from moderation.console.runs import show_run
     from moderation.results.runs import find_run
 
@@ -57,15 +57,15 @@ def show(run: RunId, results: Results) -> None:
 def release(
     run: RunId,
     results: Results,
-    reason: Annotated[str, typer.Option("--reason", help="Why it may be published although checks failed.")],
-    by: Annotated[str, typer.Option("--by", help="Who says so.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why the run may be published although checks failed.")],
+    by: Annotated[str, typer.Option("--by", help="Name of the person who decides this.")],
 ) -> None:
-    """Publish a quarantined run after all. Reason and name stay in its manifest."""
+    """Publish a quarantined run anyway. The reason and your name are stored in its manifest."""
     from moderation.results.runs import find_run
     from moderation.results.runs import release as publish
 
     if not reason.strip() or not by.strip():
-        raise SettingsError("give a --reason and a name --by whom: they stay with the run")
+        raise SettingsError("give --reason and --by (your name): both are stored with the run")
     store = _store(results)
     publish(store, find_run(store, run), reason.strip(), by.strip())
     typer.echo(f"{run} is published: {store.uri_of(f'runs/{run}.json')}")
@@ -73,32 +73,32 @@ def release(
 
 @runs_app.command()
 def discard(run: RunId, results: Results, yes: Yes = False) -> None:
-    """Remove a run that was never published: quarantined, or broken off and not to be gone on with."""
+    """Remove a run that was never published: quarantined or abandoned."""
     from moderation.results.runs import discard as remove
     from moderation.results.runs import find_run
 
     store = _store(results)
     found = find_run(store, run)
     if found.state != "published":
-        _confirm(f"remove the {found.state} run {run} for good?", yes)
+        _confirm(f"permanently remove the {found.state} run {run}?", yes)
     remove(store, found)
-    typer.echo(f"{run} is removed")
+    typer.echo(f"removed {run}")
 
 
 @runs_app.command()
 def clean(results: Results, yes: Yes = False) -> None:
-    """Remove files that no run names: what crashes and broken-off removals left. Shows them first."""
+    """Remove files that belong to no run, left by crashes and interrupted removals. Shows them first."""
     from moderation.console.runs import shown_keys, size
     from moderation.results.retention import leftovers, remove
 
     store = _store(results)
     found = leftovers(store)
     if not found.keys:
-        typer.echo("there is nothing to remove")
+        typer.echo("nothing to remove")
         return
     for line in shown_keys(found.keys):
         typer.echo(line)
-    _confirm(f"remove these {len(found.keys):,} files ({size(found.bytes)}), which no run names?", yes)
+    _confirm(f"remove these {len(found.keys):,} files ({size(found.bytes)}), which belong to no run?", yes)
     remove(store, found.keys)
     typer.echo(f"{len(found.keys):,} files removed")
 
@@ -108,13 +108,16 @@ def prune(
     results: Results,
     older_than: Annotated[str, typer.Option("--older-than", help="Age of the runs to remove: 90d, 12w or 2y.")],
     keep_embeddings: Annotated[
-        bool, typer.Option("--keep-embeddings", help="Keep what scores can be computed from again, without the images.")
+        bool,
+        typer.Option(
+            "--keep-embeddings", help="Keep the embeddings, from which scores can be computed again without the images."
+        ),
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove published runs past their time: decisions, scores, reports and, unless kept, embeddings.
+    """Remove old published runs: their decisions, scores and reports, and their embeddings unless kept.
 
-    Without `--yes` it only says what would go. Objects whose only decisions go are taken up again by the next run.
+    Without `--yes`, only shows what would be removed. The next run processes objects again whose only decisions were removed.
     """
     from moderation.console.runs import pruned_bytes, size
     from moderation.results.retention import expired
@@ -126,7 +129,7 @@ def prune(
         typer.echo(f"{run.run_id}  {size(pruned_bytes(run, keep_embeddings))}")
     total = size(sum(pruned_bytes(run, keep_embeddings) for run in runs))
     if not yes:
-        typer.echo(f"{len(runs):,} runs, {total}, would be removed; add --yes to remove them")
+        typer.echo(f"{len(runs):,} runs, {total}, would be removed; to remove them, add --yes")
         return
     for run in runs:
         remove(store, run, keep_embeddings)
@@ -151,5 +154,5 @@ def _confirm(question: str, yes: bool) -> None:
 def _age(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,5})([dwy])", text.strip().lower())
     if found is None:
-        raise SettingsError(f"--older-than: {text!r} is no age: give days, weeks or years, such as 90d, 12w or 2y")
+        raise SettingsError(f"--older-than: {text!r} is not an age: give days, weeks or years, such as 90d, 12w or 2y")
     return int(found[1]) * timedelta(days={"d": 1, "w": 7, "y": 365}[found[2]])

@@ -1,4 +1,4 @@
-"""`moderate policy sample`: images drawn by lot, to be labelled by a person."""
+"""`moderate policy sample`: randomly drawn images for a person to label."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,22 +17,23 @@ def sample(
     n: Annotated[int, typer.Option("--n", "-n", help="How many images to draw.")] = 200,
     policy: Annotated[
         Path | None,
-        typer.Option("--policy", "-p", help="Score by this policy file; by default by the policy of the newest run."),
+        typer.Option("--policy", "-p", help="Score with this policy file; default: the policy of the newest run."),
     ] = None,
     since: Annotated[
         str | None, typer.Option("--since", help="Only images of runs since: 30d, 12w, 2026-11-21.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another one draws other images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed; another number draws different images.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the CSV and the page.")] = Path("labels"),
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+        str | None,
+        typer.Option("--fingerprint", help="Which model's embeddings to use, if there are several.", show_default=False),
     ] = None,
 ) -> None:
     """Draw images to label for a rule: a third flagged, a third just below its threshold, a third from all others.
 
-    Writes a CSV with an empty column `label`, and a page on which a person labels by keyboard and saves that CSV. Each image
-    has a weight: how many it stands for, so that `moderate policy tune` knows the true rates although flagged images are
-    drawn far more often. Scores come from stored embeddings; images are fetched for the page's thumbnails only.
+    Writes a CSV with an empty column `label`, and a page on which a person labels with the keyboard and saves that CSV. Each
+    image has a weight, the number of images that it stands for, so that `moderate policy tune` can estimate the true rates
+    although flagged images are drawn far more often. Scores come from stored embeddings; only thumbnails need the images.
 
     Example: `moderate policy sample --results results --rule firearms --n 200`
     """
@@ -53,9 +54,9 @@ def sample(
     used = given or newest_policy(archive)
     chosen = rule_to_sample(used, rule)
     written = output / f"{chosen.id}.csv", output / f"{chosen.id}.html"
-    for path in written:  # somebody may have filled it in
+    for path in written:  # it may contain labels
         if path.exists():
-            raise OutputError(f"{str(path)!r} is there already, perhaps with labels: give another --output, or remove it")
+            raise OutputError(f"{str(path)!r} already exists and may contain labels: give another --output, or remove it")
     drawn = draw(archive, compiled_for(used, archive), chosen, n, seed)
     csv_text = labels_csv(drawn)
     page = _page(drawn, csv_text, archive.output.uri)
@@ -78,7 +79,7 @@ def _page(drawn: "Sample", csv_text: str, results: str) -> str:
     from moderation.studies.sampling.labels_file import header, identity, saved_name, unlabelled
 
     rule = drawn.rule
-    # Whoever may write to a bucket of results may not have files of this machine shown.
+    # Somebody who can write to the results' bucket must not be able to show files of this machine.
     local = scheme_of(results) == "file"
     sheet = LabelSheet(
         policy=drawn.policy,

@@ -1,4 +1,4 @@
-"""`moderate search`: the stored embeddings searched by text or by image."""
+"""`moderate search`: search stored embeddings by text or by image."""
 
 import contextlib
 from pathlib import Path
@@ -24,13 +24,19 @@ def search(
     top: Annotated[int, typer.Option("--top", "-t", help="How many images.")] = 50,
     where: Annotated[
         str | None,
-        typer.Option("--where", help="Only images whose newest decision is so: SQL over `decisions`.", show_default=False),
+        typer.Option(
+            "--where",
+            help="Only images whose newest decision meets this SQL condition over the columns of `decisions`.",
+            show_default=False,
+        ),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="Only images of runs since: 30d, 12w, 2026-11-21.", show_default=False)
+        str | None,
+        typer.Option("--since", help="Only images of runs that started since: 30d, 12w, 2026-11-21.", show_default=False),
     ] = None,
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+        str | None,
+        typer.Option("--fingerprint", help="Which model's embeddings to use, if there are several.", show_default=False),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with the images, blurred.", show_default=False)
@@ -38,10 +44,10 @@ def search(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per image.")] = False,
 ) -> None:
-    """Find the images that are nearest to TEXT, or to an image, in what runs stored.
+    """Find the stored images that are nearest to TEXT or to another image.
 
-    No image is fetched, but for the page and for `--image`. The text is taken as it is: a caption such as "a photo of a red
-    car" often finds more than a word. Images that look the same count as one.
+    Fetches no images, except for the page and for `--image`. The text is used as it is: a caption such as "a photo of a red
+    car" often works better than a single word. Images that look the same count as one.
 
     Example: `moderate search --results results "a red car" --top 20 --html cars.html`
     """
@@ -50,7 +56,7 @@ def search(
 
     if (text is None) == (image is None):
         raise SettingsError(
-            "give either a text or an --image" if text is not None else "say what to search for: a text, or an --image"
+            "give either a text or an --image" if text is not None else "give a text to search for, or an --image"
         )
     if as_csv and as_json:
         raise SettingsError("give one of --csv and --json")
@@ -102,14 +108,14 @@ def _page(archive: "Archive", found: "SearchResult", text: str | None, image: st
         hits=[Hit(one.uri, one.frame, one.score, one.action, one.flags, one.alike) for one in found.found],
         where=where,
     )
-    # Whoever may write to a bucket of results may not have files of this machine shown.
+    # Somebody who can write to the results' bucket must not be able to show files of this machine.
     reader = ObjectReader(manifests=True, local_files=scheme_of(archive.output.uri) == "file")
     pictures = previews(reader, [(one.uri, one.etag, one.frame) for one in found.found])
     return render(page, pictures, _preview(image) if image is not None else None)
 
 
 def _preview(image: str) -> str | None:
-    """The image that was looked for, as a thumbnail."""
+    """The query image as a thumbnail."""
     from moderation.errors import StorageError
     from moderation.html.previews import previews
     from moderation.sources import ObjectReader
@@ -119,7 +125,7 @@ def _preview(image: str) -> str | None:
     try:
         store, key = Store.locate(uri)
         found = store.head(key)
-    except StorageError:  # it is gone since it was searched for
+    except StorageError:  # it was removed since the search
         return None
     reader = ObjectReader(manifests=True, local_files=True)
     return previews(reader, [(found.uri, found.etag, 0)]).get((found.uri, 0))

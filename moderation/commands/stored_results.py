@@ -37,6 +37,6 @@ def moment(text: str, now: datetime) -> datetime:
             return now - timedelta(days=int(age[1]) * _DAYS[age[2]])
         found = datetime.fromisoformat(given)
     except (ValueError, OverflowError):
-        told = "give an age such as 30d, 12w or 2y, or a day such as 2026-11-21"
-        raise SettingsError(f"--since: {text!r} is no time: {told}") from None
+        message = "give an age such as 30d, 12w or 2y, or a day such as 2026-11-21"
+        raise SettingsError(f"--since: {text!r} is not a time: {message}") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

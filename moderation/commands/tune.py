@@ -20,43 +20,55 @@ def tune(
     labels: Annotated[
         Path,
         typer.Option(
-            "--labels", "-l", help="CSV: uri, rule (or any), label (true, false), perhaps weight.", show_default=False
+            "--labels",
+            "-l",
+            help="CSV with uri, rule (or any), label (true or false) and, optionally, weight.",
+            show_default=False,
         ),
     ],
     rule: Annotated[str | None, typer.Option("--rule", help="Only this rule.", show_default=False)] = None,
     precision: Annotated[
-        float | None, typer.Option("--precision", help="The lowest threshold with this precision.", show_default=False)
+        float | None, typer.Option("--precision", help="Find the lowest threshold with this precision.", show_default=False)
     ] = None,
     recall: Annotated[
-        float | None, typer.Option("--recall", help="The highest threshold with this recall.", show_default=False)
+        float | None, typer.Option("--recall", help="Find the highest threshold with this recall.", show_default=False)
     ] = None,
     reviews_per_day: Annotated[
         float | None,
-        typer.Option("--reviews-per-day", help="The lowest threshold with so many images to review.", show_default=False),
+        typer.Option(
+            "--reviews-per-day",
+            help="Find the lowest threshold with at most this many images to review per day.",
+            show_default=False,
+        ),
     ] = None,
-    key: Annotated[Literal["review", "block"], typer.Option("--for", help="Which threshold is tuned.")] = "review",
+    key: Annotated[Literal["review", "block"], typer.Option("--for", help="Which threshold to tune.")] = "review",
     confident: Annotated[
-        bool, typer.Option("--confident", help="The lower end of the 95 % interval must meet the target, not the estimate.")
+        bool,
+        typer.Option("--confident", help="Require the lower end of the 95 % interval, not the estimate, to meet the target."),
     ] = False,
     prevalence: Annotated[
         float | None,
-        typer.Option("--prevalence", help="Share of positives in production; not beside weights.", show_default=False),
+        typer.Option(
+            "--prevalence", help="Share of positives in production; cannot be combined with weights.", show_default=False
+        ),
     ] = None,
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Which model's embeddings, where there are several.", show_default=False)
+        str | None,
+        typer.Option("--fingerprint", help="Which model's embeddings to use, if there are several.", show_default=False),
     ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Put the thresholds into FILE, each with its evidence.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the thresholds into FILE, each with its evidence.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder for plots (PNG, SVG) and a page.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for a page with plots, and each plot as SVG.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find the thresholds of FILE that meet a target, from images that people labelled.
 
-    Shows precision, recall and average precision with their intervals, which also hold for a threshold chosen from the same
-    labels. Scores come from stored embeddings; no image is fetched. Labels with weights, as `moderate policy sample` draws
-    them, say how common positives are; for others give --prevalence. Exit code 1 if the target cannot be reached or labels
-    cannot be used; nothing is written then.
+    Shows precision, recall and average precision with intervals that stay valid for a threshold chosen from the same labels.
+    Scores come from stored embeddings; no image is fetched. Weights, as `moderate policy sample` writes them, show how common
+    positives are; without weights, give --prevalence. Exit code 1, with nothing written, if the target cannot be reached or
+    labels cannot be used.
 
     Example: `moderate policy tune shop.yaml --results results --labels firearms.csv --precision 0.95 --write`
     """
@@ -86,7 +98,7 @@ def tune(
         show_written(_plots(found, output, day))
     if not found.ok:
         if write:
-            typer.echo("nothing was written into the policy", err=True)
+            typer.echo("the policy was not changed", err=True)
         raise typer.Exit(1)
     if write:
         _write(found, file, day)
@@ -106,7 +118,7 @@ def _target(
         if value is not None and not 0 < value <= 1:
             raise SettingsError(f"--{name} {value:g}: give a share above 0 and up to 1, such as 0.95")
     if confident and precision is None and recall is None:
-        raise SettingsError("--confident says how sure --precision or --recall must be: give one of them")
+        raise SettingsError("--confident needs --precision or --recall")
     if precision is not None:
         return Target("precision", precision, confident)
     if recall is not None:
@@ -114,7 +126,7 @@ def _target(
     if reviews_per_day is None:
         return None
     if key == "block":
-        raise SettingsError("--reviews-per-day is about the review threshold: leave out --for block")
+        raise SettingsError("--reviews-per-day sets the review threshold: leave out --for block")
     if not (reviews_per_day > 0 and math.isfinite(reviews_per_day)):
         raise SettingsError(f"--reviews-per-day {reviews_per_day:g}: give a number above 0, such as 500")
     return Target("reviews_per_day", reviews_per_day)
@@ -127,19 +139,18 @@ def _check_rule(policy: "Policy", rule: str | None) -> None:
     if rule is None or rule in {one.id for one in policy.active_rules}:
         return
     if rule in {one.id for one in policy.rules}:
-        raise PolicyError(f"the rule {rule!r} is off, so that nothing is scored by it: set `mode: shadow` to try it")
+        raise PolicyError(f"the rule {rule!r} is off, so it has no scores: set `mode: shadow` to try it")
     hint = known("rules", rule, [one.id for one in policy.active_rules])
     raise PolicyError(f"the policy {policy.policy} has no rule {rule!r}: {hint}")
 
 
 def _plots(found: "Tuning", folder: Path, day: str) -> list[Path]:
-    from moderation.studies.tuning.plots import drawing
+    from moderation.studies.tuning.plots import picture
     from moderation.studies.tuning.tune_page import tuning_page
 
     files = {folder / "tune.html": tuning_page(found, day).encode()}
     for one in found.rules:
-        files[folder / f"tune-{one.rule.id}.png"] = drawing(one, found.target, "png")
-        files[folder / f"tune-{one.rule.id}.svg"] = drawing(one, found.target, "svg")
+        files[folder / f"tune-{one.rule.id}.svg"] = picture(one, found.target).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():

@@ -33,7 +33,7 @@ class Pace:
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
-    def told(self, progress: Progress) -> str:
+    def describe(self, progress: Progress) -> str:
         """For example "12,000 of 50,000: 310 images/s, decode is the bottleneck, 12 errors, 0:02:03 left"."""
         now = time.monotonic()
         worked = progress.done - progress.earlier
@@ -70,10 +70,10 @@ class StageLines:
         if progress.stage != self._stage:
             self._stage, self._due = progress.stage, now + self._every
             self._write(progress.stage)
-            self._pace.told(progress)
+            self._pace.describe(progress)
         elif progress.stage == "scoring" and now >= self._due:
             self._due = now + self._every
-            self._write(self._pace.told(progress))
+            self._write(self._pace.describe(progress))
 
 
 Listener = Callable[[Progress], None]

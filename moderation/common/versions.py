@@ -1,7 +1,8 @@
 """Versions of the software that made a run, for its manifest."""
 
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     "clip-moderation",
@@ -16,8 +17,14 @@ PACKAGES = (
     "ray",
     "torch",
 )
+OPTIONAL = ("pylibjxl", "resvg-py")
+"""Without them, JPEG XL and SVG are not read."""
 
 
 def versions() -> dict[str, str]:
     """Package names and versions, and Python's."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,1 +1,1 @@
-"""What the commands print on the terminal. Nothing is worked out here, and no command is defined here."""
+"""What the commands print on the terminal. It computes nothing and defines no commands."""

@@ -40,7 +40,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_shown() -> Iterator[None]:
-    """Show how many decisions were looked at, where there is a terminal."""
+    """Show how many decisions have been read, on a terminal."""
     if not _ERR.is_terminal:
         yield
         return
@@ -49,8 +49,8 @@ def progress_shown() -> Iterator[None]:
         task = bar.add_task("reading", total=None)
 
         def show(at: run_progress.Progress) -> None:
-            told = f"{at.stage}: {number(at.done)} of {number(at.planned)} decisions"
-            bar.update(task, description=told, completed=at.done, total=at.planned)
+            message = f"{at.stage}: {number(at.done)} of {number(at.planned)} decisions"
+            bar.update(task, description=message, completed=at.done, total=at.planned)
 
         with run_progress.listening(show):
             yield
@@ -72,7 +72,7 @@ def show(found: Backtest, since: str | None) -> None:
 
 
 def print_json(found: Backtest, policy: Policy, changed: Path, page: Path, over: Sequence[str]) -> None:
-    """One object. ASCII only: whatever is in a name, the terminal is safe from it."""
+    """One object. ASCII only, so that no name can harm the terminal."""
     days = found.days_covered
     content = {
         "policy": {"policy": policy.policy, "version": policy.version, "hash": policy.hash},
@@ -109,10 +109,10 @@ def print_json(found: Backtest, policy: Policy, changed: Path, page: Path, over:
 
 
 def show_written(paths: Sequence[Path], *, replaced: bool) -> None:
-    """Where the files lie; on stderr, so that `--json` stays JSON."""
+    """The paths of the files; on stderr, so that `--json` stays JSON."""
     for path in paths:
-        told = "written over those of an earlier backtest" if replaced else "written"
-        _ERR.print(f"{told}: {visible(str(path))}", markup=False, soft_wrap=True)
+        message = "replaced an earlier backtest's file" if replaced else "written"
+        _ERR.print(f"{message}: {visible(str(path))}", markup=False, soft_wrap=True)
 
 
 def _facts(found: Backtest, since: str | None) -> Iterator[tuple[str, str]]:
@@ -120,21 +120,21 @@ def _facts(found: Backtest, since: str | None) -> Iterator[tuple[str, str]]:
     yield "against", f"{found.against}: {found.old}" if found.old != found.against else found.old
     runs = f"{found.archive.runs} run{'s' if found.archive.runs != 1 else ''}"
     yield "model", f"{found.archive.model} {found.archive.fingerprint}, {runs}"
-    errors = f", {number(found.errors)} that could not be scored (`unreadable` decides)" if found.errors else ""
-    yield "images", f"{number(found.images)}: {number(found.scored)} decided anew from embeddings{errors}"
+    errors = f", {number(found.errors)} that could not be scored (decided by `unreadable`)" if found.errors else ""
+    yield "images", f"{number(found.images)}: {number(found.scored)} re-decided from embeddings{errors}"
     yield "modified", f"{found.first_day} to {found.last_day} (UTC), {_days(found.days_covered)}"
     for other in found.left_out:
-        yield "not covered", f"what another model scored: {other}"
+        yield "not covered", f"images that another model scored: {other}"
     if found.runs_left_out:
-        were = "run that began" if found.runs_left_out == 1 else "runs that began"
+        were = "run that started" if found.runs_left_out == 1 else "runs that started"
         before = f"{number(found.runs_left_out)} {were} before --since {since or ''}"
         yield "not covered", f"{before}, with {number(found.images_left_out)} scored images"
     if found.where is not None:
-        yield "not covered", f"{number(found.not_chosen)} images for which this does not hold: {found.where}"
+        yield "not covered", f"{number(found.not_chosen)} images that do not meet the condition: {found.where}"
 
 
 def _show_transitions(found: Backtest) -> None:
-    table = Table(title="Images by what is decided before and after", title_justify="left")
+    table = Table(title="Images by action before and after", title_justify="left")
     table.add_column("before")
     for name in _NAMES:
         table.add_column(f"{name} after", justify="right", no_wrap=True)
@@ -147,9 +147,9 @@ def _show_transitions(found: Backtest) -> None:
         table.add_row(before, *cells)
     _OUT.print(table)
     changed = found.total.changed
-    what = "image is" if changed == 1 else "images are"
+    what = "image gets" if changed == 1 else "images get"
     _OUT.print(
-        f"[bold]{number(changed)} {what} decided otherwise[/] ({percent(changed, found.images)}); "
+        f"[bold]{number(changed)} {what} a different decision[/] ({percent(changed, found.images)}); "
         f"{number(found.new_blocks)} newly blocked, {number(found.new_reviews)} newly to review"
     )
 
@@ -164,7 +164,7 @@ def _show_per_day(found: Backtest) -> None:
     _OUT.print(table)
     before, after = found.work
     _OUT.print(f"to review in all: {number(before.images)} ({before.parts}) → {number(after.images)} ({after.parts})")
-    _OUT.print(f"[dim]images to review or blocked, divided by the {_days(days)} from {found.first_day} to {found.last_day}[/]")
+    _OUT.print(f"[dim]images to review or block, divided by the {_days(days)} from {found.first_day} to {found.last_day}[/]")
 
 
 def _show_rules(found: Backtest) -> None:
@@ -183,7 +183,7 @@ def _show_rules(found: Backtest) -> None:
     for name, rule in found.rules.items():
         if rule.would:
             _OUT.print(
-                f"{escape(visible(name))} is a shadow rule and acts on nothing; live, it would flag {number(rule.would)}:"
+                f"{escape(visible(name))} is a shadow rule and has no effect; if live, it would flag {number(rule.would)}:"
             )
             for image in rule.would_flag[:IMAGES]:
                 _OUT.print(f"  {image.score:.3f} would {image.after}  {_name(image)}", soft_wrap=True)
@@ -201,7 +201,7 @@ def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_g
         table.add_row(escape(visible(group)), number(counts.before.images), number(counts.changed), *pairs)
     print_whole(table)
     if all_groups > len(groups):
-        _OUT.print(f"[dim]… and {number(all_groups - len(groups))} more {name}s, see the page[/]")
+        _OUT.print(f"[dim]… and {number(all_groups - len(groups))} more {name}s: see the page[/]")
 
 
 def _show_nearest(found: Backtest) -> None:

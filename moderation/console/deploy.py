@@ -11,13 +11,13 @@ from moderation.deployment.checks import DeploymentChecks
 _OUT = Console()
 _ERR = Console(stderr=True)
 NARROWEST = 120
-"""Characters of a line of the table, which a narrow terminal may wrap but never cuts."""
+"""Characters of a line of the table, which a narrow terminal may wrap but never truncates."""
 
 
 def show_checks(checks: DeploymentChecks, problems: Sequence[str]) -> None:
-    """What is well as a table, then everything that is not."""
+    """A table of the checks that passed, then all problems."""
     table = Table(box=None, pad_edge=False)
-    for name in ("deployment", "checked", "found"):
+    for name in ("deployment", "checked", "result"):
         table.add_column(name, overflow="fold")
     for row in checks.checked:
         table.add_row(escape(row.deployment), row.what, escape(row.found))
@@ -28,11 +28,11 @@ def show_checks(checks: DeploymentChecks, problems: Sequence[str]) -> None:
 
 
 def show_deployed(names: Sequence[str], automations: Sequence[str], pools: Sequence[str]) -> None:
-    """What stands on the server now, and what comes next."""
+    """What was deployed, and the next step."""
     _line(f"deployed: {', '.join(names)}")
     _line(f"automations: {', '.join(automations)}")
     for pool in dict.fromkeys(pools):
-        _line(f"next, where runs shall start: prefect worker start --pool {pool}")
+        _line(f"next, on the machine where runs should start: prefect worker start --pool {pool}")
 
 
 def _line(text: str) -> None:

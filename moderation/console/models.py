@@ -16,36 +16,36 @@ from moderation.studies.model_comparison.comparison_text import notes
 _OUT = Console(highlight=False)
 _ERR = Console(stderr=True, highlight=False)
 NARROWEST = 100
-"""Characters of a line of a table, which a narrow terminal may wrap but never cuts."""
+"""Characters of a line of a table, which a narrow terminal may wrap but never truncates."""
 
 
 def show_comparison(found: ModelComparison) -> None:
-    """What would change in words, then the numbers."""
+    """What would change, in words, then in numbers."""
     for letter, side in (("A", found.a), ("B", found.b)):
         _line(f"{letter}  [bold]{_safe(side.name)}[/] ({side.fingerprint})")
     _line(f"policy {_safe(found.policy)}; {found.images:,} images, seed {found.seed}\n")
-    for told in (*found.told, *notes(found)):
-        _line(_safe(told))
+    for message in (*found.summary, *notes(found)):
+        _line(_safe(message))
     _matrices(found)
     _table(_thresholds(found))
     _table(_rules(found.rules))
     _line("")
     for rule in found.rules:
-        _line(f"[bold]{rule.rule}[/]: {_safe(rule.told)}")
+        _line(f"[bold]{rule.rule}[/]: {_safe(rule.summary)}")
 
 
 def show_line(text: str) -> None:
-    """A line about the work itself, beside what is printed."""
+    """A progress line on stderr, apart from the output."""
     _ERR.print(visible(text), markup=False, soft_wrap=True)
 
 
 def show_remark(text: str) -> None:
-    """Something about the labels that the person who made them should know."""
+    """A remark about the labels for the person who made them."""
     _ERR.print(f"[yellow]labels[/] {_safe(text)}", soft_wrap=True)
 
 
 def _matrices(found: ModelComparison) -> None:
-    for title, actions in (("thresholds as they are", found.actions), ("thresholds for B", found.actions_fitted)):
+    for title, actions in (("thresholds unchanged", found.actions), ("thresholds for B", found.actions_fitted)):
         _table(_matrix(f"Images, {title}", actions))
 
 
@@ -64,7 +64,7 @@ def _matrix(title: str, actions: Transitions) -> Table:
 
 
 def _thresholds(found: ModelComparison) -> Table:
-    kept = "as many flags are right" if found.hold == "precision" else "as many images are flagged"
+    kept = "as many flags are correct" if found.hold == "precision" else "as many images are flagged"
     table = Table(title=f"Thresholds for B with which {kept}", title_justify="left")
     for name in ("rule", "action"):
         table.add_column(name, overflow="fold")
@@ -88,7 +88,7 @@ def _thresholds(found: ModelComparison) -> Table:
 
 
 def _rules(rules: Sequence[RuleComparison]) -> Table:
-    table = Table(title="Agreement by rule: as now, and with thresholds for B", title_justify="left")
+    table = Table(title="Agreement by rule: with the thresholds as they are, and with thresholds for B", title_justify="left")
     table.add_column("rule", overflow="fold")
     for name in ("same action", "kappa", "Spearman", "flagged by A", "by B", "with its own", "by both"):
         table.add_column(name, justify="right")
@@ -127,5 +127,5 @@ def _line(text: str) -> None:
 
 
 def _safe(text: str) -> str:
-    """Text from a file as rich should print it: nothing hidden, no markup."""
+    """Text from a file, safe to print: no hidden characters, no markup."""
     return escape(visible(text))

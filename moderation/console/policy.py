@@ -17,7 +17,7 @@ from moderation.policy.rule_examples import ExampleResult, RuleAccuracy
 from moderation.policy.schema import Action, Mode, Policy
 
 if TYPE_CHECKING:
-    from moderation.authoring.check import Checked  # which brings torch along
+    from moderation.authoring.check import Checked  # which imports torch
 
 _OUT = Console(highlight=False)
 _STYLE = {Action.ALLOW: "", Action.REVIEW: "yellow", Action.BLOCK: "red"}
@@ -26,7 +26,7 @@ _SIGNS = {"added": "[green]+[/]", "removed": "[red]-[/]", "changed": "[yellow]~[
 
 
 def show_policy(policy: Policy) -> None:
-    """A policy as a table of its rules, with what holds for all of them above."""
+    """A policy as a table of its rules, below what applies to all of them."""
     _OUT.print(f"[bold]{policy.policy}[/] version {_safe(policy.version)}")
     if policy.description:
         _OUT.print(_safe(policy.description.strip()))
@@ -85,7 +85,7 @@ def show_explanations(policy: Policy, named: Sequence[tuple[str, Explanation]]) 
 def show_test(policy: Policy, results: Sequence[ExampleResult], accuracies: Sequence[RuleAccuracy]) -> None:
     """A line per example, then precision and recall by rule."""
     if not results:
-        _OUT.print(f"the policy {policy.policy} has no examples, so nothing was tested; add some, such as")
+        _OUT.print(f"the policy {policy.policy} has no examples, so there is nothing to test; add some, such as")
         _OUT.print("examples:\n  - {image: photo.jpg, expect: allow}", markup=False)
         return
     for result in results:
@@ -93,12 +93,12 @@ def show_test(policy: Policy, results: Sequence[ExampleResult], accuracies: Sequ
         if result.verdict == "pass":
             line += _safe(result.found)
         else:
-            line += f"expected {_safe(result.expected)}; found {_safe(result.found)}"
+            line += f"expected {_safe(result.expected)}; got {_safe(result.found)}"
             line += f" ({_safe(result.why)})" if result.why else ""
         _OUT.print(line, soft_wrap=True)
     table = Table(title="By rule", title_justify="left")
     table.add_column("rule", overflow="fold")
-    for column in ("precision", "recall", "rightly flagged", "wrongly flagged", "missed", "rightly left alone"):
+    for column in ("precision", "recall", "correctly flagged", "wrongly flagged", "missed", "correctly not flagged"):
         table.add_column(column, justify="right")
     for rule in accuracies:
         counts = (rule.true_positives, rule.false_positives, rule.false_negatives, rule.true_negatives)
@@ -109,8 +109,8 @@ def show_test(policy: Policy, results: Sequence[ExampleResult], accuracies: Sequ
     _OUT.print(f"{passed} of {len(results)} examples passed")
 
 
-def show_changes(old: Policy, new: Policy, changes: Sequence[Change], told: str) -> None:
-    """What changed, the policy's own keys first, then rule by rule; then what it means for the identity."""
+def show_changes(old: Policy, new: Policy, changes: Sequence[Change], message: str) -> None:
+    """What changed: the policy's own keys, then rule by rule; then the effect on its identity."""
     place: str | None = ""
     for change in changes:
         if change.rule != place:
@@ -120,28 +120,28 @@ def show_changes(old: Policy, new: Policy, changes: Sequence[Change], told: str)
         dim = "dim" if change.effect in (Effect.REPORTS, Effect.NOTHING) else "default"
         _OUT.print(f"{line}  [{dim}]({change.note})[/]", soft_wrap=True)
     if not changes:
-        _OUT.print("nothing changed in meaning")
+        _OUT.print("no change in meaning")
     hashes = old.hash if old.hash == new.hash else f"{old.hash} → {new.hash}"
     _OUT.print(f"hash {hashes}", soft_wrap=True)
-    _OUT.print(told, markup=False, soft_wrap=True)
+    _OUT.print(message, markup=False, soft_wrap=True)
 
 
 def show_written(path: Path) -> None:
-    """Where a page was written; on stderr, so that `--json` stays JSON."""
+    """The path of a page; on stderr, so that `--json` stays JSON."""
     Console(stderr=True).print(f"written: {visible(str(path))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_cut(folders: Sequence[str]) -> None:
-    """The folders of which only the first images are explained; on stderr, so that `--json` stays JSON."""
+    """Folders of which only the first images are explained; on stderr, so that `--json` stays JSON."""
     for folder in folders:
-        told = f"{visible(folder)}: only the first images of the folder are explained; `moderate run` decides all of them"
-        Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+        message = f"{visible(folder)}: only the folder's first images are explained; `moderate run` processes all of them"
+        Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _headline(name: str, found: Explanation) -> str:
     action = f"[bold {_STYLE[found.action]}]{found.action.value}[/]"
     if found.error_code is not None:
-        why = f"cannot be read, and the policy says `{found.decided_by}: {found.action.value}`"
+        why = f"cannot be read, decided by the policy's `{found.decided_by}: {found.action.value}`"
         return f"\n[bold]{_safe(name)}[/]: {action}: {why}\n{found.error_code}: {_safe(found.error_detail or '')}"
     top = found.top
     reasons = [f"{'' if top.acts else 'closest: '}{top.rule}, {top.distance}"] if top else []
@@ -149,13 +149,13 @@ def _headline(name: str, found: Explanation) -> str:
         reasons.append("[yellow]near a threshold[/]")
     if found.frames > 1:
         reasons.append(f"{found.frames} frames, counted from 0")
-    told = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"\n[bold]{_safe(name)}[/]: {action}{told}"
+    message = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"\n[bold]{_safe(name)}[/]: {action}{message}"
 
 
 def _cells(rule: RuleExplanation, frames: int) -> list[str]:
     style = _STYLE[rule.action]
-    action = f"[{style}]{rule.told}[/]" if style else rule.told
+    action = f"[{style}]{rule.verdict}[/]" if style else rule.verdict
     mode = "\n[dim]shadow[/]" if rule.mode is Mode.SHADOW else ""
     frame = f"\n[dim]frame {rule.frame}[/]" if frames > 1 else ""
     lookalike = NONE if rule.lookalike is None else f"{_safe(rule.lookalike)}\n[dim]{rule.lookalike_cosine:.3f}[/]"
@@ -201,16 +201,16 @@ def _share(value: float | None) -> str:
 
 
 def _safe(text: str) -> str:
-    """Text from a file as rich should print it: nothing hidden, no markup."""
+    """Text from a file, safe to print: no hidden characters, no markup."""
     return escape(visible(text))
 
 
 def show_checked(checked: "Checked") -> None:
-    """What checking a file found; one line if there is nothing to tell."""
+    """The findings of checking a file; one line if there are none."""
     for finding in checked.findings:
         _OUT.print(str(finding), markup=False, highlight=False, soft_wrap=True)
     if checked.policy is not None:
         rules, warnings = len(checked.policy.active_rules), len(checked.findings)
-        told = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        message = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
         note = f" ({checked.note})" if checked.note else ""
-        _OUT.print(f"{checked.path}: ok, {rules} rules{told}{note}", markup=False, highlight=False, soft_wrap=True)
+        _OUT.print(f"{checked.path}: ok, {rules} rules{message}{note}", markup=False, highlight=False, soft_wrap=True)

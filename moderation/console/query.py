@@ -1,4 +1,4 @@
-"""What `moderate query` puts out: a table for people, CSV for spreadsheets, JSON for programs, Parquet for the next step."""
+"""What `moderate query` prints: a table for people, CSV for spreadsheets, JSON for programs, Parquet for the next step."""
 
 import csv
 import json
@@ -23,22 +23,22 @@ from moderation.query.connection import sql_errors
 SHOWN = 50
 """Rows shown as a table."""
 SHOWN_AS_RECORDS = 10
-"""Rows shown one below the other, where the terminal is too narrow for a table."""
+"""Rows shown as lists of fields, if the terminal is too narrow for a table."""
 COUNTED = 100_000
-"""Rows counted at most behind those shown: more would take as long as getting them."""
+"""Maximum number of further rows to count: counting takes as long as fetching."""
 _LONGEST_CELL = 300
 _LONGEST_FLOAT = 10
 _NARROWEST = 14
 _BATCH = 10_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the start of a formula, or drops before it looks for one; the last four are full-width."""
+"""Characters that start a formula in a spreadsheet, or that it skips before one; the last four are full-width."""
 
 _AS_TEXT = {"interval", "blob", "bit", "bignum", "union", "time with time zone"}
-"""Types that Python, JSON or Parquet have no word for: DuckDB's text is taken."""
+"""Types that Python, JSON or Parquet lack; they are written as DuckDB's text."""
 
 
 def show_table(result: duckdb.DuckDBPyRelation) -> None:
-    """A table, or records where the terminal is too narrow; cut after `SHOWN` rows with a note."""
+    """A table, or lists of fields on a narrow terminal; stops after `SHOWN` rows with a note."""
     console = Console(highlight=False)
     rows, more = _first_rows(result, SHOWN)
     names = [_shown(name) for name in _unique(result.columns)]
@@ -64,11 +64,11 @@ def show_table(result: duckdb.DuckDBPyRelation) -> None:
         console.print("no rows")
     if more:
         about = f"{more:,}" if more < COUNTED else f"at least {COUNTED:,}"
-        console.print(f"\u2026 and {about} more row{'' if more == 1 else 's'}, use --csv, --json or --parquet", soft_wrap=True)
+        console.print(f"\u2026 and {about} more row{'' if more == 1 else 's'}: use --csv, --json or --parquet", soft_wrap=True)
 
 
 def write_csv(result: duckdb.DuckDBPyRelation, out: TextIO) -> None:
-    """RFC 4180, with text that a spreadsheet would run as a formula defused by an apostrophe. NULL is an empty cell."""
+    """RFC 4180; an apostrophe defuses text that a spreadsheet would run as a formula. NULL is an empty cell."""
     writer = csv.writer(out)  # ends lines with CR LF, and so quotes cells with either
     writer.writerow([_defused(name) for name in _unique(result.columns)])
     for rows in _batches(result):
@@ -87,7 +87,7 @@ def write_json(result: duckdb.DuckDBPyRelation, out: TextIO) -> None:
 
 
 def write_parquet(result: duckdb.DuckDBPyRelation, path: Path) -> int:
-    """Write the result whole or not at all, over a file that is there. Returns the number of rows.
+    """Write the complete result or nothing; replaces an existing file. Returns the number of rows.
 
     Raises:
         OutputError: the file cannot be written.
@@ -148,7 +148,7 @@ def _expression(number: int, kind: str, for_parquet: bool) -> str:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Column names, told apart where a query gives the same one twice."""
+    """Column names, made unique if a query uses one twice."""
     unique: list[str] = []
     for name in names:
         number, candidate = 0, name
@@ -181,7 +181,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON knows."""
+    """A value of a type that JSON has."""
     if isinstance(value, dict):
         return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -213,7 +213,7 @@ def _shown(text: str) -> Text:
 
 
 def _is_uri(value: Any) -> bool:
-    """Whether a cell is of no use where it is broken in the middle."""
+    """Whether a cell is useless when wrapped."""
     return isinstance(value, str) and "://" in value
 
 
@@ -222,7 +222,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _least_width(names: list[Text], cells: list[list[Text]]) -> int:
-    """The narrowest terminal in which the table can still be read: long cells are folded, names are not."""
+    """The narrowest terminal in which the table is readable: long cells wrap, names do not."""
     columns = zip(*cells, strict=True) if cells else [()] * len(names)
     widths: list[int] = [
         max([name.cell_len, *(cell.cell_len if _is_uri(cell.plain) else min(cell.cell_len, _NARROWEST) for cell in column)])

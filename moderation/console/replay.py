@@ -14,18 +14,18 @@ from moderation.console.terminal import print_whole
 from moderation.studies.replay.replay_result import Difference, Replay
 
 ROUNDING = 1e-5
-"""Scores that differ by no more than this may have been rounded by another kind of processor, or by another library."""
+"""Scores that differ by no more than this may come from rounding on another kind of processor, or in another library."""
 _LONGEST = 200
 
 _PROMPTS = {
-    "stored": "prompt embeddings as the run kept them",
-    "computed": "prompt embeddings computed again, since the run kept none: the last digits of scores may differ",
-    "none": "nothing was recomputed",
+    "stored": "prompt embeddings as stored by the run",
+    "computed": "prompt embeddings computed again, since the run stored none: the last digits of scores may differ",
+    "none": "nothing could be recomputed",
 }
 
 
 class Shown:
-    """Replays, printed as they come; as JSON all at once, one object, or an array of several."""
+    """Prints replays as they finish; as JSON all at once: one object, or an array of several."""
 
     def __init__(self, *, as_json: bool, several: bool) -> None:
         self._as_json, self._several = as_json, several
@@ -35,7 +35,7 @@ class Shown:
 
     @property
     def identical(self) -> bool:
-        """Whether everything so far is as it was stored."""
+        """Whether everything so far matches what is stored."""
         return self._identical == self._runs
 
     def take(self, found: Replay) -> None:
@@ -53,7 +53,7 @@ class Shown:
         """The rest."""
         if self._as_json:
             content = self._found if self._several else self._found[0]
-            typer.echo(json.dumps(content, indent=2))  # ASCII only: whatever is in a name, the terminal is safe from it
+            typer.echo(json.dumps(content, indent=2))  # ASCII only, so that no name can harm the terminal
         elif self._several:
             self._line(f"{self._identical:,} of {self._runs:,} runs are identical")
 
@@ -66,10 +66,11 @@ class Shown:
             self._line(f"[red]wrong[/]  {_safe(problem)}")
         if found.identical:
             self._line(
-                "[green]identical[/]: every decision and score follows, bit for bit, from the stored embeddings and policy"
+                "[green]identical[/]: recomputing from the stored embeddings and policy gives every decision and "
+                "score, bit for bit"
             )
         elif not found.differences and found.shards_replayed:
-            self._line("no decision or score differs among those that could be recomputed")
+            self._line("every decision and score that could be recomputed is identical")
         if found.differences:
             self._differences(found)
 
@@ -79,10 +80,10 @@ class Shown:
         columns = ", ".join(f"{name} {count:,}" for name, count in found.by_column.items())
         self._line(f"[red]{values}[/] in {images}: {columns}")
         if found.largest is not None:
-            told = f"scores differ by at most {found.largest:.2g}"
+            message = f"scores differ by at most {found.largest:.2g}"
             if found.largest <= ROUNDING:
-                told += ": what another processor or numpy rounds otherwise looks like this"
-            self._line(told)
+                message += ", as happens when another processor or numpy version rounds differently"
+            self._line(message)
         table = Table(box=None, pad_edge=False)
         table.add_column("image", no_wrap=True)
         for name in ("column", "stored", "recomputed"):
@@ -108,5 +109,5 @@ def _column(one: Difference) -> str:
 
 
 def _safe(text: str) -> str:
-    """Text from a file as rich should print it: nothing hidden, no markup, not without end."""
+    """Text from a file, safe to print: no hidden characters, no markup, limited length."""
     return escape(visible(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"))

@@ -27,14 +27,14 @@ from moderation.settings import RunSettings
 from moderation.storage import Store
 
 SHOWN = 12
-"""Images named at most."""
+"""Maximum number of images to name."""
 _OUT = Console()
 _ERR = Console(stderr=True)
 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[None]:
-    """Show the progress of the run in this context; lines now and then where there is no terminal."""
+    """Show the progress of the run in this context; without a terminal, as occasional lines."""
     if not _ERR.is_terminal:
         with run_progress.listening(run_progress.StageLines(_error_line)):
             yield
@@ -48,14 +48,14 @@ def progress_bar() -> Iterator[None]:
             if progress.stage != "scoring":
                 bar.update(task, description=progress.stage)
                 return
-            bar.update(task, description=f"scoring {pace.told(progress)}", completed=progress.done, total=progress.planned)
+            bar.update(task, description=f"scoring {pace.describe(progress)}", completed=progress.done, total=progress.planned)
 
         with run_progress.listening(show):
             yield
 
 
 def show_run(outcome: Outcome, policy: Policy) -> None:
-    """Counts, rules, and where everything lies."""
+    """Counts, rules, and the paths of all files."""
     manifest = outcome.manifest
     _OUT.print(f"Run [bold]{escape(manifest.run_id)}[/]", highlight=False)
     counts = Table(show_header=False)
@@ -94,11 +94,11 @@ def show_demo(outcome: Outcome, settings: RunSettings) -> None:
     table.add_column(justify="right")
     table.add_row("precision", f"{accuracy.precision:.3f}")
     table.add_row("recall", f"{accuracy.recall:.3f}")
-    table.add_row("rightly flagged", str(accuracy.true_positives))
+    table.add_row("correctly flagged", str(accuracy.true_positives))
     table.add_row("wrongly flagged", str(accuracy.false_positives))
     table.add_row("missed", str(accuracy.false_negatives))
-    table.add_row("rightly left alone", str(accuracy.true_negatives))
-    table.add_row("broken images told apart", f"{accuracy.errors_found} of {accuracy.errors_expected}")
+    table.add_row("correctly not flagged", str(accuracy.true_negatives))
+    table.add_row("broken images detected", f"{accuracy.errors_found} of {accuracy.errors_expected}")
     _OUT.print(table)
     _line("")
     _line(f"Try next: edit {_shown(str(POLICY_FILE))}, then run")
@@ -107,7 +107,7 @@ def show_demo(outcome: Outcome, settings: RunSettings) -> None:
 
 
 def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
-    """What a changed policy changed since an earlier run over the same images."""
+    """How decisions differ from an earlier run over the same images, if the policy changed."""
     manifest = outcome.manifest
     if earlier is None or earlier.policy_hash == manifest.policy_hash:
         return
@@ -118,7 +118,7 @@ def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
         show_changes(old, new, changes, identity(old, new, changes))
     store = Store(outcome.output)
     found = list(differences(read_decisions(store, earlier), read_decisions(store, manifest)))
-    _line(f"{len(found)} image{'' if len(found) == 1 else 's'} decided otherwise")
+    _line(f"{len(found)} image{' gets' if len(found) == 1 else 's get'} a different decision")
     for difference in found[:SHOWN]:
         name = "/".join(visible(difference.uri).rsplit("/", 2)[-2:])
         _line(f"  {difference.before} -> {difference.after}  {name}  ({difference.rule})")
@@ -128,7 +128,7 @@ def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
 
 
 def _shown(path: str) -> str:
-    """A path relative to where the user stands, if it lies below."""
+    """A path relative to the current folder, if it is inside."""
     here = str(Store(".").uri).removeprefix("file://") + "/"
     return path.removeprefix(here)
 

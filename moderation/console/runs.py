@@ -17,9 +17,9 @@ from moderation.results.runs import Run
 from moderation.storage import Store
 
 SHOWN = 20
-"""Files named at most."""
+"""Maximum number of files to name."""
 NARROWEST = 120
-"""Characters of a line of the table, which a narrow terminal may wrap but never cuts."""
+"""Characters of a line of the table, which a narrow terminal may wrap but never truncates."""
 
 _OUT = Console()
 
@@ -35,7 +35,7 @@ def show_runs(runs: Sequence[Run], as_json: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("run", "state", "started (UTC)"):
         table.add_column(name, no_wrap=True)
-    for name in ("taken up", "errors", "blocked", "review", "duration", "images/s", "checks"):
+    for name in ("processed", "errors", "blocked", "review", "duration", "images/s", "checks"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(escape(run.run_id), run.state, f"{run.started_at:%Y-%m-%d %H:%M}", *_figures(run.manifest))
@@ -43,7 +43,7 @@ def show_runs(runs: Sequence[Run], as_json: bool) -> None:
 
 
 def show_run(run: Run, store: Store) -> None:
-    """All about one run."""
+    """Details of one run."""
     _line(f"run      {run.run_id}")
     _line(f"state    {run.state}")
     _line(f"started  {run.started_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -52,7 +52,7 @@ def show_run(run: Run, store: Store) -> None:
     manifest = run.manifest
     if manifest is None:
         discard = command("moderate", "runs", "discard", run.run_id, "--results", store.uri.removeprefix("file://"))
-        _line(f"resume it: the same command as before with --run-id {run.run_id}; or remove it: {discard}")
+        _line(f"to resume it, run the same command again with --run-id {run.run_id}; to remove it: {discard}")
         return
     _line(f"policy   {manifest.policy} {visible(manifest.policy_version)} ({manifest.policy_hash})")
     _line(f"model    {visible(manifest.model)} ({manifest.model_fingerprint}) on {manifest.device}")
@@ -77,13 +77,13 @@ def shown_keys(keys: Sequence[str]) -> Iterator[str]:
 
 
 def pruned_bytes(run: Run, keep_embeddings: bool) -> int:
-    """Bytes of Parquet that go with a run."""
+    """Bytes of Parquet that are removed with a run."""
     files = run.manifest.files if run.manifest else ()
     return sum(entry.bytes for entry in files if not (keep_embeddings and entry.table in KEPT_WITH_EMBEDDINGS))
 
 
 def size(count: float) -> str:
-    """Bytes for people: 12.3 MB."""
+    """Human-readable bytes: 12.3 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -123,7 +123,7 @@ def _as_json(run: Run) -> dict[str, object]:
             "model_fingerprint": manifest.model_fingerprint,
             "listed": manifest.listed,
             "unchanged": manifest.unchanged,
-            "decided_anew": manifest.decided_anew,
+            "redecided": manifest.redecided,
             "scored": manifest.scored,
             "errored": manifest.errored,
             "blocked": manifest.counts.blocked,

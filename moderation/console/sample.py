@@ -14,10 +14,10 @@ _OUT = Console(highlight=False)
 
 
 def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, results: str) -> None:
-    """The strata as a table, what is odd about them, and where the files lie."""
+    """The strata as a table, what is unusual about them, and the paths of the files."""
     rule, low = sample.rule, sample.rule.thresholds[0]
     _line(f"rule {rule.id} of the policy {sample.policy.policy} {visible(sample.policy.version)} ({sample.policy.hash})")
-    told = {
+    scores = {
         "flagged": f"score {threshold(low)} or more",
         "near": "closest below" if sample.nearest else f"up to {sample.policy.near:g} below",
         "random": "all others",
@@ -30,31 +30,29 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
     for stratum in sample.strata:
         weight = f"{stratum.weight:.6g}" if stratum.drawn else NONE
         numbers = (stratum.images, stratum.drawn, stratum.pictures)
-        table.add_row(stratum.name, told[stratum.name], *(f"{number:,}" for number in numbers), weight)
+        table.add_row(stratum.name, scores[stratum.name], *(f"{number:,}" for number in numbers), weight)
     _OUT.print(table)
     if sample.population < sample.asked:
-        _line(f"there are only {sample.population:,} images with scores, fewer than --n {sample.asked:,}: all are drawn")
+        _line(f"only {sample.population:,} images have scores, fewer than --n {sample.asked:,}: all of them are drawn")
     if sample.nearest:
-        _line(
-            f"fewer images lie within {sample.policy.near:g} of the threshold than are wanted: the closest below it are drawn"
-        )
+        _line(f"too few images are within {sample.policy.near:g} of the threshold: those closest below it are drawn")
     same = sample.drawn - len(sample.images)
     if same:
-        told_same = "has the bytes of another one: it is" if same == 1 else "have the bytes of others: they are"
-        _line(f"{same:,} of the drawn images {told_same} labelled once, with the weight of all")
+        same_bytes = "has the same bytes as another one: it is" if same == 1 else "have the same bytes as others: they are"
+        _line(f"{same:,} of the drawn images {same_bytes} labelled once, with the weight of all")
     if sample.errors:
-        _line(f"{sample.errors:,} images could not be scored and are left out")
+        _line(f"{sample.errors:,} images could not be scored and are skipped")
     _line("")
     downloads = Path.home() / "Downloads"
     saved = (downloads if downloads.is_dir() else csv.parent) / saved_name(rule.id)
-    _line(f"page    {visible(str(page))}  (open it in a browser, label by keyboard, and save)")
-    _line(f"saves   {visible(str(saved))}  (or wherever your browser puts what it saves: then name that file below)")
+    _line(f"page    {visible(str(page))}  (open it in a browser, label with the keyboard, and save)")
+    _line(f"saves   {visible(str(saved))}  (or your browser's download folder: then use that path below)")
     tune = ("moderate", "policy", "tune", policy or "POLICY.yaml", "--results", results, "--labels")
     _line(f"then    {command(*tune, saved)}")
-    _line(f"or fill in the column `label` of {visible(str(csv))} by true and false:")
+    _line(f"or fill in the column `label` of {visible(str(csv))} with true and false:")
     _line(f"        {command(*tune, csv)}")
     if policy is None:
-        _line("        (POLICY.yaml: the file of the policy, which is no longer where the newest run had it from)")
+        _line("        (POLICY.yaml: the policy file, which is no longer where the newest run read it)")
 
 
 def _line(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What `moderate search` puts out: a table for people, CSV for spreadsheets, JSON for programs."""
+"""What `moderate search` prints: a table for people, CSV for spreadsheets, JSON for programs."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ _STYLE = {"review": "yellow", "block": "red"}
 
 
 def show_found(result: SearchResult) -> None:
-    """The nearest first, with what the newest decision says of each."""
+    """Nearest first, with the newest decision on each."""
     frames = any(one.frame for one in result.found)
     table = Table()
     table.add_column("score", justify="right", no_wrap=True)
@@ -37,8 +37,8 @@ def show_found(result: SearchResult) -> None:
         table.add_row(*cells, escape(visible(one.uri)))
     if result.found:
         print_whole(table)
-    told = "none was found" if not result.found else f"the nearest {len(result.found):,}"
-    _line(f"{told} of {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
+    message = "no match in" if not result.found else f"the nearest {len(result.found):,} of"
+    _line(f"{message} {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
 
 
 def print_csv(result: SearchResult) -> None:
@@ -50,7 +50,7 @@ def print_csv(result: SearchResult) -> None:
 
 
 def print_json(result: SearchResult) -> None:
-    """A JSON array, nearest first. ASCII only: whatever is in a name, the terminal is safe from it."""
+    """A JSON array, nearest first. ASCII only, so that no name can harm the terminal."""
     rows = [
         {
             "rank": rank,
@@ -67,7 +67,7 @@ def print_json(result: SearchResult) -> None:
 
 
 def show_written(path: Path) -> None:
-    """Where a page was written; on stderr, so that `--json` stays JSON."""
+    """The path of a page; on stderr, so that `--json` stays JSON."""
     Console(stderr=True).print(f"written: {visible(str(path))}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -12,15 +12,15 @@ _PLAIN = {
     "–": "-", "—": "-", "−": "-", "→": "->", "←": "<-", "…": "...", "·": "|", "“": '"', "”": '"', "‘": "'", "’": "'",
     "×": "x", "≥": ">=", "≤": "<=", "✓": "yes", "↓": "v", "│": "|", "─": "-", "\N{NO-BREAK SPACE}": " ",
 }  # fmt: skip
-"""What stands for a character that the output's encoding does not have; others are escaped."""
+"""Replacements for characters that the output's encoding lacks; others are escaped."""
 _WIDEST = 5_000
 _HANDLER = "clip-moderation-plain"
 
 
 def show_any_text() -> None:
-    """Let standard output and error take every text: what their encoding lacks is written plainly, or escaped.
+    """Let standard output and error accept any text: characters that their encoding lacks are replaced or escaped.
 
-    A console of Windows, `PYTHONIOENCODING=latin-1`, a pipe in an old locale: no name of an image may end a command.
+    A console of Windows, `PYTHONIOENCODING=latin-1`, a pipe in an old locale: no image's name may crash a command.
     """
     codecs.register_error(_HANDLER, _plainly)
     for stream in (sys.stdout, sys.stderr):
@@ -31,7 +31,7 @@ def show_any_text() -> None:
 def print_whole(table: Table) -> None:
     """Print a table so that no cell that may not wrap is cut: wider than the terminal, if need be.
 
-    A URI that is broken in the middle cannot be copied.
+    A wrapped URI cannot be copied.
     """
     console = Console(highlight=False)
     needed = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum

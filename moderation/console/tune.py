@@ -1,4 +1,4 @@
-"""What `moderate policy tune` prints: a table per rule with what its thresholds do, and what the labels leave open."""
+"""What `moderate policy tune` prints: a table per rule with what its thresholds do, and what the labels do not show."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from moderation.studies.tuning.thresholds import Point, Unreachable
 from moderation.studies.tuning.tune import RuleTuning, Tuning
 
 SHOWN = 20
-"""Lines about labels that are shown."""
+"""Maximum number of lines about labels."""
 _CURVE_POINTS = 200
 _OUT = Console(highlight=False)
 _ERR = Console(stderr=True, highlight=False)
@@ -30,7 +30,7 @@ def show_tuning(found: Tuning) -> None:
     _line(f"policy {found.policy.policy} {found.policy.version} ({found.policy.hash}), model {found.model} {found.fingerprint}")
     window = f", last modified {found.first_day} to {found.last_day}" if found.first_day else ""
     _line(f"{file.rows:,} labels in {file.name}; {found.images:,} images with scores{window}")
-    _told(tune_text.labels_told(found))
+    _show_remarks(tune_text.label_remarks(found))
     for one in found.rules:
         _rule(one)
     if found.whole is not None:
@@ -41,11 +41,11 @@ def show_tuning(found: Tuning) -> None:
                 _line(f"{name}: precision {tune_text.ranged(point.precision)}, recall {tune_text.ranged(point.recall)}")
         _notes((), whole.remarks)
     if not found.rules and found.whole is None:
-        _line("there are no labels that a threshold could be found by")
+        _line("no labels can be used to choose a threshold")
 
 
 def print_json(found: Tuning) -> None:
-    """The same as one JSON object. ASCII only: whatever is in a name, the terminal is safe from it."""
+    """The same as one JSON object. ASCII only, so that no name can harm the terminal."""
     content = {
         "policy": found.policy.policy,
         "version": found.policy.version,
@@ -72,7 +72,7 @@ def print_json(found: Tuning) -> None:
 
 
 def show_written(paths: Sequence[Path]) -> None:
-    """Where files were written; on stderr, so that `--json` stays JSON."""
+    """The paths of written files; on stderr, so that `--json` stays JSON."""
     for path in paths:
         _ERR.print(f"written: {visible(str(path))}", markup=False, soft_wrap=True)
 
@@ -84,8 +84,8 @@ def _rule(one: RuleTuning) -> None:
     area = one.area
     _line(f"average precision {area.value:.3f} ({area.low:.3f} to {area.high:.3f})")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("threshold", "value", "precision", "recall", "images a day", "to review a day"):
-        justify: Literal["left", "right"] = "right" if column == "value" or column.endswith("a day") else "left"
+    for column in ("threshold", "value", "precision", "recall", "images/day", "to review/day"):
+        justify: Literal["left", "right"] = "right" if column == "value" or column.endswith("/day") else "left"
         table.add_column(column, justify=justify, overflow="fold")
     for name, cells in tune_text.rows(one):
         table.add_row(name, *cells, style="bold" if name.endswith(("tuned", "closest")) else "")
@@ -103,11 +103,11 @@ def _notes(doubts: Sequence[str], remarks: Sequence[str]) -> None:
         _line(f"- {remark}")
 
 
-def _told(lines: Sequence[str]) -> None:
+def _show_remarks(lines: Sequence[str]) -> None:
     for text in lines[:SHOWN]:
         _line(f"! {text}", "yellow")
     if len(lines) > SHOWN:
-        _line(f"! ... and {len(lines) - SHOWN:,} more such lines: --json gives all", "yellow")
+        _line(f"! ... and {len(lines) - SHOWN:,} more lines: --json prints all", "yellow")
 
 
 def _heading(name: str, about: str) -> None:

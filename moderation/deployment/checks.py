@@ -66,7 +66,7 @@ class _Check:
     def run(self, models: Mapping[str, type[BaseModel]]) -> None:
         model = models.get(self._deployment.entrypoint)
         if model is None:
-            self._well("flow", f"{self._deployment.entrypoint} is none of this program's: it was not checked")
+            self._well("flow", f"{self._deployment.entrypoint} is not part of this program: it was not checked")
             return
         try:
             settings = model.model_validate(self._deployment.settings)
@@ -104,7 +104,7 @@ class _Check:
             return
         self._checks.findings += read.findings
         if read.policy is not None:
-            self._well(key, _told(read.policy))
+            self._well(key, _in_words(read.policy))
 
     def _try(self, what: str, key: str, attempt: Callable[[], str]) -> None:
         try:
@@ -123,7 +123,7 @@ class _Check:
         self._checks.findings.append(self._file.source.finding(location, message))
 
 
-def _told(policy: Policy) -> str:
+def _in_words(policy: Policy) -> str:
     return f"{policy.policy} {policy.version}, {len(policy.active_rules)} rules, model {policy.model.label}"
 
 
@@ -135,7 +135,7 @@ def _listed(settings: RunSettings) -> str:
 def _written(location: str) -> str:
     store = Store(location)
     store.check_writable()
-    return f"{store.uri}: can be written, and honours conditional writes"
+    return f"{store.uri}: can be written, with conditional writes"
 
 
 def _together(settings: RunSettings) -> str:

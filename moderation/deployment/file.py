@@ -25,11 +25,11 @@ _SECRET_NAME = re.compile(
 )
 _BLOCK = re.compile(r"\{\{\s*prefect\.blocks\.")
 _BLOCK_NAME = re.compile(r"[a-z0-9-]+/[a-zA-Z0-9_-]+")
-_FROM_ENVIRONMENT = "leave it to the worker's environment, to an AWS profile or role, or to a secret block in the work pool"
+_FROM_ENVIRONMENT = "use the worker's environment, an AWS profile or role, or a secret block in the work pool"
 _NO_POLICY = {
     "begin with `policy: <name>`": "begin with `deployments:`",
     "is this a policy?": "is this a file of deployments?",
-    "write the keys out, or take over another file with `include:`": "write the keys out",
+    "write out the keys, or use another file with `include:`": "write out the keys",
 }
 
 
@@ -105,7 +105,7 @@ def read_deployments(path: Path) -> DeploymentFile:
             deployments.append(found)
     names = [deployment.name for deployment in deployments]
     findings += [
-        source.finding((*deployment.location, "name"), f"two deployments are called {deployment.name!r}")
+        source.finding((*deployment.location, "name"), f"two deployments are named {deployment.name!r}")
         for deployment in deployments
         if names.count(deployment.name) > 1
     ]
@@ -153,14 +153,14 @@ def _no_secrets(source: Source, content: Any, location: Location, findings: list
         for key, value in content.items():
             _no_secrets(source, value, (*location, key), findings)
             if isinstance(value, str) and value and _SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
-                message = f"`{key}` looks like a secret, which Prefect would store in the clear"
+                message = f"`{key}` looks like a secret, which Prefect would store as plain text"
                 finding = source.finding((*location, key), message, _FROM_ENVIRONMENT, at_key=True)
                 findings.append(replace(finding, source=""))  # the line holds it
     elif isinstance(content, list):
         for number, value in enumerate(content):
             _no_secrets(source, value, (*location, number), findings)
     elif isinstance(content, str) and _BLOCK.search(content):
-        message = "`prefect deploy` fills in this block and stores what it holds in the clear"
+        message = "`prefect deploy` fills in this block and stores its content as plain text"
         findings.append(source.finding(location, message, _FROM_ENVIRONMENT))
 
 
@@ -174,6 +174,6 @@ def _notify(source: Source, content: dict[Any, Any], findings: list[Finding]) ->
             named.append(block)
         else:
             place: Location = ("definitions", "notify", number) if isinstance(listed, list) else ("definitions", "notify")
-            message = f"`notify` names {block!r}, which is no block"
+            message = f"`notify` names {block!r}, which is not a block"
             findings.append(source.finding(place, message, "give its type and its name, such as slack-webhook/moderation"))
     return tuple(named)

@@ -16,6 +16,7 @@ from moderation.errors import ErrorCode, ImageError
 from moderation.images.colour.colours import Conversion
 from moderation.images.colour.file_colours import conversion_of
 from moderation.images.guarding import Deadline
+from moderation.images.isolated.pictures import IsolatedPicture, open_isolated
 from moderation.images.limits import ImageLimits
 from moderation.images.memory import memory_limit, memory_needed
 from moderation.images.opening import FORMATS, open_file, parse
@@ -28,7 +29,7 @@ from moderation.images.structure.survey import Survey
 from moderation.images.structure.surveying import survey_file
 from moderation.images.tiff_layouts import MisreadLayoutError, set_right
 from moderation.images.tool_formats import PARSERS, tool_format
-from moderation.images.unread import unread_format
+from moderation.images.unread import JXL, SVG, is_compressed_svg, isolated_format
 
 # One thread for an image: images are decoded side by side. Thumbnails, depth maps and masks are not looked at.
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
@@ -62,6 +63,9 @@ _MAX_EXIF = 1 << 20
 """Bytes. Larger metadata is not read: it could take gigabytes."""
 _MAX_SCALE = 12
 """Pixels in the header of a JPEG decoded at reduced scale, for each pixel that is allowed: they cost time, not memory."""
+_EMBEDDED = frozenset({"JPEG", "PNG", "WEBP", "GIF"})
+"""What may be inside an SVG."""
+_EMBEDDED_PIXELS = 8 << 20
 _STEP = 8
 """Frames of an animation between two looks at the clock."""
 
@@ -106,6 +110,11 @@ class DecodedImage:
         self._limits = limits
         self._target_size = target_size
         self._deadline = Deadline(limits.max_seconds)
+        self._isolated: IsolatedPicture | None = None
+        kind = "" if is_plain(data) else isolated_format(data)
+        if kind:
+            self._open_isolated(data, kind)
+            return
         try:
             found = recognize(data, limits)
             data = found.data
@@ -156,10 +165,13 @@ class DecodedImage:
         Raises:
             ImageError: corrupt, too_many_pixels or worker_timeout.
         """
-        if self._image is None:
+        if self._image is None and self._isolated is None:
             raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be had once")
         self._deadline.resume()
         wanted = with_primary(spread(self.header.frames, self._limits.max_frames), self.primary, self._limits.max_frames)
+        if self._isolated is not None:
+            yield from self._isolated_frames(self._isolated, wanted)
+            return
         before = -1
         while wanted:
             index = wanted.pop(0)
@@ -183,6 +195,39 @@ class DecodedImage:
             yield index, picture
             before = index
             del picture
+
+    def _open_isolated(self, data: bytes, kind: str) -> None:
+        """A format that is decoded by a process of its own."""
+        limits = self._limits
+        picture = self._isolated = open_isolated(
+            data, kind, self._deadline, lambda inside: embedded_png(inside, self._embedded_limits())
+        )
+        _check_pixels(*picture.drawn, limits)
+        conversion = picture.conversion
+        early = conversion is not None and (conversion.early or picture.frames > 1 or picture.has_alpha)
+        self._early = conversion if early else None
+        self.colours = None if early else conversion
+        self.header = ImageHeader(kind, *picture.size, picture.frames)
+        self.primary, self.damaged, self._image = 0, "", None
+        least, most = picture.memory(min(picture.frames, limits.max_frames))
+        self.memory = min(most, memory_limit(limits))
+        if least > self.memory:
+            raise ImageError(ErrorCode.TOO_MANY_PIXELS, _too_much(least, memory_limit(limits)))
+        self._deadline.check()
+        self._deadline.pause()
+
+    def _embedded_limits(self) -> ImageLimits:
+        """Of a picture inside an SVG, for which no memory is reserved."""
+        left = max(self._deadline.left, 0.001)
+        pixels = min(_EMBEDDED_PIXELS, self._limits.max_pixels)
+        return self._limits.model_copy(update={"max_seconds": left, "max_pixels": pixels, "formats": ()})
+
+    def _isolated_frames(self, picture: IsolatedPicture, wanted: list[int]) -> Iterator[tuple[int, Image.Image]]:
+        self._isolated = None
+        for index, (frame, broken) in zip(wanted, picture.pictures(wanted, self.memory), strict=False):
+            self.damaged = broken or self.damaged
+            self._deadline.check()
+            yield index, rgb(frame, self._converted if self._early else None)
 
     def _prepare_jpeg(self, image: JpegImagePlugin.JpegImageFile, survey: Survey) -> None:
         """Choose how much is decoded at a time, and at which scale."""
@@ -250,6 +295,29 @@ class DecodedImage:
     def _prepare_any(self, image: ImageFile.ImageFile) -> None:
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             self._prepare_jpeg(image, self._survey)
+
+
+def embedded_png(data: bytes, limits: ImageLimits) -> bytes:
+    """A picture inside an SVG as PNG: one whose colours are sRGB and that nothing is wrong with.
+
+    Raises:
+        ImageError: as `DecodedImage`; unsupported_format, if it is more than a plain picture.
+    """
+    what = "" if is_plain(data) else isolated_format(data)
+    if what:
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"an SVG with {what} inside")
+    image = DecodedImage(data, limits)
+    if image.header.frames > 1 or image.orientation != 1 or image.header.format not in _EMBEDDED:
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"an SVG with a {image.header.format} inside that is not plain")
+    [(_, picture)] = image.frames()
+    if not image.is_plain:
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an SVG with a picture inside that is damaged or has colours of its own")
+    with Image.open(io.BytesIO(data), formats=[image.header.format]) as opened:
+        if _has_alpha(opened):
+            picture = opened.convert("RGBA")
+    out = io.BytesIO()
+    picture.save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 def with_primary(indexes: list[int], primary: int, limit: int) -> list[int]:
@@ -331,12 +399,9 @@ def _too_much(needed: int, limit: int) -> str:
 def _unreadable(data: bytes, error: BaseException) -> ImageError:
     """Why the header cannot be read."""
     if not is_plain(data) and tool_format(data) is None:
-        unread = unread_format(data)
-        if unread:
-            return ImageError(
-                ErrorCode.UNSUPPORTED_FORMAT, f"{unread} is not read: convert it to PNG or WebP before moderation"
-            )
-        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR'))}")
+        if is_compressed_svg(data):
+            return ImageError(ErrorCode.UNSUPPORTED_FORMAT, "SVGZ is not read: unpack it before moderation")
+        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR', JXL, SVG))}")
     if isinstance(error, UnidentifiedImageError):
         return ImageError(ErrorCode.CORRUPT, "the file starts like an image, but its header cannot be read")
     return _broken(error)

@@ -28,7 +28,20 @@ class Deadline:
     def check(self) -> None:
         """Raise an ImageError, `worker_timeout`, once the time is over."""
         if thread_time() > self.end:
-            raise ImageError(ErrorCode.WORKER_TIMEOUT, f"decoding took longer than {self._seconds:g} s")
+            raise self.over()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative once the time is over."""
+        return self.end - thread_time()
+
+    def spend(self, seconds: float) -> None:
+        """Count what another process spent on the image."""
+        self.end -= seconds
+
+    def over(self) -> ImageError:
+        """The error of an image whose time is over."""
+        return ImageError(ErrorCode.WORKER_TIMEOUT, f"decoding took longer than {self._seconds:g} s")
 
     def pause(self) -> None:
         """Stop the clock."""

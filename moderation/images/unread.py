@@ -1,7 +1,8 @@
-"""Formats that browsers show and this program does not read, so that their error rows name them."""
+"""Formats that are known by their first bytes, and read by a library of their own or not at all."""
 
 import zlib
 
+JXL, SVG = "JXL", "SVG"
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _HEAD = 1 << 16
 """Bytes that are looked at."""
@@ -10,16 +11,21 @@ _ENDS = ((b"<!--", b"-->"), (b"<?", b"?>"), (b"<!", b">"))
 """What may stand before the root of an XML file, and how each ends; of a doctype with declarations inside, see below."""
 
 
-def unread_format(data: bytes) -> str:
-    """Its name, for people; "" for all other files."""
+def isolated_format(data: bytes) -> str:
+    """JXL or SVG; "" for all other files."""
     if data.startswith(_JXL):
-        return "JPEG XL"
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            return "SVG" if _is_svg(zlib.decompressobj(31).decompress(data[:_HEAD], _HEAD)) else ""
-        except zlib.error:
-            return ""
-    return "SVG" if _is_svg(data[:_HEAD]) else ""
+        return JXL
+    return SVG if _is_svg(data[:_HEAD]) else ""
+
+
+def is_compressed_svg(data: bytes) -> bool:
+    """Whether it is an SVGZ, which browsers show only where a server says that it is compressed."""
+    if not data.startswith(b"\x1f\x8b"):
+        return False
+    try:
+        return _is_svg(zlib.decompressobj(31).decompress(data[:_HEAD], _HEAD))
+    except zlib.error:
+        return False
 
 
 def _is_svg(head: bytes) -> bool:

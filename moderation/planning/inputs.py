@@ -1,4 +1,4 @@
-"""What a run is given, checked before anything is started: settings, policy, source, output, run id."""
+"""The inputs of a run, checked before anything starts: settings, policy, source, output, run id."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from moderation.storage import Store
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything a run works from."""
+    """The inputs of a run."""
 
     settings: RunSettings
     policy: Policy
@@ -39,7 +39,7 @@ class Inputs:
 
 
 def check_inputs(settings: RunSettings) -> Inputs:
-    """Read the policy and the quality limits, and try source and output. Leaves nothing behind.
+    """Read the policy and the quality limits, and check sources and output. Leaves no files behind.
 
     Raises:
         PolicyError, SourceError, OutputError, SettingsError: what is wrong, in one line.
@@ -54,7 +54,7 @@ def check_inputs(settings: RunSettings) -> Inputs:
     output = _output(settings.output)
     for source in sources:
         if f"{output.uri}/".startswith(f"{source.uri}/"):
-            raise SettingsError(f"the output {output.uri} lies inside the source {source.uri}: its files would be moderated")
+            raise SettingsError(f"the output {output.uri} is inside the source {source.uri}: its files would be moderated too")
     reader = reader_of(sources, settings.fetch_threads)
     if settings.from_embeddings:  # for the report's pictures
         reader = ObjectReader(manifests=True, local_files=True)
@@ -62,11 +62,11 @@ def check_inputs(settings: RunSettings) -> Inputs:
 
 
 def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
-    """Name the run and note what it is, or take up the one that the settings name. Returns its paths and start.
+    """Create and describe the run, or resume the one that the settings name. Returns its paths and start.
 
     Raises:
-        SettingsError: the run is published already, or was begun with another policy, model, source or selection.
-        QuarantinedError: the run has failed its checks.
+        SettingsError: the run is already published, or was started with another policy, model, source or selection.
+        QuarantinedError: the run failed its checks.
     """
     settings, output = inputs.settings, inputs.output
     now = datetime.now(UTC)
@@ -80,15 +80,15 @@ def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
     }
     try:
         if settings.run_id is not None and output.exists(paths.manifest):
-            raise SettingsError(f"the run {run_id} is published already: {output.uri_of(paths.manifest)}")
+            raise SettingsError(f"the run {run_id} is already published: {output.uri_of(paths.manifest)}")
         if settings.run_id is not None and output.exists(paths.quarantined):
             raise QuarantinedError(
-                f"the run {run_id} failed its quality checks and lies at {output.uri_of(paths.quarantined)}: "
-                "leave --run-id out to begin a new run"
+                f"the run {run_id} failed its quality checks and is in {output.uri_of(paths.quarantined)}: "
+                "leave out --run-id to start a new run"
             )
         begun = _begun(output, paths)
         if begun is None:
-            with contextlib.suppress(FileExistsError):  # another attempt began it at this moment
+            with contextlib.suppress(FileExistsError):  # another attempt started it at the same moment
                 note = {**identity, "started_at": now.isoformat()}
                 output.put(f"{paths.staging}run.json", json.dumps(note).encode(), create_only=True)
                 return paths, now
@@ -98,8 +98,8 @@ def claim_run(inputs: Inputs, fingerprint: str) -> tuple[RunPaths, datetime]:
     changed = [key for key, value in identity.items() if begun.get(key) != value]
     if changed:
         raise SettingsError(
-            f"the run {run_id} was begun with another {' and '.join(changed)}: "
-            "give the same again, or leave --run-id out to begin a new run"
+            f"the run {run_id} was started with another {' and '.join(changed)}: "
+            "use the same again, or leave out --run-id to start a new run"
         )
     started_at = datetime.fromisoformat(begun["started_at"])
     return RunPaths(run_id, f"{started_at:%Y-%m-%d}", fingerprint), started_at

@@ -1,7 +1,7 @@
-"""The listing of a run: the chosen objects of all sources, each once, and how far it has come.
+"""The listing of a run: the selected objects of all sources, each once, and its position.
 
-An earlier attempt's listing is resumed behind its last object only where the store promises to list in order. From other
-stores everything is listed again, and what the stored plan holds is left out.
+An earlier attempt's listing resumes after its last object only if the store guarantees to list in order. With other stores,
+everything is listed again, and objects in the stored plan are skipped.
 """
 
 import time
@@ -26,12 +26,12 @@ LOOK_UPS = 32
 
 
 class NotInOrderError(Exception):
-    """A store that made no promise gives a key behind one that sorts after it: list again, by the stored plan."""
+    """A store that guarantees no order returned a key out of order: list again, by the stored plan."""
 
 
 @dataclass
 class Tally:
-    """How far the listing has come. Grows while it runs."""
+    """The position of the listing. Grows while it runs."""
 
     listed: int = 0
     unchanged: int = 0
@@ -43,7 +43,7 @@ class Tally:
     """entries of that source looked at"""
     last_uri: str = ""
     named: int = 0
-    """objects that count, by what stores and files say themselves that they name: the listing must come to the same"""
+    """objects to process, as counted by stores and files themselves: the listing must reach the same number"""
     missing: int = 0
     """of these, how many the pages of folders that are behind should have given and did not"""
     seconds: float = 0.0
@@ -54,13 +54,13 @@ class Tally:
         return Listed(self.listed, self.unchanged, self.source, self.entries, self.last_uri, self.missing)
 
     def go_on_from(self, listed: Listed) -> None:
-        """Start from what an earlier attempt stored."""
+        """Start from the position that an earlier attempt stored."""
         self.listed, self.unchanged, self.missing = listed.listed, listed.unchanged, listed.missing
         self.named = self.listed + self.missing
         self.source, self.entries, self.last_uri = listed.source, listed.entries, listed.last_uri
 
     def begin_again(self, planned: int) -> None:
-        """List everything from the start, since no order can be relied on; `planned` objects have their place already."""
+        """List everything from the start, since the order is unreliable; `planned` objects are already in shards."""
         self.listed = self.named = self.planned = planned
         self.unchanged = self.repeated = self.source = self.entries = self.missing = 0
         self.last_uri = ""
@@ -71,12 +71,12 @@ Entries = list[tuple[int, ObjectRef]]
 
 
 class Listing:
-    """The chosen objects of all sources behind where the tally stands, each once.
+    """The selected objects of all sources after the tally's position, each once.
 
     Args:
         inputs: the sources, and what is chosen of them.
         tally: where an earlier attempt came to, and this one comes to.
-        planned: hashes of the URIs that have their place already, where order cannot be relied on.
+        planned: hashes of the URIs that are already in shards, if the order is unreliable.
     """
 
     def __init__(self, inputs: Inputs, tally: Tally, planned: HashSet | None = None) -> None:
@@ -87,14 +87,14 @@ class Listing:
         self._seen = HashSet()
 
     def pages(self) -> Iterator[Entries]:
-        """Pages of objects. Raises `NotInOrderError` where a store that promises no order lists in none."""
+        """Pages of objects. Raises `NotInOrderError` if a store without guaranteed order lists out of order."""
         tally = self._tally
         begun, done, after = tally.source, tally.entries, tally.last_uri
         for number, source in enumerate(self._sources):
             if number > begun:
                 tally.source, tally.entries, tally.last_uri, done, after = number, 0, "", 0, ""
             if source.is_fixed:
-                # Earlier lists are read again, for what they name is not processed twice.
+                # Earlier lists are read again, so that nothing they name is processed twice.
                 yield from self._listed(source, done if number >= begun else -1)
             elif number >= begun:
                 yield from self._folder(source, done, after)
@@ -116,7 +116,7 @@ class Listing:
             yield page
 
     def _listed(self, source: Source, done: int) -> Iterator[Entries]:
-        """Objects of a fixed list behind its first `done` entries; -1: none, they are only remembered."""
+        """Objects of a fixed list after its first `done` entries; -1: none, they are only remembered."""
         entries = 0
         for found in self._counted(source, ""):
             page = self._chosen_keys(source, list(enumerate(found, entries + 1)))
@@ -140,7 +140,7 @@ class Listing:
         return fresh
 
     def _handed_on(self, found: list[ObjectRef], page: Entries) -> Entries:
-        """What is left out on purpose is not missing."""
+        """Objects skipped on purpose are not missing."""
         self._tally.named -= len(found) - len(page)
         return page
 

@@ -1,8 +1,8 @@
 """The stored plan: which objects are in which shard, so that a resumed run has the same shards.
 
-Each shard is stored before it is scored. Its file also says how many objects had been listed, and how many of them found
-unchanged, up to there: so an abandoned listing is resumed behind the last planned object without counting twice, where the
-store lists in order.
+Each shard is stored before it is scored. Its file also says how many objects had been listed, and how many of them were
+unchanged, up to that point: if the store lists in order, an abandoned listing resumes after the last planned object without
+counting twice.
 """
 
 import io
@@ -32,7 +32,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """How far the listing had come."""
+    """The position of the listing."""
 
     listed: int
     unchanged: int
@@ -43,7 +43,7 @@ class Listed:
     last_uri: str
     """the last object looked at"""
     missing: int = 0
-    """objects that the store said it listed up to there, and that did not come"""
+    """objects that the store said it listed up to there, but did not return"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class Page:
     """One step of a plan."""
 
     shard: Shard | None
-    """objects that go together; None if the listing gave none but those in `anew`"""
+    """objects that go together; None if all objects listed are in `redecided`"""
     stored: tuple[StoredShard, ...] = ()
     """where the shard's embeddings are; none: its objects are to be scored"""
-    anew: tuple[ObjectRef, ...] = ()
+    redecided: tuple[ObjectRef, ...] = ()
     """objects listed with these whose embeddings are stored: they get shards of their own once the listing has ended"""
     listed: Listed | None = None
-    """how far the listing had come; None for shards of what was listed before"""
+    """position of the listing; None for shards of objects listed before"""
 
     @property
     def objects(self) -> tuple[ObjectRef, ...]:
@@ -66,13 +66,13 @@ class Page:
 
 
 def store_page(output: Store, paths: RunPaths, number: int, page: Page) -> None:
-    """Store one step of the plan. What is decided anew is stored first: without the other file it does not count."""
-    if page.anew:
-        output.put(paths.plan_anew(number), _to_parquet(page.anew, {}))
+    """Store one step of the plan. Objects to re-decide are stored first: their file is ignored without the other one."""
+    if page.redecided:
+        output.put(paths.plan_redecided(number), _to_parquet(page.redecided, {}))
     shard = page.shard or Shard(NO_SHARD, ())
     state = {
         "listed": json.dumps(page.listed and asdict(page.listed)),
-        "anew": json.dumps(len(page.anew)),
+        "anew": json.dumps(len(page.redecided)),
         "stored": json.dumps([_as_json(one) for one in page.stored]),
     }
     output.put(paths.plan(number, shard.name), _to_parquet(shard.objects, state))
@@ -81,14 +81,14 @@ def store_page(output: Store, paths: RunPaths, number: int, page: Page) -> None:
 def stored_pages(output: Store, paths: RunPaths) -> Iterator[Page]:
     """The steps that earlier attempts planned, in order."""
     files = [item for listing in output.list(f"{paths.staging}plan/") for item in listing]
-    for item in sorted(files):  # stores exist that list in no order
+    for item in sorted(files):  # some stores list in no order
         number, _, name = item.uri.rpartition("/")[2].removesuffix(".parquet").partition("-")
         objects, state = _from_parquet(output.read(item))
         listed = json.loads(state["listed"])
         yield Page(
             shard=Shard(name, objects) if name != NO_SHARD else None,
             stored=tuple(_stored(one) for one in json.loads(state["stored"])),
-            anew=_from_parquet(output.get(paths.plan_anew(int(number))))[0] if state["anew"] != "0" else (),
+            redecided=_from_parquet(output.get(paths.plan_redecided(int(number))))[0] if state["anew"] != "0" else (),
             listed=Listed(**listed) if listed else None,
         )
 

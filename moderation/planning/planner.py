@@ -1,6 +1,6 @@
-"""From sources to stored shards: what an earlier attempt planned comes first, then the rest of the listing.
+"""From sources to stored shards: first those that an earlier attempt planned, then the rest of the listing.
 
-Every named object is counted once: as unchanged, as planned, or not at all where the selection leaves it out. An object that
+Every object is counted once: as unchanged or as planned; objects that are not selected are not counted. An object that
 manifests name twice, or a store lists twice, is processed once.
 """
 
@@ -15,7 +15,7 @@ from moderation.planning.listing import Listing, NotInOrderError, Tally
 from moderation.planning.plan import Page, store_page, stored_pages
 from moderation.planning.selection import Selection
 from moderation.planning.sharding import shard_name, shards
-from moderation.planning.stored_planning import SHARD_OBJECTS, WantedVersions, anew_pages
+from moderation.planning.stored_planning import SHARD_OBJECTS, WantedVersions, redecided_pages
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger
 from moderation.results.paths import RunPaths
@@ -24,9 +24,9 @@ __all__ = ["Tally", "plan_shards", "plan_stored"]
 
 
 def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Page]:
-    """Steps of the plan, stored before they are handed out. `ledger` None takes up everything, to be scored.
+    """Steps of the plan, stored before they are returned. With `ledger` None, every object is scored.
 
-    Shards of what is to be scored come while the listing is running, then those decided anew from stored embeddings.
+    Shards to score come while the listing is running, then those to re-decide from stored embeddings.
 
     Raises:
         SourceError: the listing failed.
@@ -38,12 +38,12 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
     planned = HashSet()
     number = 0
     for page in stored_pages(output, paths):
-        wanted.want(page.anew)
+        wanted.want(page.redecided)
         if not ordered:
             planned.add(_uris(page))
         if page.listed is not None:
             tally.go_on_from(page.listed)
-            tally.planned += len(page.objects) + len(page.anew)
+            tally.planned += len(page.objects) + len(page.redecided)
         else:
             wanted.place(page.objects)
         number += 1
@@ -57,9 +57,9 @@ def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger
 
 
 def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -> Iterator[Page]:
-    """Shards of all that earlier runs embedded and the selection chooses, each image once at its newest decision.
+    """Shards of all selected objects that earlier runs embedded, each image once, at its newest decision.
 
-    What is decided already counts as unchanged, unless the settings say `full`. Stored before they are handed out.
+    Objects already decided count as unchanged, unless the settings say `full`. Stored before they are returned.
 
     Raises:
         StorageError: the plan could not be stored.
@@ -88,7 +88,7 @@ def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -
         return taken
 
     tally.listed = tally.planned
-    for page in anew_pages(inputs.output, ledger.stored, settings.shard_size or SHARD_OBJECTS, choose):
+    for page in redecided_pages(inputs.output, ledger.stored, settings.shard_size or SHARD_OBJECTS, choose):
         store_page(inputs.output, paths, number, page)
         number += 1
         yield page
@@ -105,9 +105,9 @@ def _all_pages(
     wanted: WantedVersions,
     again: HashSet | None,
 ) -> Iterator[Page]:
-    """What is not planned yet. `again`: what is, where the stores promise no order to resume the listing by."""
+    """Objects not planned yet. `again`: those already planned, if the stores guarantee no order to resume the listing by."""
     for page in _listed_pages(inputs, paths, shard_size, ledger, tally, again):
-        wanted.want(page.anew)
+        wanted.want(page.redecided)
         yield page
     if ledger is None or wanted.left == 0:
         return
@@ -117,9 +117,9 @@ def _all_pages(
         taken[embedded] = wanted.place([item for item, stored in zip(items, embedded, strict=True) if stored])
         return taken
 
-    yield from anew_pages(inputs.output, ledger.stored, inputs.settings.shard_size or SHARD_OBJECTS, choose)
-    if wanted.left:  # somebody pruned the runs that held their embeddings
-        objects = (item for page in stored_pages(inputs.output, paths) for item in page.anew)
+    yield from redecided_pages(inputs.output, ledger.stored, inputs.settings.shard_size or SHARD_OBJECTS, choose)
+    if wanted.left:  # the runs with their embeddings have been pruned
+        objects = (item for page in stored_pages(inputs.output, paths) for item in page.redecided)
         for shard in shards((item for item in objects if wanted.place([item])[0]), shard_size):
             yield Page(shard)
 
@@ -127,7 +127,7 @@ def _all_pages(
 def _listed_pages(
     inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, planned: HashSet | None
 ) -> Iterator[Page]:
-    """What the listing gives, `shard_size` objects of a kind at most."""
+    """The listed objects, at most `shard_size` of a kind."""
     if planned is None:
         try:
             yield from _cut(_new_objects(inputs, ledger, tally, None), shard_size, tally)
@@ -141,24 +141,24 @@ def _listed_pages(
 
 
 def _uris(page: Page) -> Hashes:
-    return hashes(item.uri for item in (*page.objects, *page.anew))
+    return hashes(item.uri for item in (*page.objects, *page.redecided))
 
 
 def _cut(objects: Iterator[tuple[ObjectRef, bool]], shard_size: int, tally: Tally) -> Iterator[Page]:
     to_score: list[ObjectRef] = []
-    anew: list[ObjectRef] = []
+    redecided: list[ObjectRef] = []
     for item, embedded in objects:
-        (anew if embedded else to_score).append(item)
-        if max(len(to_score), len(anew)) == shard_size:
-            yield _page(to_score, anew, tally)
-            to_score, anew = [], []
-    if to_score or anew:
-        yield _page(to_score, anew, tally)
+        (redecided if embedded else to_score).append(item)
+        if max(len(to_score), len(redecided)) == shard_size:
+            yield _page(to_score, redecided, tally)
+            to_score, redecided = [], []
+    if to_score or redecided:
+        yield _page(to_score, redecided, tally)
 
 
-def _page(to_score: list[ObjectRef], anew: list[ObjectRef], tally: Tally) -> Page:
+def _page(to_score: list[ObjectRef], redecided: list[ObjectRef], tally: Tally) -> Page:
     shard = Shard(shard_name(to_score), tuple(to_score)) if to_score else None
-    return Page(shard, anew=tuple(anew), listed=tally.listed_so_far())
+    return Page(shard, redecided=tuple(redecided), listed=tally.listed_so_far())
 
 
 def _new_objects(
@@ -181,5 +181,5 @@ def _new_objects(
             tally.planned += 1
             yield item, bool(embedded)
             if limit is not None and tally.planned >= limit:
-                tally.named = tally.listed + tally.missing  # the rest of the page, and of the sources, is not asked for
+                tally.named = tally.listed + tally.missing  # the rest of the page, and of the sources, is not requested
                 return

@@ -1,6 +1,6 @@
-"""What is decided anew from stored embeddings: shards of it, each with the files of earlier runs that hold its embeddings.
+"""Shards to re-decide from stored embeddings, each with the files of an earlier run that hold its embeddings.
 
-The files are gone through one by one, newest run first, so that each is read once however the objects are spread over them.
+The files are read one by one, newest run first, so that each is read once however the objects are spread over them.
 """
 
 import io
@@ -20,21 +20,21 @@ from moderation.results.stored_images import StoredShard
 from moderation.storage import Store
 
 SHARD_OBJECTS = 20_000
-"""Objects of a shard that is decided anew, at least: deciding takes a second where scoring takes a minute."""
+"""Minimum number of objects in a shard to re-decide: deciding takes a second where scoring takes a minute."""
 
 Choose = Callable[[Sequence[ObjectRef], NDArray[np.bool_]], NDArray[np.bool_]]
-"""Says which objects of a file are taken, and which of them have embeddings is what it is given; bool [N] both"""
+"""From which objects of a file have embeddings, selects those to use; both bool [N]"""
 
 
 class WantedVersions:
-    """Object versions that were listed and whose embeddings are stored, until they have a place in a shard; 16 bytes each."""
+    """Object versions that were listed and whose embeddings are stored, until they are assigned to a shard; 16 bytes each."""
 
     def __init__(self) -> None:
         self._wanted, self._placed = HashSet(), HashSet()
 
     @property
     def left(self) -> int:
-        """How many have no place yet."""
+        """How many are not assigned yet."""
         return len(self._wanted) - len(self._placed)
 
     def want(self, items: Sequence[ObjectRef]) -> None:
@@ -42,15 +42,15 @@ class WantedVersions:
         self._wanted.add(version_hashes(items))
 
     def place(self, items: Sequence[ObjectRef]) -> NDArray[np.bool_]:
-        """Bool [N]: which of the objects are wanted and had no place; they have one now."""
+        """Bool [N]: which of the objects were waiting for a shard; they are assigned now."""
         versions = version_hashes(items)
         taken = self._wanted.contains(versions)
         taken[taken] = self._placed.add(versions[taken])
         return taken
 
 
-def anew_pages(output: Store, stored: Sequence[StoredShard], size: int, choose: Choose) -> Iterator[Page]:
-    """Shards of the stored objects that `choose` takes, of at least `size` objects but for the last."""
+def redecided_pages(output: Store, stored: Sequence[StoredShard], size: int, choose: Choose) -> Iterator[Page]:
+    """Shards of the stored objects that `choose` selects, each of at least `size` objects except the last."""
     objects: list[ObjectRef] = []
     sources: list[StoredShard] = []
     for shard in stored:

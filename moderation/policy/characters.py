@@ -81,18 +81,18 @@ def _line(repaired: Repaired, number: int, body: str, before: str) -> str:
         in_list = before.endswith(":") or (dashes is not None and len(dashes[0]) >= len(item["indent"]))
         if begins_rule or in_list:
             at = len(item["indent"])
-            what = f"`{dash}` ({_name(dash)}) stands where a list needs a hyphen"
+            what = f"`{dash}` ({_name(dash)}) is used where a list needs a hyphen"
             repaired.problems.append((number, columns[at], what, f"write `- {rest[:60]}`"))
             text = f"{text[:at]}-{text[at + 1 :]}"
     if key := _KEY.match(text):
         at = key.start("colon")
-        what = f"`{key['colon']}` ({_name(key['colon'])}) stands where YAML needs a plain colon"
+        what = f"`{key['colon']}` ({_name(key['colon'])}) is used where YAML needs a plain colon"
         repaired.problems.append((number, columns[at], what, f"write `{key['key']}: {text[key.end() :].strip()[:60]}`"))
         columns = [*columns[: at + 1], columns[at], *columns[key.end() :]]
         text = f"{text[:at]}: {text[key.end() :]}"
     value = re.match(rf"^[ ]*(?:-[ ]+)*(?:[A-Za-z_]\w*:[ ]+)?(?=[{_BRACKET}])", text)
     if value:
-        what = f"`{text[value.end()]}` ({_name(text[value.end()])}) stands where YAML needs a plain bracket"
+        what = f"`{text[value.end()]}` ({_name(text[value.end()])}) is used where YAML needs a plain bracket"
         repaired.problems.append((number, columns[value.end()], what, 'write ["one thing", "another thing"]'))
         text = text[: value.end()] + text[value.end() :].translate(_BRACKETS)
     if text != body:
@@ -104,7 +104,7 @@ def _spaces(repaired: Repaired, number: int, body: str) -> tuple[list[str], list
     """The line without invisible characters, and with plain spaces in the place of others."""
     chars: list[str] = []
     columns: list[int] = []
-    quoted, told = "", False
+    quoted, reported = "", False
     free = bool(_FREE_TEXT.match(body))
     end = len(body.rstrip(f" \t{SPACES}{INVISIBLE}"))  # behind the last letter they do nothing
     for at, char in enumerate(body):
@@ -121,12 +121,14 @@ def _spaces(repaired: Repaired, number: int, body: str) -> tuple[list[str], list
         where = _where("".join(chars)) if structural else "in the text"
         what = f"there is {_article(_name(char))} (U+{ord(char):04X}) {where}, which looks like {_looks(char)}"
         if structural or (char in INVISIBLE and not free):
-            fix = "put a plain space in its place" if char in SPACES else "remove it"
-            if not told:
-                repaired.problems.append((number, at, what, f"{fix}: delete what is around the caret and type it again"))
-            told = True
+            fix = "replace it with a plain space" if char in SPACES else "remove it"
+            if not reported:
+                repaired.problems.append(
+                    (number, at, what, f"{fix}: delete the characters around the caret and type them again")
+                )
+            reported = True
         elif not free:
-            repaired.doubts.append((number, at, what, "put a plain space in its place"))
+            repaired.doubts.append((number, at, what, "replace it with a plain space"))
         if char in SPACES:
             chars.append(" " if structural else char)
             columns.append(at)
@@ -188,7 +190,7 @@ def _where(before: str) -> str:
 
 
 def _looks(char: str) -> str:
-    return "a space and is none" if char in SPACES else "nothing"
+    return "a space but is not one" if char in SPACES else "nothing"
 
 
 def _name(char: str) -> str:

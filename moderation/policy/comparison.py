@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.schema import Mode, Policy, Rule
+from moderation.policy.score_kind import ScoreKind
 
 Kind = Literal["added", "removed", "renamed", "changed"]
 
@@ -15,7 +16,7 @@ class Effect(StrEnum):
     """What a change can do to a later run, strongest first."""
 
     EMBEDDINGS = "embeddings"
-    """another model: every image is embedded anew"""
+    """another model: every image is embedded again"""
     SCORES = "scores"
     """scores, and so decisions"""
     DECISIONS = "decisions"
@@ -77,7 +78,7 @@ class Change:
 
 
 _NOTES: Mapping[Effect, str] = {
-    Effect.EMBEDDINGS: "every image is embedded anew; scores cannot be compared with earlier ones",
+    Effect.EMBEDDINGS: "every image is embedded again; scores cannot be compared with earlier ones",
     Effect.SCORES: "changes scores and decisions",
     Effect.DECISIONS: "changes decisions",
     Effect.REPORTS: "changes no image's action",
@@ -111,19 +112,19 @@ def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
 def identity(old: Policy, new: Policy, changes: tuple[Change, ...]) -> str:
     """Whether the content hash changed, why or why not, and what the next run will do about it: one or two sentences."""
     if old.hash == new.hash:
-        return "The identity is the same: comments and layout are no part of it. Nothing is decided again."
-    again = "The next run decides every image again, from the embeddings it has stored."
+        return "The identity is the same: it does not cover comments and layout. Nothing is re-decided."
+    again = "The next run re-decides every image from its stored embedding."
     if not changes:
-        return f"The identity changed, the meaning did not: rules, prompts or examples stand in another order. {again}"
+        return f"The identity changed but the meaning did not: rules, prompts or examples are in a different order. {again}"
     if any(change.effect is Effect.EMBEDDINGS for change in changes):
-        return "The identity changed, and so did the model: the next run embeds and decides every image anew."
+        return "The identity and the model changed: the next run embeds and decides every image again."
     if all(change.effect is Effect.NOTHING for change in changes):
-        return f"The identity changed, since it covers texts and examples too; no decision will. {again}"
+        return f"The identity changed, since it also covers texts and examples; no decision will change. {again}"
     return f"The identity changed. {again}"
 
 
 def _policy_changes(old: Policy, new: Policy) -> Iterator[Change]:
-    contrasting = any(rule.score is ScoreKind.CONTRAST for rule in (*old.active_rules, *new.active_rules))
+    contrasting = any(rule.score.facts.uses_contrast for rule in (*old.active_rules, *new.active_rules))
     for key in type(new).model_fields:
         if key in _IDENTITY:
             continue
@@ -168,8 +169,10 @@ def _expectations(policy: Policy) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for example in policy.examples:
         expect = example.expect
-        told = expect.value if not isinstance(expect, dict) else ", ".join(f"{r} {a.value}" for r, a in sorted(expect.items()))
-        found.setdefault(example.image, []).append(told)
+        message = (
+            expect.value if not isinstance(expect, dict) else ", ".join(f"{r} {a.value}" for r, a in sorted(expect.items()))
+        )
+        found.setdefault(example.image, []).append(message)
     return {image: "; ".join(sorted(expected)) for image, expected in found.items()}
 
 
@@ -186,9 +189,9 @@ def _effect(key: str, old: Rule, new: Rule) -> Effect:
     effect = EFFECTS[key]
     if key == "mode":
         effect = Effect.SCORES if Mode.OFF in (old.mode, new.mode) else Effect.DECISIONS
-    elif new.mode is Mode.OFF or (key == "contrast" and ScoreKind.CONTRAST not in (old.score, new.score)):
+    elif new.mode is Mode.OFF or (key == "contrast" and not any(rule.score.facts.uses_contrast for rule in (old, new))):
         return Effect.NOTHING
-    elif old.mode is Mode.OFF and effect is Effect.DECISIONS:  # there are no scores yet that could be decided otherwise
+    elif old.mode is Mode.OFF and effect is Effect.DECISIONS:  # there are no scores yet whose decisions could change
         effect = Effect.SCORES
     most = min(_weight(old), _weight(new), key=_ORDER.index)
     return max(effect, most, key=_ORDER.index)

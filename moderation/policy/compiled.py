@@ -15,22 +15,21 @@ of one size, so that the size of a batch and the order of its images do not show
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.common.float16_blocks import double_blocks
 from moderation.errors import ModelError, PolicyError
-from moderation.policy.schema import Policy, Rule, ScoreKind
+from moderation.policy.decision import Thresholds
+from moderation.policy.schema import Policy, Rule
+from moderation.policy.score_kind import ScoreKind
 
 T = TypeVar("T", np.float32, np.int64)
 
 MAX_LOGIT_SCALE = 350.0
 """Beyond it, e^(scale·cosine) leaves the range of float64. CLIP models are trained with at most 100, SigLIP's come to 120."""
-_BLOCK = 512
-"""Images scored at a time: fewer are padded, since how a matrix product is rounded depends on its shape."""
-_DOUBLES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
-"""Every float16 as float64, by its bits: looking them up is twenty times as fast as numpy's conversion."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,13 @@ class CompiledPolicy:
         if not 0 < head.logit_scale <= MAX_LOGIT_SCALE:
             raise ModelError(
                 f"{policy.model.label} has a logit scale of {head.logit_scale:g}, not one between 0 and {MAX_LOGIT_SCALE:g}: "
-                "the checkpoint is not that of a trained CLIP model"
+                "the checkpoint is not a trained CLIP model"
             )
         if head.logit_bias is None:
             for rule in policy.active_rules:
-                if rule.score is ScoreKind.SIGMOID:
+                if rule.score.facts.needs_bias:
                     raise PolicyError(
-                        f"rule {rule.id!r}: `sigmoid` needs a SigLIP-family model; {policy.model.label} has no bias: "
+                        f"rule {rule.id!r}: `{rule.score}` needs a SigLIP-family model; {policy.model.label} has no bias: "
                         "use `score: contrast`"
                     )
         weights = np.stack([_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)])
@@ -105,6 +104,11 @@ class CompiledPolicy:
     def rules(self) -> tuple[Rule, ...]:
         """The rules that are scored: the columns of the scores."""
         return self.policy.active_rules
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """What their scores are compared with."""
+        return Thresholds.of(self.rules, self.policy.near)
 
     @cached_property
     def _columns(self) -> list[tuple[list[int], list[int]]]:
@@ -130,42 +134,35 @@ class CompiledPolicy:
 
         Raises `ValueError` for embeddings of another shape.
         """
-        found = [cosines[:, :count].T for cosines, count in self._blocks(embeddings)]
+        found = [cosines[:, : images.stop - images.start].T for images, cosines in self._blocks(embeddings)]
         return np.concatenate(found) if found else np.empty((0, len(self.weights)))
 
     def score(self, embeddings: NDArray[np.float16]) -> RuleScores:
         """Scores of float16 unit embeddings [N, D], with the evidence for them."""
         shape = len(self.rules), len(embeddings)
         score, similarity, top_prompt = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int64)
-        start = 0
-        for cosines, count in self._blocks(embeddings):
-            block = slice(start, start + count)
-            score[:, block] = self._scores(cosines)[:, :count]
+        for images, cosines in self._blocks(embeddings):
+            count = images.stop - images.start
+            score[:, images] = self._scores(cosines)[:, :count]
             for r, (prompts, _) in enumerate(self._columns):
                 own = cosines[prompts, :count]
-                top_prompt[r, block], similarity[r, block] = own.argmax(axis=0), own.max(axis=0)
-            start += count
+                top_prompt[r, images], similarity[r, images] = own.argmax(axis=0), own.max(axis=0)
         return RuleScores(_by_image(score), _by_image(similarity), _by_image(top_prompt))
 
     def scores(self, embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
         """The same scores [N, R] alone, for a third of the time."""
         found = np.empty((len(embeddings), len(self.rules)), np.float32)
-        start = 0
-        for cosines, count in self._blocks(embeddings):
-            found[start : start + count] = self._scores(cosines)[:, :count].T
-            start += count
+        for images, cosines in self._blocks(embeddings):
+            found[images] = self._scores(cosines)[:, : images.stop - images.start].T
         return found
 
-    def _blocks(self, embeddings: NDArray[np.float16]) -> Iterator[tuple[NDArray[np.float64], int]]:
-        """Cosines [P, _BLOCK] of some images at a time, and how many of the columns are images."""
+    def _blocks(self, embeddings: NDArray[np.float16]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Some images at a time, and their cosines [P, BLOCK], the last of which may be padding."""
         dim = self.weights.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != dim:
-            raise ValueError(f"embeddings of shape [N, {dim}] expected, got {list(embeddings.shape)}")
-        doubles = np.zeros((_BLOCK, dim))
-        for start in range(0, len(embeddings), _BLOCK):
-            part = embeddings[start : start + _BLOCK]
-            np.take(_DOUBLES, part.view(np.uint16), out=doubles[: len(part)], mode="clip")
-            yield np.clip(self.weights @ doubles.T, -1.0, 1.0), len(part)
+            raise ValueError(f"expected embeddings of shape [N, {dim}], got {list(embeddings.shape)}")
+        for images, doubles in double_blocks(embeddings):
+            yield images, np.clip(self.weights @ doubles.T, -1.0, 1.0)
 
     def _scores(self, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [R, N] for cosines [P, N]."""
@@ -175,11 +172,16 @@ class CompiledPolicy:
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
         for r, (rule, (prompts, _)) in enumerate(zip(self.rules, self._columns, strict=True)):
-            if rule.score is ScoreKind.SIMILARITY:
-                found[r] = cosines[prompts].max(axis=0)
-            elif rule.score is ScoreKind.SIGMOID:
-                logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
-                found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
+            match rule.score:
+                case ScoreKind.CONTRAST:
+                    pass  # all such rules at once, above
+                case ScoreKind.SIMILARITY:
+                    found[r] = cosines[prompts].max(axis=0)
+                case ScoreKind.SIGMOID:
+                    logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
+                    found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
+                case _:
+                    assert_never(rule.score)
         return found
 
 

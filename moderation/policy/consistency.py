@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from moderation.policy.model_choice import is_path
 from moderation.policy.numbers import written
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 
@@ -29,7 +30,7 @@ def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
         if isinstance(rule_id, str):
             if rule_id in first:
                 message = f"two rules have the id {rule_id!r}"
-                found.append(Mistake(("rules", at, "id"), message, "give each rule an id of its own"))
+                found.append(Mistake(("rules", at, "id"), message, "give each rule its own id"))
             first.setdefault(rule_id, at)
         found.extend(_prompts(rule, ("rules", at), shared))
         found.extend(_thresholds(rule, ("rules", at)))
@@ -58,13 +59,13 @@ def _model(model: Any) -> Iterator[Mistake]:
     name, pretrained = model.get("name"), model.get("pretrained")
     if isinstance(pretrained, str) and "://" in pretrained:
         message = f"weights are read from a file of the machine that scores, not from {pretrained.partition('://')[0]}://"
-        yield Mistake(("model", "pretrained"), message, "copy them to each of these machines, and give the path")
+        yield Mistake(("model", "pretrained"), message, "copy them to each of these machines, and give their path")
     says = f"the tag {pretrained!r}" if isinstance(pretrained, str) and not is_path(pretrained) else None
     if name == "demo":
         says = "the demo model"
     for key in ("preprocess", "quick_gelu"):
         if says and model.get(key) is not None:
-            message = f"`{key}` is for a checkpoint that is given by its path: {says} has its own"
+            message = f"`{key}` is only for a checkpoint given by its path: {says} has its own"
             yield Mistake(("model", key), message, f"leave `{key}` out")
 
 
@@ -72,7 +73,7 @@ def _templates(policy: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from _repeats(policy.get("templates"), ("templates",))
     for at, template in enumerate(_list(policy.get("templates"))):
         if isinstance(template, str) and not (template.count("{}") == template.count("{") == template.count("}") == 1):
-            message = f"the template {template!r} must hold {{}} exactly once, where the prompt goes"
+            message = f"the template {template!r} must contain {{}} exactly once, where the prompt goes"
             yield Mistake(("templates", at), message, 'for example "a photo of {}"')
 
 
@@ -80,11 +81,13 @@ def _prompts(rule: Mapping[str, Any], place: Location, shared: list[str]) -> Ite
     yield from _repeats(rule.get("prompts"), (*place, "prompts"))
     yield from _repeats(rule.get("contrast"), (*place, "contrast"))
     own, lookalikes = _texts(rule.get("prompts")), _texts(rule.get("contrast"))
-    for at, prompt in enumerate(_list(rule.get("prompts"))):
+    for at, text in enumerate(_list(rule.get("prompts"))):
+        prompt = text.strip() if isinstance(text, str) else text
         if prompt in lookalikes or prompt in shared:
-            yield Mistake((*place, "prompts", at), f"{prompt!r} is both a prompt and contrast", "take it out of one of them")
-    if rule.get("score", "contrast") == "contrast" and own and not lookalikes and not shared:
-        message = f"the rule {rule.get('id')!r} is scored by contrast but has nothing to contrast with"
+            yield Mistake((*place, "prompts", at), f"{prompt!r} is both a prompt and contrast", "remove it from one of them")
+    kind = _kind(rule)
+    if kind is not None and kind.facts.uses_contrast and own and not lookalikes and not shared:
+        message = f"the rule {rule.get('id')!r} is scored by {kind} but has nothing to contrast with"
         yield Mistake(place, message, "add `contrast:` with lookalikes, to the rule or to the whole policy")
 
 
@@ -95,12 +98,20 @@ def _thresholds(rule: Mapping[str, Any], place: Location) -> Iterator[Mistake]:
         yield Mistake(place, f"the rule {name} has no threshold", "give `review: 0.6`, `block: 0.9` or both")
     if _number(review) and _number(block) and block < review <= 1:
         yield Mistake((*place, "review"), f"review ({review}) is above block ({block})", "set review at or below block")
-    if rule.get("score", "contrast") in ("contrast", "sigmoid"):
+    kind = _kind(rule)
+    if kind is not None:
+        low, high = kind.facts.low, kind.facts.high
         for key, value in (("review", review), ("block", block)):
-            if _number(value) and -1 <= value < 0:
-                message = f"a {rule.get('score', 'contrast')} score lies in 0 to 1, and so do its thresholds"
-                hint = f"did you mean {written(-value)}? only `score: similarity` has thresholds below 0"
+            if _number(value) and -1 <= value < low:
+                message = f"a {kind} score is between {low:g} and {high:g}, and so are its thresholds"
+                others = " and ".join(f"`score: {other}`" for other in ScoreKind if other.facts.low < 0)
+                hint = f"did you mean {written(-value)}? only {others} has thresholds below 0"
                 yield Mistake((*place, key), message, hint)
+
+
+def _kind(rule: Mapping[str, Any]) -> ScoreKind | None:
+    """How the rule is scored; None where it names no kind that there is."""
+    return ScoreKind.written(rule.get("score", ScoreKind.CONTRAST))
 
 
 def _repeats(texts: Any, place: Location) -> Iterator[Mistake]:
@@ -108,7 +119,7 @@ def _repeats(texts: Any, place: Location) -> Iterator[Mistake]:
     for at, text in enumerate(_list(texts)):
         if isinstance(text, str):
             if text.strip() in seen:
-                yield Mistake((*place, at), f"{text!r} stands there twice", "remove one of them")
+                yield Mistake((*place, at), f"{text!r} appears twice", "remove one of them")
             seen.add(text.strip())
 
 

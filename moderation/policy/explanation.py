@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from moderation.policy.compiled import CompiledPolicy, all_prompts
 from moderation.policy.decision import ACTIONS, decide
-from moderation.policy.schema import Action, Mode, Policy, Rule, ScoreKind, Severity
+from moderation.policy.schema import Action, Mode, Policy, Rule, Severity
+from moderation.policy.score_kind import ScoreKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class RuleExplanation:
         return self.mode is Mode.LIVE and self.action is not Action.ALLOW
 
     @property
-    def told(self) -> str:
+    def verdict(self) -> str:
         """The action in words: `block`, or `would block` of a shadow rule."""
         return (
             f"would {self.action.value}" if self.mode is Mode.SHADOW and self.action is not Action.ALLOW else self.action.value
@@ -55,7 +56,7 @@ class RuleExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one image, and why. An image that cannot be read has an error code and no rules."""
+    """What a policy decides for one image, and why. An image that cannot be read has an error code and no rules."""
 
     uri: str
     etag: str
@@ -102,14 +103,14 @@ def explain(
         ValueError: embeddings of another shape, or none.
     """
     if len(embeddings) != len(frames) or not len(frames):
-        raise ValueError(f"one embedding per frame expected, got {len(embeddings)} for {len(frames)} frames")
+        raise ValueError(f"expected one embedding per frame, got {len(embeddings)} for {len(frames)} frames")
     policy, rules = compiled.policy, compiled.rules
     by_frame = compiled.score(embeddings)
     cosines = compiled.cosines(embeddings)
     at = {prompt: i for i, prompt in enumerate(all_prompts(policy))}
     best = by_frame.score.argmax(axis=0)  # the earliest frame among equals
     scores = by_frame.score[best, np.arange(len(rules))]
-    decided = decide(scores[None, :], rules, policy.near)
+    decided = decide(scores[None, :], compiled.thresholds)
 
     explained = []
     for r, rule in enumerate(rules):
@@ -190,7 +191,7 @@ def _apart(score: float, threshold: float) -> str:
 def _strongest(rule: Rule, policy: Policy, at: dict[str, int], cosines: NDArray[np.float64]) -> tuple[str | None, float | None]:
     """The lookalike with the highest cosine, of the rule's own and the policy's."""
     lookalikes = tuple(dict.fromkeys((*rule.contrast, *policy.contrast)))
-    if rule.score is not ScoreKind.CONTRAST or not lookalikes:
+    if not rule.score.facts.uses_contrast or not lookalikes:
         return None, None
     strongest = max(lookalikes, key=lambda prompt: cosines[at[prompt]])
     return strongest, float(np.float32(cosines[at[strongest]]))

@@ -25,15 +25,15 @@ class Finding:
 
     def __str__(self) -> str:
         """`file:line:col: message`, the line, a caret, the hint."""
-        told = f"{self.file}:{self.line}:{self.column}: {'warning: ' if self.level == 'warning' else ''}{self.message}"
+        wording = f"{self.file}:{self.line}:{self.column}: {'warning: ' if self.level == 'warning' else ''}{self.message}"
         if self.source.strip():
             line, start = _window(_visible(self.source.rstrip()), self.column - 1)
             number = str(self.line)
             carets = "^" * max(1, min(self.length, len(line) - start))
-            told += f"\n  {number} | {line}\n  {' ' * len(number)} | {' ' * start}{carets}"
+            wording += f"\n  {number} | {line}\n  {' ' * len(number)} | {' ' * start}{carets}"
         if self.hint:
-            told += f"\n  {self.hint}"
-        return told
+            wording += f"\n  {self.hint}"
+        return wording
 
 
 def as_json(findings: Iterable[Finding]) -> str:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
 from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 MESSAGES = {
@@ -24,7 +25,7 @@ MESSAGES = {
     "bool_type": "should be true or false",
     "too_short": "should have at least one entry",
     "string_too_short": "should not be empty",
-    "string_pattern_mismatch": "is no name",
+    "string_pattern_mismatch": "is not a valid name",
     "date_from_datetime_parsing": "should be a date",
     "date_parsing": "should be a date",
     "date_type": "should be a date",
@@ -73,9 +74,7 @@ _MEANT = {
     "high": "major hoch important",
     "medium": "mid moderate normal middle mittel average",
     "low": "minor small niedrig lowest",
-    "similarity": "cosine cos distance",
-    "contrast": "softmax compare comparison probability",
-    "sigmoid": "siglip logistic",
+    **{kind.value: kind.facts.synonyms for kind in ScoreKind},
 }
 """Words that people write for a value."""
 
@@ -86,15 +85,15 @@ def key_hint(location: Location) -> str:
     fields = list(_model_at(location[:-1]).model_fields)
     close = difflib.get_close_matches(_as_key(given), fields, n=1, cutoff=0.55)
     if given.strip().isdigit():
-        return "is this the part of a number behind a decimal comma? write it with a point, such as 0.60"
+        return "is this the part of a number after a decimal comma? write it with a point, such as 0.60"
     if re.fullmatch(r"-+\w+", given):
-        return f"put a space behind the dash: `- {given.lstrip('-')}`"
+        return f"put a space after the dash: `- {given.lstrip('-')}`"
     if " " in given.strip() and not close:
-        return "a key is one word: remove this line, or put `#` in front of it"
+        return "a key is one word: remove this line, or put `#` before it"
     elsewhere = {_as_key(given)} & set(Rule.model_fields if len(location) == 1 else Policy.model_fields)
     if elsewhere and not close:
         where = (
-            "a rule: indent it as the other keys of its rule" if len(location) == 1 else "the whole policy: do not indent it"
+            "a rule: indent it like the other keys of its rule" if len(location) == 1 else "the whole policy: do not indent it"
         )
         return f"`{elsewhere.pop()}` belongs to {where}"
     return (f"did you mean `{close[0]}`? " if close else "") + f"known keys: {', '.join(fields)}"
@@ -117,12 +116,12 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
         close = close or difflib.get_close_matches(word, values, n=1, cutoff=0.5)
         return f"did you mean `{close[0]}`?" if close else f"write {' or '.join(f'`{v}`' for v in values)}"
     if kind == "less_than_equal" and "preprocess" in details["loc"]:
-        return "pixels go from 0 to 1 here: divide by 255"
+        return "pixels are between 0 and 1 here: divide by 255"
     if kind in ("float_type", "finite_number", "less_than_equal", "greater_than_equal"):
         meant = did_you_mean(given, _lowest(location, content))
         if meant and isinstance(given, str):
             meant += " write it without quotes" if re.fullmatch(r"-?\d*\.?\d+", given.strip()) else ""
-            meant += " a comment needs a space in front of its `#`" if "#" in given else ""
+            meant += " a comment needs a space before its `#`" if "#" in given else ""
         return meant or _HINTS[kind]
     if kind == "string_pattern_mismatch" and isinstance(given, str):
         name = re.sub(r"[^a-z0-9_-]+", "-", given.strip().lower()).strip("-_")[:63]
@@ -138,13 +137,13 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
 
 def _text_hint(given: object) -> str:
     if given is None:
-        return "write a text behind the dash, or remove the line"
+        return "write a text after the dash, or remove the line"
     if isinstance(given, dict) and len(given) == 1:
         ((key, value),) = given.items()
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return f'`: ` makes a key and a value of it; put quotes around the whole: "{key}: {value}"'
+            return f'`: ` turns it into a key and a value; put quotes around all of it: "{key}: {value}"'
     if isinstance(given, list):
-        return "this is a list in a list: remove one dash or one pair of brackets"
+        return "this is a list within a list: remove one dash or one pair of brackets"
     if isinstance(given, int | float) and not isinstance(given, bool):
         return f'put quotes around it: "{given}"'
     return "put quotes around it"

@@ -109,11 +109,11 @@ def _included(source: Source, name: str, folder: Path | None, root: Path | None,
         return refuse("a policy given as text cannot include files", "save it as a file")
     path = (folder / given).resolve()
     if PurePosixPath(given).is_absolute() or not path.is_relative_to(root.resolve()):
-        return refuse(f"{given!r} leads out of the policy's folder", "put the included file beside the policy")
+        return refuse(f"{given!r} is outside the policy's folder", "put the included file next to the policy")
     if path in above or path == Path(name).resolve():
         return refuse(f"{given!r} includes itself, directly or through others", "break the circle")
     if len(above) >= MAX_FILES:
-        return refuse(f"more than {MAX_FILES} files include one another", "join some of them")
+        return refuse(f"more than {MAX_FILES} included files", "join some of them")
     try:
         text, finding = read_text(path)
     except (OSError, ValueError) as error:

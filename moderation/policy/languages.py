@@ -50,7 +50,7 @@ def why_not_english(prompt: str, vocabulary: Set[str] | None = None, tokens: Cal
         tokens: how many tokens the model makes of a word. One, of every word that was common in its captions.
     """
     if any(_is_emoji(char) for char in prompt):
-        return "it has an emoji, which stands in no caption"
+        return "it contains an emoji, which captions do not have"
     scripts = {unicodedata.name(char, "?").split()[0].capitalize() for char in prompt if char.isalpha()}
     foreign = sorted(scripts - {"Latin", "Fullwidth", "Modifier", "Feminine", "Masculine", "?"})
     if foreign:
@@ -61,16 +61,16 @@ def why_not_english(prompt: str, vocabulary: Set[str] | None = None, tokens: Cal
         return f"the model never saw {_listed(unknown)}" if unknown else ""
     accented = [word for word in words if not word.replace("’", "'").isascii() and word not in _LOANWORDS.split()]
     if accented:
-        return f"{_listed(accented)} is no English word"
+        return f"{_listed(accented)} is not an English word"
     if len(words) > 1 and words[0] in _ARTICLES.split() and not prompt.strip()[:2].isupper():
-        return f"{words[0]!r} is no English article"
+        return f"{words[0]!r} is not an English article"
     for language, small in _SMALL_WORDS.items():
         found = [word for word in words if word in small.split()]
         if found and len(words) > 1:
             return f"{found[0]!r} is {language}"
     noun = re.fullmatch(r"[A-Z][a-z]{3,}", prompt.strip())
     if noun and tokens is not None and tokens(noun[0].lower()) > 1:
-        return f"{noun[0]!r} is not among its common words, and has a capital letter as German nouns have"
+        return f"{noun[0]!r} is not one of its common words, and has a capital letter like a German noun"
     return ""
 
 

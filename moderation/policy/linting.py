@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.policy.languages import why_not_english
-from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.schema import Mode, Policy, Rule
 from moderation.policy.yaml_source import Location
 
 NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
-SIMILARITY_RANGE = {False: (0.10, 0.40), True: (-0.05, 0.30)}
-"""Where cosines of pictures and texts lie in practice, for models trained with softmax, and (True) with a sigmoid loss."""
 
 _LOWEST = 0.02
 """Under contrast a picture of anything scores about this much by chance."""
@@ -44,14 +42,14 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
             continue
         found.extend(_negations(rule, place))
         found.extend(_extremes(rule, place))
-        if rule.score is ScoreKind.CONTRAST and not rule.contrast:
-            message = f"the rule {rule.id!r} has no lookalikes of its own: what resembles it will be flagged"
-            found.append(Oddity(place, message, "add `contrast:` with what is easily mistaken for it"))
+        if rule.score.facts.uses_contrast and not rule.contrast:
+            message = f"the rule {rule.id!r} has no lookalikes of its own: images that resemble it will be flagged"
+            found.append(Oddity(place, message, "add `contrast:` with things that are easily mistaken for it"))
         if rule.block is not None and not _has_example(policy, rule):
             message = f"the rule {rule.id!r} blocks, but no example shows that it blocks the right thing"
             found.append(Oddity((*place, "block"), message, "add an image to `examples` that names this rule"))
         if rule.mode is Mode.SHADOW and rule.review_by is not None and rule.review_by < today:
-            message = f"the shadow rule {rule.id!r} was to be decided about by {rule.review_by}"
+            message = f"the shadow rule {rule.id!r} was due for a decision by {rule.review_by}"
             found.append(Oddity((*place, "review_by"), message, "make it live, remove it, or set a new date"))
         if rule.mode is not Mode.SHADOW and rule.review_by is not None:
             message = f"`review_by` of the rule {rule.id!r} has no effect: it is not a shadow rule"
@@ -77,7 +75,7 @@ def lint_language(policy: Policy, tokens: Callable[[str], int], vocabulary: Set[
     for place, text, words in texts:
         why = why_not_english(text, words, tokens)
         if why:
-            hint = "write it in English: the model learned from English captions, and guesses at anything else"
+            hint = "write it in English: the model learned from English captions, and can only guess at other languages"
             if why.startswith("the model never saw"):
                 hint = "the demo's model knows the English names of emoji and no other words"
             found.append(Oddity(place, f"{text!r}: {why}", hint))
@@ -86,16 +84,17 @@ def lint_language(policy: Policy, tokens: Callable[[str], int], vocabulary: Set[
 
 def lint_similarity(policy: Policy, has_bias: bool) -> list[Oddity]:
     """Thresholds of similarity rules that no picture ever reaches, or that every picture does."""
-    low, high = SIMILARITY_RANGE[has_bias]
     found = []
     for at, rule in enumerate(policy.rules):
-        if rule.score is not ScoreKind.SIMILARITY or rule.mode is Mode.OFF:
+        usual = rule.score.facts.usual
+        if usual is None or rule.mode is Mode.OFF:
             continue
+        low, high = usual[has_bias]
         for key, value in (("review", rule.review), ("block", rule.block)):
             if value is not None and not low <= value <= high:
                 never = "no picture reaches it" if value > high else "nearly every picture is above it"
                 message = (
-                    f"`{key}: {value}` of the rule {rule.id!r} lies outside {low} to {high}, where this model's cosines lie"
+                    f"`{key}: {value}` of the rule {rule.id!r} is outside {low} to {high}, the range of this model's cosines"
                 )
                 found.append(Oddity(("rules", at, key), message, f"{never}: look at the scores of a run first"))
     return found
@@ -124,7 +123,7 @@ def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.
 
 def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
     """Thresholds in [0, 1] that every image reaches, or none."""
-    if rule.score is ScoreKind.SIMILARITY:
+    if rule.score.facts.usual is not None:  # `lint_similarity` knows better
         return
     for key, value in (("review", rule.review), ("block", rule.block)):
         if value is None:
@@ -138,7 +137,7 @@ def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
                 (*place, key), f"{written}: nearly every image {does}", "look at the scores of a run first, or set 0.60"
             )
         elif value >= 1:
-            yield Oddity((*place, key), f"{written}: next to no image {does}", "set a threshold below 1, such as 0.90")
+            yield Oddity((*place, key), f"{written}: almost no image {does}", "set a threshold below 1, such as 0.90")
 
 
 def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:
@@ -146,8 +145,8 @@ def _negations(rule: Rule, place: Location) -> Iterator[Oddity]:
         for at, prompt in enumerate(prompts):
             match = _NEGATION.search(prompt)
             if match and not _SIGN.search(prompt):
-                message = f"{prompt!r}: CLIP does not read {match[0]!r}, it sees the thing that is negated"
-                yield Oddity((*place, key, at), message, "say what the picture shows instead, or use `contrast`")
+                message = f"{prompt!r}: CLIP ignores {match[0]!r} and looks for the negated thing"
+                yield Oddity((*place, key, at), message, "describe what the picture shows instead, or use `contrast`")
 
 
 def _has_example(policy: Policy, rule: Rule) -> bool:

@@ -82,15 +82,15 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
         try:
             policy = Policy.model_validate(merged.content, context={"folder": folder})
         except ValidationError as error:
-            told = [details for details in error.errors() if not _is_told_elsewhere(details)]
-            findings += [_finding(merged, details) for details in told]
-        findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
+            shown = [details for details in error.errors() if not _is_reported_elsewhere(details)]
+            findings += [_finding(merged, details) for details in shown]
+            findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
 
 
-def _is_told_elsewhere(details: ErrorDetails) -> bool:
-    # Contradictions are told by `mistakes`; a list is too short only because its items are wrong and told themselves.
+def _is_reported_elsewhere(details: ErrorDetails) -> bool:
+    # `mistakes` reports contradictions; a list is too short only because its items are wrong, which is reported already.
     if details["type"] == "missing" and isinstance(details["input"], dict):
         return misspelt(str(details["loc"][-1]), details["input"], details["loc"][:-1])
     return details["type"] == "value_error" or (details["type"] == "too_short" and bool(details["input"]))
@@ -108,5 +108,5 @@ def _finding(merged: Merged, details: ErrorDetails) -> Finding:
     if isinstance(location[-1] if location else None, int):
         key = f"`{location[-2]}`"
     elif details["input"] is None:
-        return merged.finding(location, f"{key} has no value", "write one behind the colon, or remove the line", at_key=True)
+        return merged.finding(location, f"{key} has no value", "write one after the colon, or remove the line", at_key=True)
     return merged.finding(location, f"{key} {message}", value_hint(details, location, merged.content))

@@ -27,7 +27,7 @@ def _of_three(values: tuple[float, ...]) -> tuple[float, ...]:
 
 _THREE = AfterValidator(_of_three)
 _SCHEMA = Field(json_schema_extra={"minItems": 3, "maxItems": 3})
-_PIXEL = "between 0 and 1, where pixels go from 0 to 1"
+_PIXEL = "between 0 and 1, for pixels between 0 and 1"
 
 
 class Preprocess(Strict):
@@ -37,12 +37,12 @@ class Preprocess(Strict):
         default=None, description=f"subtracted from red, green and blue: three numbers {_PIXEL}"
     )
     std: Annotated[tuple[Annotated[float, Field(gt=0, le=1, strict=True)], ...], _THREE, _SCHEMA] | None = Field(
-        default=None, description=f"what red, green and blue are divided by then: three numbers {_PIXEL}"
+        default=None, description=f"then divides red, green and blue: three numbers {_PIXEL}"
     )
     interpolation: Literal["bicubic", "bilinear"] | None = Field(default=None, description="bicubic | bilinear")
     resize_mode: Literal["shortest", "longest", "squash"] | None = Field(
         default=None,
-        description="shortest (the middle is cut out) | longest (the rest is filled up) | squash (the shape is lost)",
+        description="shortest (crop the center) | longest (pad the rest) | squash (distort the shape)",
     )
 
 
@@ -56,7 +56,7 @@ class ModelChoice(Strict):
     name: Text = Field(description="`demo`, an open_clip architecture such as ViT-B-32, hf-hub:org/repo, or local-dir:folder")
     pretrained: Text | None = Field(
         default=None,
-        description="an open_clip pretrained tag, or the path of a checkpoint, relative to this file: with a / or a . in it",
+        description="an open_clip pretrained tag, or a checkpoint's path, relative to this file and containing a / or a .",
     )
     preprocess: (
         Annotated[
@@ -66,13 +66,13 @@ class ModelChoice(Strict):
         | None
     ) = Field(
         default=None,
-        description="for a checkpoint by its path: how pictures are prepared. The pretrained tag that it was trained like "
-        "(openai, or ViT-B-16/openai), which settles quick_gelu too; or {mean, std, interpolation, resize_mode}",
+        description="for a checkpoint given by path: how pictures are prepared. The pretrained tag whose preparation it shares "
+        "(openai, or ViT-B-16/openai), which also sets quick_gelu; or {mean, std, interpolation, resize_mode}",
     )
     quick_gelu: bool | None = Field(
         default=None,
         strict=True,
-        description="for a checkpoint by its path: whether it was trained with the activation QuickGELU",
+        description="for a checkpoint given by path: whether it was trained with the activation QuickGELU",
     )
     _folder: str = PrivateAttr(default="")
 

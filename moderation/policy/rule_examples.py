@@ -95,7 +95,7 @@ def junit_xml(policy: Policy, results: Sequence[ExampleResult]) -> bytes:
     for result in results:
         case = ElementTree.SubElement(suite, "testcase", {"classname": policy.policy, "name": _xml(result.image)})
         if result.verdict != "pass":
-            message = _xml(f"expected {result.expected}; found {result.found}")
+            message = _xml(f"expected {result.expected}; got {result.found}")
             tag = "failure" if result.verdict == "miss" else "error"
             ElementTree.SubElement(case, tag, {"message": message}).text = _xml(result.why or result.found)
     ElementTree.indent(root)
@@ -105,7 +105,7 @@ def junit_xml(policy: Policy, results: Sequence[ExampleResult]) -> bytes:
 
 def _judge(example: Example, found: Explanation) -> ExampleResult:
     expect = example.expect
-    expected = _told(expect.items()) if isinstance(expect, dict) else expect.value
+    expected = _in_words(expect.items()) if isinstance(expect, dict) else expect.value
     if found.error_code is not None:
         error = f"{found.error_code}: {found.error_detail}"
         if isinstance(expect, dict) or found.error_code in _NOT_HAD:
@@ -116,7 +116,7 @@ def _judge(example: Example, found: Explanation) -> ExampleResult:
     if isinstance(expect, dict):
         actions = {rule.rule: rule.action for rule in found.rules}
         wrong = [rule for rule, action in expect.items() if actions.get(rule, Action.ALLOW) is not action]
-        came = _told((rule, actions.get(rule, Action.ALLOW)) for rule in expect)
+        came = _in_words((rule, actions.get(rule, Action.ALLOW)) for rule in expect)
     else:
         wrong = [found.top_rule or ""] if expect is not found.action else []
         came = found.action.value
@@ -131,7 +131,7 @@ def _why(rule_id: str, found: Explanation) -> str:
     return f"{rule.rule} scored {rule.score:.3f}, {rule.distance}; closest prompt: {rule.prompt}"
 
 
-def _told(actions: Iterable[tuple[str, Action]]) -> str:
+def _in_words(actions: Iterable[tuple[str, Action]]) -> str:
     return ", ".join(f"{rule}: {action.value}" for rule, action in actions)
 
 

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from moderation.errors import ErrorCode
 from moderation.policy.consistency import mistakes
 from moderation.policy.model_choice import ModelChoice, Strict, Text
+from moderation.policy.score_kind import ScoreKind
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -42,14 +43,6 @@ class Mode(StrEnum):
     OFF = "off"
 
 
-class ScoreKind(StrEnum):
-    """How a rule's score is made of cosines; see `moderation.policy.compiled`."""
-
-    CONTRAST = "contrast"
-    SIMILARITY = "similarity"
-    SIGMOID = "sigmoid"
-
-
 class Rule(Strict):
     """One thing the policy looks for."""
 
@@ -60,10 +53,10 @@ class Rule(Strict):
     description: str = Field(default="", max_length=2000, description="what the rule means, in words")
     prompts: tuple[Text, ...] = Field(min_length=1, max_length=200, description="what the image would show")
     contrast: tuple[Text, ...] = Field(default=(), max_length=200, description="this rule's lookalikes")
-    score: ScoreKind = Field(default=ScoreKind.CONTRAST, description="contrast | similarity | sigmoid")
+    score: ScoreKind = Field(default=ScoreKind.CONTRAST, description=" | ".join(ScoreKind))
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
-    review_by: date | None = Field(default=None, description="by when somebody decides about a shadow rule: 2026-12-31")
+    review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
     maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
 
     @property
@@ -95,21 +88,24 @@ class Policy(Strict):
     version: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
         default="0", description="shown to people; identity is the content hash"
     )
-    owner: str = Field(default="", max_length=200, description="who answers for it")
+    owner: str = Field(default="", max_length=200, description="who is responsible for it")
     description: str = Field(default="", max_length=2000, description="what it is for")
     model: ModelChoice = Field(description="the CLIP model that scores")
     templates: tuple[Text, ...] = Field(
-        default=("a photo of {}",), min_length=1, max_length=100, description="each prompt is put into each; averaged"
+        default=("a photo of {}",),
+        min_length=1,
+        max_length=100,
+        description="each prompt is put into each template; the embeddings are averaged",
     )
     contrast: tuple[Text, ...] = Field(default=(), max_length=500, description="what ordinary images show")
     unreadable: Action = Field(default=Action.REVIEW, description="what happens to an image that cannot be scored")
     unsupported: Action | None = Field(
-        default=None, description="what happens to an image of a format that is not read; null: what `unreadable` says"
+        default=None, description="what happens to an image in an unsupported format; null: as for `unreadable`"
     )
     near: float = Field(
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
-    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what is looked for")
+    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
 
     @model_validator(mode="after")
@@ -152,5 +148,7 @@ class Override(Strict):
 class PolicyFile(Policy):
     """The language as it is written: a policy, and what it takes over from another file. For the JSON Schema."""
 
-    include: Text | None = Field(default=None, description="another policy file in the same folder, taken over")
-    overrides: dict[RuleId, Override] = Field(default={}, description="changes of included rules, by rule id")
+    include: Text | None = Field(
+        default=None, description="another policy file in the same folder, whose content this one inherits"
+    )
+    overrides: dict[RuleId, Override] = Field(default={}, description="changes to included rules, by rule id")

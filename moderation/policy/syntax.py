@@ -72,21 +72,21 @@ def explain(text: str, error: MarkedYAMLError) -> Trouble:
 def _pasted(lines: Sequence[str], at: int) -> Iterator[Trouble]:
     for number, line in enumerate(lines[: at + 2]):
         if _CONFLICT.match(line):
-            yield Trouble(number, 0, "a merge conflict is not resolved", "keep one of the two versions, and remove the marks")
+            yield Trouble(number, 0, "an unresolved merge conflict", "keep one of the two versions, and remove the markers")
         if _FENCE.match(line):
-            what = "this line belongs to the chat or page that the text was copied from, not to the policy"
-            yield Trouble(number, 0, what, "remove it, and its twin at the end")
+            what = "this line was copied from a chat or page and is not part of the policy"
+            yield Trouble(number, 0, what, "remove it, and the matching line at the end")
         if line.startswith("> ") and number == 0:
-            yield Trouble(number, 0, "the lines begin with `>`, as a quotation in a mail", "remove `> ` from every line")
+            yield Trouble(number, 0, "the lines begin with `>`, as in a quoted e-mail", "remove `> ` from every line")
         if line.startswith("{\\rtf"):
             yield Trouble(number, 0, "a document of a word processor, not a text", "save it as plain text (UTF-8)")
 
 
 def _second_document(lines: Sequence[str], problem: str, at: int) -> Iterator[Trouble]:
     if "found another document" in problem:
-        what = "a second document begins here: a file holds one policy"
+        what = "a second document starts here: a file has one policy"
         mark = "---" if lines[at].startswith("---") else "..."
-        yield Trouble(at, 0, what, f"remove the line `{mark}`, or put what follows into a file of its own")
+        yield Trouble(at, 0, what, f"remove the line `{mark}`, or move what follows to its own file")
 
 
 def _tabs(lines: Sequence[str], problem: str, at: int, column: int) -> Iterator[Trouble]:
@@ -94,7 +94,7 @@ def _tabs(lines: Sequence[str], problem: str, at: int, column: int) -> Iterator[
         return
     line = lines[at] if at < len(lines) else ""
     if line[:column].strip():
-        yield Trouble(at, column, "there is a tab behind the colon", "put a space in its place")
+        yield Trouble(at, column, "there is a tab after the colon", "replace it with a space")
     else:
         yield Trouble(at, column, "there is a tab in the indentation", "indent with spaces, not tabs")
 
@@ -114,7 +114,7 @@ def _open_quote(lines: Sequence[str], at: int, begun: tuple[int, int], context: 
 def _unclosed(line: str, number: int, start: int) -> Trouble:
     quote = line[start]
     text = re.split(r"[\],}]|\s#", line[start + 1 :])[0].strip()
-    what = f"the quote {quote} that is opened here is not closed in this line"
+    what = f"the quote {quote} opened here is not closed on this line"
     fix = f"write {quote}{text[:60]}{quote}"
     if quote == "'" and re.match(r"\d", text):
         fix = f"write {text} without quotes"
@@ -162,7 +162,7 @@ def _quotes(lines: Sequence[str], at: int, column: int, problem: str) -> Iterato
     if before[-1] in "}]":
         opened = before.rfind({"}": "{", "]": "["}[before[-1]])
         whole = line[opened:].split("#")[0].rstrip(" ,]") if opened >= 0 else line.strip()
-        yield Trouble(at, max(opened, 0), "text that begins with a bracket needs quotes", f'write "{whole[:60]}"')
+        yield Trouble(at, max(opened, 0), "text that starts with a bracket needs quotes", f'write "{whole[:60]}"')
         return
     opened = max((m.start("quote") for m in _VALUE.finditer(line) if m.start("quote") < len(before) - 1), default=0)
     rest = re.split(r"[,\]}]|\s#", line[column:])[0].rstrip()
@@ -174,13 +174,13 @@ def _quotes(lines: Sequence[str], at: int, column: int, problem: str) -> Iterato
     if inner.startswith("'"):
         plain = inner[1:].rstrip("'")
     fix = f'write "{plain[:60]}"' if '"' not in plain else f"write '{plain[:60]}'"
-    yield Trouble(at, column, "there is text behind the closing quote", f"put the quotes around the whole: {fix}")
+    yield Trouble(at, column, "there is text after the closing quote", f"put quotes around all of it: {fix}")
 
 
 def _escape(at: int, column: int, problem: str) -> Iterator[Trouble]:
     if "unknown escape character" in problem:
-        what = "in double quotes a backslash has a meaning of its own"
-        yield Trouble(at, max(0, column - 1), what, "write / in its place, or put single quotes around the text")
+        what = "a backslash has a special meaning in double quotes"
+        yield Trouble(at, max(0, column - 1), what, "write / instead, or put single quotes around the text")
 
 
 def _colon(lines: Sequence[str], at: int, column: int, problem: str) -> Iterator[Trouble]:
@@ -194,17 +194,17 @@ def _colon(lines: Sequence[str], at: int, column: int, problem: str) -> Iterator
         if above is not None:
             other = lines[above]
             if not _KEY.match(other) and indent == 0:
-                yield Trouble(above, 0, "this line is neither a key nor a list's entry", "remove it, or put `#` in front of it")
+                yield Trouble(above, 0, "this line is neither a key nor a list item", "remove it, or put `#` before it")
             outside = _KEY.match(other)
             if outside and not outside["indent"] and outside["key"] in _RULE_KEYS:
                 what = f"`{outside['key']}` belongs to a rule, and this line is not indented"
-                yield Trouble(above, 0, what, "indent it as the other keys of its rule")
+                yield Trouble(above, 0, what, "indent it like the other keys of its rule")
             wanted = len(other) - len(other.lstrip(" -"))
-            what = f"this line is indented by {indent} spaces, and {wanted} are expected, as in line {above + 1}"
+            what = f"this line is indented by {indent} spaces; expected {wanted}, as in line {above + 1}"
             if re.match(r"\s*-\w", other):
-                what = f"there is no space behind the dash in line {above + 1}"
-                yield Trouble(above, other.index("-"), "there is no space behind the dash", f"write `- {other.strip()[1:]}`")
-            yield Trouble(at, indent, what, "give it the same indentation as the keys beside it")
+                what = f"there is no space after the dash in line {above + 1}"
+                yield Trouble(above, other.index("-"), "there is no space after the dash", f"write `- {other.strip()[1:]}`")
+            yield Trouble(at, indent, what, "indent it like the keys next to it")
         return
     if key:
         text = key["rest"].strip()
@@ -222,11 +222,11 @@ def _flow(lines: Sequence[str], at: int, begun: tuple[int, int], context: str, p
     wanted = {"[": "]", "{": "}"}.get(opened, "")
     here = lines[at] if at < len(lines) else ""
     if at > start and ("stream end" in problem or _KEY.match(here) or here.lstrip().startswith("- ") or not here.strip()):
-        yield Trouble(start, column, f"the bracket `{opened}` that is opened here is not closed", f"put `{wanted}` at its end")
+        yield Trouble(start, column, f"the bracket `{opened}` opened here is not closed", f"put `{wanted}` at its end")
     elif got := re.search(r"but got '([\]}])'", problem):
         yield Trouble(at, here.find(got[1]), f"the bracket `{opened}` is closed by `{got[1]}`", f"write `{wanted}`")
     elif "but got" in problem and at == start:
-        yield Trouble(start, column, f"the bracket `{opened}` that is opened here is not closed", f"put `{wanted}` at its end")
+        yield Trouble(start, column, f"the bracket `{opened}` opened here is not closed", f"put `{wanted}` at its end")
 
 
 def _no_colon(lines: Sequence[str], begun: tuple[int, int], problem: str) -> Iterator[Trouble]:
@@ -236,15 +236,15 @@ def _no_colon(lines: Sequence[str], begun: tuple[int, int], problem: str) -> Ite
     line = lines[at] if at < len(lines) else ""
     body = line.strip()
     if body.startswith("{"):
-        yield Trouble(at, column, "an entry of a list begins here, and its dash is missing", f"write `- {body[:60]}`")
+        yield Trouble(at, column, "a list item starts here, but its dash is missing", f"write `- {body[:60]}`")
     if match := re.match(r"^(-\s+)?([A-Za-z_][\w]*)\s*(:|=>?|:=)\s*(\S.*)$", body):
         sign = match[3]
-        what = "there is no space behind the colon" if sign == ":" else f"`{sign}` stands where YAML needs a colon"
+        what = "there is no space after the colon" if sign == ":" else f"`{sign}` is used where YAML needs a colon"
         yield Trouble(at, line.find(sign, column), what, f"write `{match[2]}: {match[4][:60]}`")
     elif (match := re.match(r"^(-\s+)?([a-z_]+)\s+(\S.*)$", body)) and match[2] in (*_RULE_KEYS, *_POLICY_KEYS):
-        yield Trouble(at, column, f"there is no colon behind `{match[2]}`", f"write `{match[2]}: {match[3][:60]}`")
+        yield Trouble(at, column, f"there is no colon after `{match[2]}`", f"write `{match[2]}: {match[3][:60]}`")
     yield Trouble(
-        at, column, "this line is neither a key nor a list's entry", "write `key: value`, remove it, or put `#` in front"
+        at, column, "this line is neither a key nor a list item", "write `key: value`, remove it, or put `#` before it"
     )
 
 
@@ -252,7 +252,7 @@ def _special(line: str, at: int, column: int, problem: str) -> Iterator[Trouble]
     if match := re.search(r"found character '(.)' that cannot start", problem):
         text = re.split(r"[,\]}]|\s#", line[column:])[0].strip()
         plain = text.strip("`")
-        what = f"text cannot begin with `{match[1]}` without quotes" if match[1] != "`" else "a backtick is no quote in YAML"
+        what = f"text cannot start with `{match[1]}` without quotes" if match[1] != "`" else "a backtick is not a quote in YAML"
         yield Trouble(at, column, what, f'write "{plain[:60]}"')
     elif "scanning an alias" in problem or "alphabetic or numeric character" in problem or "undefined alias" in problem:
         sign = next((s for s in "*&" if s in line[: column + 1]), "*")
@@ -260,10 +260,10 @@ def _special(line: str, at: int, column: int, problem: str) -> Iterator[Trouble]
         text = re.split(r"[,\]}]|\s#", line[start + 1 :])[0].rstrip()
         alone = not line[:start].strip() and line[start + 1 : start + 2] == " "
         fix = f"write `- {text.strip()[:60]}`" if alone else f'put quotes around it: "{sign}{text[:60]}"'
-        yield Trouble(at, start, f"`{sign}` has a meaning of its own in YAML", fix)
+        yield Trouble(at, start, f"`{sign}` has a special meaning in YAML", fix)
     elif "block scalar" in problem or "chomping or indentation" in problem or "a comment or a line break" in problem:
         text = line[max(column - 1, 0) :].strip()
-        yield Trouble(at, column, "text cannot begin with `|` or `>` without quotes", f'put quotes around it: "{text[:60]}"')
+        yield Trouble(at, column, "text cannot start with `|` or `>` without quotes", f'put quotes around it: "{text[:60]}"')
 
 
 def _indentation(
@@ -275,31 +275,31 @@ def _indentation(
     indent = len(line) - len(line.lstrip())
     body = line.strip()
     if got := re.search(r"found '([\]}])'", problem):
-        yield Trouble(at, column, f"this `{got[1]}` closes nothing: it is one too many", "remove it")
+        yield Trouble(at, column, f"this `{got[1]}` closes nothing: there is one too many", "remove it")
         return
     if re.match(r"(id|image)\s*:", body) and "block collection" in context:
-        yield Trouble(at, indent, "an entry of a list begins here, and its dash is missing", f"write `- {body[:60]}`")
+        yield Trouble(at, indent, "a list item starts here, but its dash is missing", f"write `- {body[:60]}`")
         return
     if re.match(r"-\w", body):
-        yield Trouble(at, indent, "there is no space behind the dash", f"write `- {body[1:60]}`")
+        yield Trouble(at, indent, "there is no space after the dash", f"write `- {body[1:60]}`")
         return
     if "document start" in problem:
         first = next((n for n, other in enumerate(lines) if other.strip() and not other.lstrip().startswith("#")), 0)
-        yield Trouble(first, 0, "the first line is indented, and others are not", "remove the spaces in front of it")
+        yield Trouble(first, 0, "the first line is indented, but others are not", "remove the spaces before it")
         return
     wanted = _wanted(lines, at, begun)
     if wanted is not None and wanted[1] != indent:
         line_of, spaces = wanted
         what = (
-            f"this line is indented by {_spaces(indent)}, and line {line_of + 1}, which it belongs beside, by {_spaces(spaces)}"
+            f"this line is indented by {_spaces(indent)}, but line {line_of + 1}, which it belongs with, by {_spaces(spaces)}"
         )
         yield Trouble(at, indent, what, "give both the same")
     elif wanted is not None and body.startswith("- "):
         yield Trouble(
             at,
             indent,
-            "a list's entry stands where a key is expected",
-            "indent it by fewer spaces, as the dash of the entry above",
+            "a list item where a key is expected",
+            "indent it less, like the dash of the item above",
         )
 
 

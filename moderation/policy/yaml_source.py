@@ -116,7 +116,7 @@ def parse(text: str, name: str) -> Source:
     return source
 
 
-_MERGE_HINT = "write the keys out, or take over another file with `include:`"
+_MERGE_HINT = "write out the keys, or use another file with `include:`"
 _FREE_TEXT = ("description", "owner")
 _FIRST_KEYS = ("id", "image")
 """Keys that an entry of a list has once: a second one is another entry, whose dash is missing."""
@@ -146,17 +146,17 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._built = 0
-        self._told = False
+        self._reported = False
 
     def build(self, node: Node, location: Location, above: frozenset[int]) -> Any:
         span = _span(node, self._source.repaired.text)
         self._source.values.setdefault(location, span)
         self._built += 1
         if id(node) in above or self._built > MAX_VALUES:
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 message = "aliases (*name) that explode or contain themselves"
-                self._source.findings.append(self._source.at(span, message, "write the values out"))
+                self._source.findings.append(self._source.at(span, message, "write out the values"))
             return None
         if not str(node.tag).startswith(_TAG) or str(node.tag).removeprefix(_TAG) not in _KNOWN_TAGS:
             self._source.findings.append(self._source.at(span, f"the tag `{node.tag}` has no meaning here", "remove it"))
@@ -181,7 +181,7 @@ class _Builder:
             pairs = node.value[start:end]
             if start:
                 key, value = pairs[0]
-                message = "another entry of the list begins here, and its dash is missing"
+                message = "another list item starts here, but its dash is missing"
                 hint = f"write `- {key.value}: {value.value if isinstance(value, ScalarNode) else '...'}`"
                 self._source.findings.append(self._source.at(_span(key, self._source.repaired.text), message, hint))
             yield MappingNode(node.tag, pairs, pairs[0][0].start_mark, pairs[-1][1].end_mark)
@@ -193,15 +193,13 @@ class _Builder:
             return value
         inner = in_typographic_quotes(value.strip())
         if inner is not None:
-            message = f"typographic quotes do not end a text: {value.strip()[:60]!r} has them as part of it"
+            message = f"typographic quotes do not enclose a text: they are part of {value.strip()[:60]!r}"
             if node.style in ("'", '"') and location[-1:] not in (("id",), ("mode",)):
-                self._source.doubt(span, message, f'write "{inner[:60]}", unless the quotes are meant')
+                self._source.doubt(span, message, f'write "{inner[:60]}", unless the quotes are intended')
                 return value
             number = number_meant(inner) if location[-1:] in (("review",), ("block",), ("near",)) else None
             if number is not None:
-                self._source.findings.append(
-                    self._source.at(span, "a number stands in quotes", f"did you mean {written(number)}?")
-                )
+                self._source.findings.append(self._source.at(span, "a number is in quotes", f"did you mean {written(number)}?"))
                 return number
             hint = f'use straight quotes: "{inner[:60]}"' if '"' not in inner else f"use straight quotes: '{inner[:60]}'"
             self._source.findings.append(self._source.at(span, message, hint))
@@ -210,7 +208,7 @@ class _Builder:
         if node.style is None and location and isinstance(location[-1], int):
             if node.end_mark.line > node.start_mark.line:
                 message = f"two lines are read as one text: {' '.join(value.split())[:80]!r}"
-                self._source.doubt(span, message, "put a dash or a comma between them, or quotes around the whole")
+                self._source.doubt(span, message, "put a dash or a comma between them, or quotes around all of it")
             for mark in marks_that_join(value):
                 message = f"`{mark}` separates nothing: this is one text"
                 self._source.doubt(span, message, "separate texts with a comma and a space, or put quotes around the whole")
@@ -224,11 +222,11 @@ class _Builder:
         lines = self._source.repaired.text.splitlines()
         line = lines[node.end_mark.line] if node.end_mark.line < len(lines) else ""
         if re.search(r"\S#\s", str(node.value)):
-            message = "`#` begins a comment only behind a space: here it is part of the text"
-            self._source.doubt(span, message, "put a space in front of it, or quotes around the whole")
+            message = "`#` starts a comment only after a space: here it is part of the text"
+            self._source.doubt(span, message, "put a space before it, or quotes around all of it")
         elif cut := re.match(r"\s+#(?=[^\s#!-])(\S+)", line[node.end_mark.column :]):
             message = f"`#{cut[1][:30]}` is a comment, and not part of the text"
-            self._source.doubt(span, message, "put quotes around the whole text, or a space behind the `#`")
+            self._source.doubt(span, message, "put quotes around the whole text, or a space after the `#`")
 
     def _mapping(self, node: MappingNode, location: Location, above: frozenset[int]) -> dict[Hashable, Any]:
         content: dict[Hashable, Any] = {}
@@ -243,19 +241,19 @@ class _Builder:
             key = str(key_node.value)
             straight = in_typographic_quotes(key)
             if straight:
-                message = "typographic quotes do not end a key: they are part of it"
+                message = "typographic quotes do not enclose a key: they are part of it"
                 self._source.findings.append(self._source.at(span, message, f"write `{straight}:`"))
                 key = straight
             place = (*location, key)
             if key in content:
                 first = self._source.keys[place].line + 1
-                message = f"the key `{key}` stands there twice, first in line {first}"
+                message = f"the key `{key}` appears twice, first in line {first}"
                 self._source.findings.append(self._source.at(span, message, "remove one of them"))
                 continue
             self._source.keys[place] = span
             if key in ("review", "block") and location[:1] == ("rules",) and _is_empty(value_node):
-                message = f"`{key}` has no value: the rule never asks for it"
-                self._source.doubt(span, message, "write a number from 0 to 1 behind the colon, or remove the line")
+                message = f"`{key}` has no value, so the rule ignores it"
+                self._source.doubt(span, message, "write a number from 0 to 1 after the colon, or remove the line")
             content[key] = self.build(value_node, place, above)
         return content
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from moderation.policy.score_kind import ScoreKind
+
 Level = Literal["rows", "run"]
 
 
@@ -22,6 +24,9 @@ class About:
 _BUG = "the rows are not what this program writes: keep the quarantined files and report a bug"
 _AGAIN = "something was written by half or changed behind the run's back: run again, and look at the output's storage"
 _MODEL = "the model gives no usable numbers: check its weights, the precision and the device"
+
+POSITIVE_KINDS = " and ".join(kind for kind in ScoreKind if kind.facts.low >= 0)
+"""The kinds of scores that are never negative."""
 
 CATALOGUE: Mapping[str, About] = {
     "shard_files_whole": About("rows", "every file of every shard is there, with the rows it should have", _AGAIN),
@@ -48,11 +53,14 @@ CATALOGUE: Mapping[str, About] = {
     "decision_flags_match": About(
         "rows", "`flagged`, `flags` and `shadow_flags` are the rules whose scores reach a threshold", _BUG
     ),
-    "decision_top_rule_matches": About("rows", "`top_rule` decided, and `top_score` is its score", _BUG),
+    "decision_top_rule_matches": About("rows", "`top_rule` decided, `top_score` and `top_threshold` are its own", _BUG),
+    "decision_near_matches": About(
+        "rows", "`near_threshold` says whether a live rule's score lies within the policy's `near` of a threshold", _BUG
+    ),
     "score_key_unique": About("rows", "one score row per object and rule", _AGAIN),
     "score_rows_complete": About("rows", "every scored object has a score under every active rule, and no others", _AGAIN),
     "score_present": About("rows", "`score` and `similarity` are never null or NaN", _MODEL),
-    "score_range": About("rows", "`score` lies in -1 to 1, and of contrast and sigmoid rules in 0 to 1", _MODEL),
+    "score_range": About("rows", f"`score` lies in -1 to 1, and of {POSITIVE_KINDS} rules in 0 to 1", _MODEL),
     "similarity_range": About("rows", "`similarity` lies in -1 to 1", _MODEL),
     "score_thresholds_match": About("rows", "`review` and `block` are the policy's thresholds", _BUG),
     "score_action_matches": About("rows", "`action` follows from score and thresholds", _BUG),

@@ -41,7 +41,7 @@ class RunFacts:
     """whether an empty listing is no surprise, since the run takes up only what is new"""
 
     @property
-    def taken_up(self) -> int:
+    def processed(self) -> int:
         """Objects scored or errored."""
         return self.counts.scored + self.counts.errors
 

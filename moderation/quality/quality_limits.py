@@ -126,6 +126,7 @@ class Checks(_Strict):
     decision_action_matches: Plain = CheckLimits()
     decision_flags_match: Plain = CheckLimits()
     decision_top_rule_matches: Plain = CheckLimits()
+    decision_near_matches: Plain = CheckLimits()
     score_key_unique: Plain = CheckLimits()
     score_rows_complete: Plain = CheckLimits()
     score_present: Plain = CheckLimits()

@@ -54,10 +54,10 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def some(told: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
     """The first few of them, and how many more there are."""
-    more = f" and {len(told) - SHOWN:,} more" if len(told) > SHOWN else ""
-    return ", ".join(told[:SHOWN]) + more
+    more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
 
 
 def most(counts: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from moderation.policy.decision import ACTIONS
+from moderation.quality.catalogue import POSITIVE_KINDS
 from moderation.quality.expectations import Sheet, validate
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.quality_limits import QualityLimits
@@ -38,7 +39,10 @@ def decision_expectations(expected: ExpectedRows) -> tuple[Expectation, ...]:
         _true("decision_scored_complete", "scored_complete", "scored rows have format, width, height, frames and SHA-256"),
         _true("decision_action_matches", "action_matches", "`action` is the strongest of the live rules"),
         _true("decision_flags_match", "flags_match", "`flagged`, `flags` and `shadow_flags` name the rules that act"),
-        _true("decision_top_rule_matches", "top_rule_matches", "`top_rule` decided, and `top_score` is its score"),
+        _true(
+            "decision_top_rule_matches", "top_rule_matches", "`top_rule` decided, `top_score` and `top_threshold` are its own"
+        ),
+        _true("decision_near_matches", "near_matches", "`near_threshold` says whether a live rule's score is near a threshold"),
         _true("score_rows_complete", "scores_complete", "a scored object has a score under every active rule"),
     )
 
@@ -52,7 +56,7 @@ def score_expectations(expected: ExpectedRows) -> tuple[Expectation, ...]:
         _present("score_present", "score"),
         _present("score_present", "similarity"),
         _between("score_range", "score", -1, "`score` lies in -1 to 1"),
-        _between("score_range", "bounded_score", 0, "`score` of contrast and sigmoid rules lies in 0 to 1"),
+        _between("score_range", "bounded_score", 0, f"`score` of {POSITIVE_KINDS} rules lies in 0 to 1"),
         _between("similarity_range", "similarity", -1, "`similarity` lies in -1 to 1"),
         _among("row_identity", "run_id", [expected.run_id], "`run_id` is the run's own"),
         _true("score_thresholds_match", "thresholds_match", "`review` and `block` are the policy's thresholds"),

@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
-from moderation.policy.decision import ACTIONS
-from moderation.policy.schema import Mode, ScoreKind
+from moderation.policy.decision import ACTIONS, Thresholds
 from moderation.quality.facts import ExpectedRows
 
 DECISION_COLUMNS = (
     "run_id", "uri", "etag", "status", "error_code", "error_detail", "retryable", "format", "width", "height", "frames",
-    "sha256", "action", "flagged", "flags", "shadow_flags", "top_rule", "top_score", "policy_hash", "model_fingerprint",
-    "scored_at",
+    "sha256", "action", "flagged", "flags", "shadow_flags", "top_rule", "top_score", "top_threshold", "near_threshold",
+    "policy_hash", "model_fingerprint", "scored_at",
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "uri", "rule", "score", "similarity", "review", "block", "action")
 DICTIONARIES = (
@@ -52,9 +51,8 @@ class _Evidence:
     def __init__(self, uris: pa.ChunkedArray, scores: pa.Table, expected: ExpectedRows) -> None:
         self.rules = expected.policy.active_rules
         self.ids = [rule.id for rule in self.rules]
-        self.live = np.array([rule.mode is Mode.LIVE for rule in self.rules], np.bool_)
-        self.review = np.array([_threshold(rule.review) for rule in self.rules], np.float32)
-        self.block = np.array([_threshold(rule.block) for rule in self.rules], np.float32)
+        self.thresholds = Thresholds.of(self.rules, expected.policy.near)
+        self.live = self.thresholds.live
         self.object = _index(scores["uri"], _plain(uris))
         self.rule = _index(scores["rule"], pa.array(self.ids, pa.string()))
         self.score = _floats(scores["score"])
@@ -66,7 +64,8 @@ class _Evidence:
         first = _index(_plain(uris), _plain(uris))  # two rows of one object have the same evidence
         self.matrix, self.present = matrix[first], present[first]
         with np.errstate(invalid="ignore"):
-            self.actions = _actions(self.matrix, self.review, self.block)
+            self.actions = self.thresholds.actions(self.matrix)
+            self.near = self.thresholds.close(self.matrix)
 
 
 def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows) -> pd.DataFrame:
@@ -92,15 +91,17 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
             "action_matches": action == np.where(error, unscored, strongest),
             "flags_match": flags & shadow & (_flags(table["flagged"]) == (~error & (strongest > 0))),
             "top_rule_matches": _top_rule_matches(table, evidence, error, strongest),
+            "near_matches": _flags(table["near_threshold"]) == (~error & evidence.near),
         }
     )
 
 
 def _score_frame(table: pa.Table, evidence: _Evidence) -> pd.DataFrame:
-    bounded = np.array([rule.score is not ScoreKind.SIMILARITY for rule in evidence.rules], np.bool_)[evidence.rule]
+    bounded = np.array([rule.score.facts.low >= 0 for rule in evidence.rules], np.bool_)[evidence.rule]
     review, block = _floats(table["review"]), _floats(table["block"])
-    stated = _actions(evidence.score, np.nan_to_num(review, nan=np.inf), np.nan_to_num(block, nan=np.inf))
-    thresholds = _same(review, evidence.review[evidence.rule]) & _same(block, evidence.block[evidence.rule])
+    stated = np.where(evidence.score >= block, 2, np.where(evidence.score >= review, 1, 0))  # null is NaN, which none reaches
+    own = evidence.thresholds
+    thresholds = _same(review, own.review[evidence.rule]) & _same(block, own.block[evidence.rule])
     return pd.DataFrame(
         {
             "uri": _category(table["uri"]),
@@ -115,12 +116,6 @@ def _score_frame(table: pa.Table, evidence: _Evidence) -> pd.DataFrame:
             "action_matches": _index(table["action"], pa.array(_ACTIONS)) == stated,
         }
     )
-
-
-def _actions(score: NDArray[np.float32], review: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Indexes into `ACTIONS`; a NaN score allows."""
-    found: NDArray[np.int8] = np.where(score >= block, 2, np.where(score >= review, 1, 0)).astype(np.int8)
-    return found
 
 
 def _error_complete(table: pa.Table, error: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -149,14 +144,13 @@ def _top_rule_matches(
     table: pa.Table, evidence: _Evidence, error: NDArray[np.bool_], strongest: NDArray[np.int8]
 ) -> NDArray[np.bool_]:
     top = _index(table["top_rule"], pa.array(evidence.ids, pa.string()))
-    none = ~_valid(table["top_rule"]) & ~_valid(table["top_score"])
+    none = ~_valid(table["top_rule"]) & ~_valid(table["top_score"]) & ~_valid(table["top_threshold"])
     if not evidence.live.any():
         return none
     rows = np.arange(len(top))
-    own = evidence.matrix[rows, top]
-    decided = (
-        (top >= 0) & evidence.live[top] & (evidence.actions[rows, top] == strongest) & (_floats(table["top_score"]) == own)
-    )
+    own, threshold = evidence.matrix[rows, top], evidence.thresholds.deciding(evidence.actions)[rows, top]
+    stated = (_floats(table["top_score"]) == own) & (_floats(table["top_threshold"]) == threshold)
+    decided = (top >= 0) & evidence.live[top] & (evidence.actions[rows, top] == strongest) & stated
     return np.where(error, none, decided)
 
 
@@ -182,10 +176,6 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Equal, or `a` without a value where `b` is infinite."""
     found: NDArray[np.bool_] = (a == b) | (np.isnan(a) & np.isinf(b))
     return found
-
-
-def _threshold(value: float | None) -> float:
-    return np.inf if value is None else value
 
 
 def _index(column: pa.ChunkedArray | pa.Array, values: pa.Array) -> NDArray[np.int64]:

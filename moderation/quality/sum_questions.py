@@ -11,7 +11,7 @@ from moderation.quality.verdicts import Expectation, Words
 
 def accounting(facts: RunFacts, *_: object) -> Question:
     """Every listed object is accounted for, exactly once."""
-    counts, accounted = facts.counts, facts.unchanged + facts.taken_up
+    counts, accounted = facts.counts, facts.unchanged + facts.processed
     found = f"{facts.listed:,} listed; {facts.unchanged:,} unchanged, {counts.scored:,} scored, {counts.errors:,} errored"
     sums = {facts.expected.run_id: (facts.listed, accounted)}
     if facts.named is not None and facts.named != facts.listed:
@@ -25,13 +25,13 @@ def rows_counted(facts: RunFacts, *_: object) -> Question:
     """The files hold the rows that the sums speak of."""
     scored, found = facts.counts.scored, {t: facts.rows.get(t, 0) for t in ("decisions", "scores", "embeddings")}
     wanted = {
-        "decisions": facts.taken_up,
+        "decisions": facts.processed,
         "scores": scored * len(facts.expected.policy.active_rules),
         "embeddings": max(found["embeddings"], scored),  # one for each frame
     }
-    told = f"{found['decisions']:,} decisions, {found['scores']:,} scores, {found['embeddings']:,} embeddings"
+    text = f"{found['decisions']:,} decisions, {found['scores']:,} scores, {found['embeddings']:,} embeddings"
     allowed = f"{wanted['decisions']:,} decisions, {wanted['scores']:,} scores, {scored:,} or more embeddings"
-    return equal("rows_counted", "table", {t: (found[t], wanted[t]) for t in found}, Words(told, allowed))
+    return equal("rows_counted", "table", {t: (found[t], wanted[t]) for t in found}, Words(text, allowed))
 
 
 def shards_complete(facts: RunFacts, *_: object) -> Question:
@@ -49,8 +49,8 @@ def empty_run(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
     """A run that lists nothing, or scores nothing, is a mistake that looks like peace."""
     check = limits.checks.empty_run
     nothing = facts.listed == 0 and not facts.may_be_empty
-    useless = facts.taken_up >= check.at_least and facts.counts.scored == 0
-    found = f"{facts.listed:,} listed, {facts.taken_up:,} taken up, {facts.counts.scored:,} scored"
+    useless = facts.processed >= check.at_least and facts.counts.scored == 0
+    found = f"{facts.listed:,} listed, {facts.processed:,} taken up, {facts.counts.scored:,} scored"
     words = Words(found, f"some listed, and some scored if {check.at_least:,} or more are taken up", _error_uris(facts))
     asked = holds("empty_run", "not_empty", "something was listed, and something could be scored")
     return _one(facts, "not_empty", not (nothing or useless), asked, words)
@@ -58,7 +58,7 @@ def empty_run(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
 
 def error_rate(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
     """Storage that fails and uploads that break show themselves here."""
-    check, errors, total = limits.checks.error_rate, facts.counts.errors, facts.taken_up
+    check, errors, total = limits.checks.error_rate, facts.counts.errors, facts.processed
     found = f"{percent(errors, total)} ({errors:,} of {total:,} objects)" + (
         f": {most(facts.counts.errored)}" if errors else ""
     )

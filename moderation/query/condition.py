@@ -1,9 +1,6 @@
 """A condition on decisions, in SQL, that chooses the images of a backtest. DuckDB evaluates it and can reach nothing else."""
 
 import re
-import secrets
-import tempfile
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -12,6 +9,7 @@ from numpy.typing import NDArray
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError
+from moderation.query.locking import lock
 from moderation.results import schemas
 
 _NUMBER = "_number"
@@ -34,12 +32,13 @@ class Condition:
         """columns of `decisions` that it may look at"""
         self._connection = duckdb.connect()
         try:
-            self._lock()
+            # Shards are looked at side by side already; variables of this program are none of SQL's business.
+            lock(self._connection, "where", threads=1, python_enable_replacements=False)
             self._expression = duckdb.SQLExpression(sql)
             self.holds(schemas.DECISIONS.empty_table())
         except duckdb.Error as error:
             self.close()
-            raise SettingsError(self._told(str(error))) from None
+            raise SettingsError(self._message(str(error))) from None
         except BaseException:
             self.close()
             raise
@@ -66,32 +65,17 @@ class Condition:
             with self._connection.cursor() as cursor:
                 found = cursor.from_arrow(numbered).filter(self._expression).project(_NUMBER).to_arrow_table()
         except duckdb.Error as error:
-            raise SettingsError(self._told(str(error))) from None
+            raise SettingsError(self._message(str(error))) from None
         chosen[found[_NUMBER].to_numpy()] = True
         return chosen
 
-    def _lock(self) -> None:
-        """Keep SQL from files, the network, extensions, variables of this program, and these settings."""
-        settings = {
-            "TimeZone": "UTC",
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"clip-moderation-where-{secrets.token_hex(4)}"),
-            "threads": 1,  # shards are looked at side by side already
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-            "enable_external_access": False,
-            "lock_configuration": True,
-        }
-        for name, value in settings.items():
-            self._connection.execute(f"SET {name} = $value", {"value": value})
-
-    def _told(self, message: str) -> str:
+    def _message(self, message: str) -> str:
         if missing := _MISSING.search(message):
             columns = ", ".join(schemas.DECISIONS.names)
             return f"--where: decisions have no column {visible(missing[1])!r}; they have {columns}"
-        told = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
-        told = told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ..."
+        wording = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
+        wording = wording if len(wording) <= _LONGEST_ERROR else f"{wording[:_LONGEST_ERROR]} ..."
         return (
-            f"--where {visible(self.sql)!r}: {told}; give a condition over the columns of decisions (DuckDB's SQL), "
+            f"--where {visible(self.sql)!r}: {wording}; give a condition over the columns of decisions (DuckDB's SQL), "
             "such as: uri LIKE 's3://shop/%' AND policy = 'shop'"
         )

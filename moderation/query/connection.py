@@ -5,15 +5,13 @@
 
 import contextlib
 import re
-import secrets
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import duckdb
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError, StorageError
+from moderation.query.locking import lock
 from moderation.query.views import VIEWS, create_views
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.runs import unpublished
@@ -41,7 +39,7 @@ def connect(results: str) -> duckdb.DuckDBPyConnection:
     try:
         output = Store(results)
         with sql_errors():
-            _lock(connection, create_views(connection, output, _published(output)))
+            lock(connection, "query", allowed_paths=create_views(connection, output, _published(output)))
     except StorageError as error:
         connection.close()
         raise SettingsError(f"cannot read results in {visible(results)}: {error.detail}") from None
@@ -65,8 +63,8 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRe
             raise SettingsError(f"there are {len(statements)} statements: give one; WITH can hold what it needs")
         if statements[0].type != duckdb.StatementType.SELECT:
             kind = statements[0].type.name
-            told = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
-            raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {told}")
+            wording = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
+            raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {wording}")
         return connection.sql(sql)
 
 
@@ -85,24 +83,8 @@ def _published(output: Store) -> Iterator[Manifest]:
         found = True
         yield manifest
     if not found:
-        told = unpublished(output) or "give what `moderate run` was given as --output"
-        raise SettingsError(f"no run is published in {visible(output.uri)}: {told}")
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
-    """Keep SQL from everything but the views' files: other files, the network, extensions, and these settings."""
-    spill = Path(tempfile.gettempdir()) / f"clip-moderation-query-{secrets.token_hex(4)}"  # made when memory runs out
-    settings = {
-        "TimeZone": "UTC",
-        "temp_directory": str(spill),
-        "allowed_paths": list(readable),
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "enable_external_access": False,
-        "lock_configuration": True,
-    }
-    for name, value in settings.items():
-        connection.execute(f"SET {name} = $value", {"value": value})
+        wording = unpublished(output) or "give what `moderate run` was given as --output"
+        raise SettingsError(f"no run is published in {visible(output.uri)}: {wording}")
 
 
 def _one_line(message: str, lines: int) -> str:
@@ -114,5 +96,5 @@ def _one_line(message: str, lines: int) -> str:
         text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it is gone"
     line = re.match(r"\d+", place)
     where = f" (line {line[0]})" if line and 1 < lines >= int(line[0]) else ""
-    told = visible(" ".join(text.split()))
-    return (told if len(told) <= _LONGEST_ERROR else f"{told[:_LONGEST_ERROR]} ...") + where
+    wording = visible(" ".join(text.split()))
+    return (wording if len(wording) <= _LONGEST_ERROR else f"{wording[:_LONGEST_ERROR]} ...") + where

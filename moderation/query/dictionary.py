@@ -49,13 +49,13 @@ def _section(schema: pa.Schema) -> str:
     name, description = (schema.metadata[key].decode() for key in (b"table", b"description"))
     head = ["| column | type | nullable | since | description |", "|---|---|---|---|---|"]
     rows = [
-        f"| `{f.name}` | `{type_name(f.type)}` | {_yes(f.nullable)} | {_told(f, b'since')} | {_told(f, b'description')} |"
+        f"| `{f.name}` | `{type_name(f.type)}` | {_yes(f.nullable)} | {_meta(f, b'since')} | {_meta(f, b'description')} |"
         for f in schema
     ]
     return "\n".join([f"## {name}", "", f"{_sentence(description)}", "", *head, *rows, ""])
 
 
-def _told(field: pa.Field, key: bytes) -> str:
+def _meta(field: pa.Field, key: bytes) -> str:
     text: str = field.metadata[key].decode()
     return text.replace("|", r"\|")
 

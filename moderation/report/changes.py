@@ -18,7 +18,7 @@ class Change:
 
 def last_run(earlier: Sequence[EarlierRun]) -> EarlierRun | None:
     """The run to compare with, of runs newest first: the last one that took something up, since others have no rates."""
-    return next((run for run in earlier if run.taken_up), earlier[0] if earlier else None)
+    return next((run for run in earlier if run.processed), earlier[0] if earlier else None)
 
 
 def flags_of(run: EarlierRun, rule: str, policy_hash: str) -> int | None:

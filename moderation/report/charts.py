@@ -4,7 +4,7 @@ import math
 
 from markupsafe import Markup
 
-from moderation.html.svg import WIDTH, Plot, f, line, svg, text
+from moderation.html.svg import WIDTH, Plot, f, line, svg, text, ticks
 from moderation.html.text import number, threshold
 from moderation.policy.schema import Mode, Rule
 from moderation.results.aggregates import RuleAggregate
@@ -98,19 +98,11 @@ def _grid(plot: Plot, scale: _Counts) -> list[Markup]:
 
 def _axis(plot: Plot) -> list[Markup]:
     parts = [line(plot.left, plot.bottom, plot.right, plot.bottom, "axis")]
-    step = _step((plot.high - plot.low) / 5)
-    for index in range(math.ceil(plot.low / step - 1e-9), math.floor(plot.high / step + 1e-9) + 1):
-        x = plot.x(index * step)
-        anchor = "end" if x > plot.right - 6 else "middle"
-        parts.append(text(x, plot.bottom + 12, f"{round(index * step, 6) + 0.0:.4g}", anchor=anchor))
+    for value in ticks(plot.low, plot.high):
+        x = plot.x(value)
+        parts.append(text(x, plot.bottom + 12, f"{value:.4g}", anchor="end" if x > plot.right - 6 else "middle"))
     parts.append(text((plot.left + plot.right) / 2, plot.height - 6, "score", anchor="middle"))
     return parts
-
-
-def _step(rough: float) -> float:
-    """The next round number: 1, 2, 2.5 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next((power * nice for nice in (1, 2, 2.5, 5) if power * nice >= rough - 1e-12), power * 10)
 
 
 def _span(rule: Rule, aggregate: RuleAggregate) -> tuple[float, float]:

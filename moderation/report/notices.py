@@ -41,18 +41,18 @@ def warning(manifest: Manifest) -> tuple[CheckResult, ...]:
 def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
     """The weightiest first; none for an ordinary run. `output`: the URI of the results, for commands."""
     found = [_quarantined(manifest, output)] if manifest.state == "quarantined" else []
-    taken_up = manifest.scored + manifest.errored
+    processed = manifest.scored + manifest.errored
     if manifest.listed == 0:
         found.append(
             Notice("plain", "Nothing was listed", "The sources name no object that is new or that the run was to choose.")
         )
-    elif taken_up == 0:
+    elif processed == 0:
         all_of_them = f"All {number(manifest.listed)} listed images" if manifest.listed > 1 else "The one listed image"
         text = f"{all_of_them} had a decision by this policy and this model already, and kept it."
         found.append(Notice("plain", "Nothing new to look at", text))
     elif manifest.scored == 0:
         text = (
-            f"Not one of the {number(taken_up)} images that this run processed could be scored: nothing is known of them. "
+            f"Not one of the {number(processed)} images that this run processed could be scored: nothing is known of them. "
             "See the errors below."
         )
         found.append(Notice("block", "Nothing was scored", text))

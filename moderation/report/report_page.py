@@ -48,7 +48,7 @@ def render(
         notices=notices(manifest, output),
         before=before,
         other_identity=_other_identity(manifest, before),
-        tiles=report_views.tiles(in_numbers(manifest), before, policy, manifest.decided_anew),
+        tiles=report_views.tiles(in_numbers(manifest), before, policy, manifest.redecided),
         rules=shown.rules,
         audit=shown.audit,
         errors=report_views.errors(manifest, aggregates),

@@ -85,17 +85,18 @@ class FilesView:
     bytes: int
 
 
-def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int = 0) -> tuple[Tile, ...]:
+def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, redecided: int = 0) -> tuple[Tile, ...]:
     """The numbers of the overview, each compared with the run before, if there is one.
 
-    Rates of actions are of scored images, the error rate is of images processed. `anew` of them come from stored embeddings.
+    Rates of actions are of scored images, the error rate is of processed images; `redecided` of these come from stored
+    embeddings.
     """
 
     def tile(label: str, part: Sum, whole: Sum, note: str, tone: Tone = "") -> Tile:
         rate = percent(part(now), whole(now))
         return Tile(label, number(part(now)), f"{rate} {note}", _changes(now, before, part, whole), tone)
 
-    listed, taken_up, scored = attrgetter("listed"), attrgetter("taken_up"), attrgetter("scored")
+    listed, processed, scored = attrgetter("listed"), attrgetter("processed"), attrgetter("scored")
     work = Work(now.review, now.unreadable_review)
     unreadable = f"of images processed; the policy says {policy.unreadable.value}"
     if policy.unsupported is not None:
@@ -103,10 +104,10 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, anew: int 
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
         tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),
-        tile("Scored", scored, listed, f"of listed{f', {number(anew)} from stored embeddings' if anew else ''}"),
-        tile("Errors", attrgetter("errored"), taken_up, unreadable, "error" if now.errored else ""),
+        tile("Scored", scored, listed, f"of listed{f', {number(redecided)} from stored embeddings' if redecided else ''}"),
+        tile("Errors", attrgetter("errored"), processed, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),
-        tile("To review", attrgetter("to_review"), taken_up, f"of images processed: {work.parts}", "review"),
+        tile("To review", attrgetter("to_review"), processed, f"of images processed: {work.parts}", "review"),
         tile("Allowed", attrgetter("allowed"), scored, "of scored"),
         tile("Near a threshold", attrgetter("near_threshold"), scored, f"of scored, within {policy.near:g}"),
     )
@@ -123,14 +124,14 @@ def _changes(now: EarlierRun, before: EarlierRun | None, part: Sum, whole: Sum |
 
 def errors(manifest: Manifest, aggregates: Aggregates) -> tuple[ErrorView, ...]:
     """Error codes, the most frequent first."""
-    taken_up = manifest.scored + manifest.errored
+    processed = manifest.scored + manifest.errored
     found = sorted(manifest.counts.errored.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
         ErrorView(
             code=code,
             meaning=MEANINGS.get(code, ""),
             count=count,
-            rate=percent(count, taken_up),
+            rate=percent(count, processed),
             retryable=code in set(ErrorCode) and ErrorCode(code).retryable,
             examples=tuple((key_of(manifest.sources, e.uri), e) for e in aggregates.errors.get(code, ())),
         )

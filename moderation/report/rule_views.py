@@ -33,7 +33,7 @@ class ImageView:
     frame: int
     thumbnail: str | None
     score: str
-    told: str
+    caption: str
     """what stands below it: the prompt, the distance to a threshold, or the rule that came closest"""
     action: str = ""
     label: str = ""
@@ -125,7 +125,7 @@ class RuleViews:
                 frame=e.frame,
                 thumbnail=self._thumbnails.get((e.uri, e.frame)),
                 score=score(e.score) if e.score is not None else "",
-                told=f"closest rule: {e.rule}" if e.rule else "no rule is live",
+                caption=f"closest rule: {e.rule}" if e.rule else "no rule is live",
                 sealed=e.critical,
             )
             for e in self._found.clean
@@ -168,14 +168,14 @@ class RuleViews:
         )
         return tuple(sheet for sheet in made if sheet.images)
 
-    def _image(self, example: Example, rule: Rule, told: str) -> ImageView:
+    def _image(self, example: Example, rule: Rule, caption: str) -> ImageView:
         return ImageView(
             key=key_of(self._sources, example.uri),
             uri=example.uri,
             frame=example.frame,
             thumbnail=self._thumbnails.get((example.uri, example.frame)),
             score=score(example.score),
-            told=told,
+            caption=caption,
             action=example.action,
             label=f"would {example.action}" if rule.mode is Mode.SHADOW else example.action,
             alike=example.copies - 1,

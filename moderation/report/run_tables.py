@@ -14,7 +14,7 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
         *([("pipes, sockets, devices, left out", f"{manifest.special_files:,}")] if manifest.special_files else []),
         ("unchanged", f"{manifest.unchanged:,}"),
         ("scored", f"{counts.scored:,}"),
-        *([("  from stored embeddings", f"{manifest.decided_anew:,}")] if manifest.decided_anew else []),
+        *([("  from stored embeddings", f"{manifest.redecided:,}")] if manifest.redecided else []),
         ("errored", f"{counts.errors:,}"),
         *((f"  {code}", f"{number:,}") for code, number in counts.errored.items()),
         ("blocked", f"{counts.blocked:,}"),

@@ -69,7 +69,7 @@ def _counts(run: EarlierRun) -> dict[str, int]:
 
 def _rates(run: EarlierRun) -> dict[str, float | None]:
     return {
-        "error": _rate(run.errored, run.taken_up),
+        "error": _rate(run.errored, run.processed),
         "blocked": _rate(run.blocked, run.scored),
         "review": _rate(run.review, run.scored),
         "flagged": _rate(run.blocked + run.review, run.scored),

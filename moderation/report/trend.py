@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from moderation.html.svg import WIDTH, Plot, f, line, svg, text
+from moderation.html.svg import WIDTH, Plot, f, line, path, svg, text
 from moderation.html.text import day, percent
 from moderation.report.changes import flags_of
 from moderation.results.history import EarlierRun
@@ -62,7 +62,7 @@ def trend(rule: str, shown: Sequence[Point]) -> Markup | None:
             parts.append(
                 Markup("<g><title>policy or model changed</title>{}</g>").format(line(x, plot.top, x, plot.bottom, "edge"))
             )
-    parts.append(Markup('<polyline class="path" points="{}"/>').format(" ".join(f"{f(x)},{f(y)}" for x, y in places)))
+    parts.append(path(places, "path"))
     for i, ((x, y), point) in enumerate(zip(places, shown, strict=True)):
         last = i == len(shown) - 1
         parts.append(

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from moderation.policy.schema import Action, Policy, Rule, ScoreKind, Severity
+from moderation.policy.decision import Thresholds
+from moderation.policy.schema import Action, Policy, Rule, Severity
 from moderation.records import add_numbers
 from moderation.results import sketches, spread
 from moderation.results.example_images import DIGEST, Example, Pictures, collapse
@@ -32,8 +33,6 @@ PROMPTS = 20
 """Prompts whose images are counted, per rule and shard."""
 SAMPLE = 24
 """Clean images kept for an audit."""
-SIMILARITY_RANGE = (-0.2, 0.6)
-"""Where cosines of images and texts lie in practice; what is outside falls into the outermost bins."""
 
 Extreme = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A score that may be no number, which JSON cannot say."""
@@ -184,12 +183,12 @@ class _Columns:
     def aggregate(self, rule: Rule, rows: NDArray[np.int64], near: float, kept: int) -> RuleAggregate:
         """The aggregate of one rule, whose scores are in `rows`."""
         score, acts = self._score[rows], self._acts[rows]
-        low, high = SIMILARITY_RANGE if rule.score is ScoreKind.SIMILARITY else (0.0, 1.0)
+        low, high = rule.score.facts.shown
         histogram, _ = np.histogram(np.clip(score, low, high), bins=BINS, range=(low, high))
         prompts, counts = np.unique(self._prompt[rows[acts]], return_counts=True)
         most = np.argsort(-counts, kind="stable")[:PROMPTS]
-        # Which ones are close is told in float32, as `decide` does.
-        close = rows[np.abs(score[:, None] - np.array(rule.thresholds, np.float32)).min(axis=1) <= np.float32(near)]
+        thresholds = Thresholds.of((rule,), near)
+        close = rows[thresholds.distance(score[:, None])[:, 0] <= thresholds.near]
         distance = np.abs(self._score[close, None].astype(np.float64) - np.array(rule.thresholds)).min(axis=1)
         return RuleAggregate(
             low=low,

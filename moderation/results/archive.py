@@ -187,8 +187,8 @@ def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, 
     listed = "".join(f"\n  {one}" for one in sorted(found, key=lambda one: -one.scored))
     if not found:
         which = "the runs asked for are not among those published" if narrowed else "no run is published"
-        told = ("" if narrowed else unpublished(output)) or "see `moderate runs list`"
-        raise SettingsError(f"there is nothing to decide again: {which} under {output.uri}: {told}")
+        text = ("" if narrowed else unpublished(output)) or "see `moderate runs list`"
+        raise SettingsError(f"there is nothing to decide again: {which} under {output.uri}: {text}")
     if fingerprint is not None:
         matching = [one for one in found if one.fingerprint == fingerprint]
         if not matching:

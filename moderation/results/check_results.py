@@ -39,5 +39,5 @@ class CheckResult(BaseModel):
         found = self.observed or (f"{self.unexpected:,} rows" if self.unexpected else "")
         allowed = f" (allowed: {self.limit})" if found and self.limit else ""
         some = f", e.g. {', '.join(self.examples[:3])}" if self.examples else ""
-        told = f": {found}{allowed}{some}" if found or some else ""
-        return f"{self.name} ({self.description}){told}" + (f"; {self.hint}" if self.hint and not self.passed else "")
+        text = f": {found}{allowed}{some}" if found or some else ""
+        return f"{self.name} ({self.description}){text}" + (f"; {self.hint}" if self.hint and not self.passed else "")

@@ -34,7 +34,7 @@ class EarlierRun:
     @property
     def unchanged(self) -> int:
         """Objects that had a decision already."""
-        return self.listed - self.taken_up
+        return self.listed - self.processed
 
     @property
     def allowed(self) -> int:
@@ -47,7 +47,7 @@ class EarlierRun:
         return self.review + self.unreadable_review
 
     @property
-    def taken_up(self) -> int:
+    def processed(self) -> int:
         """Objects scored or errored."""
         return self.scored + self.errored
 

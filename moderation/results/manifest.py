@@ -111,7 +111,7 @@ class Manifest(BaseModel):
     """symbolic links to folders in local sources, which are not followed"""
     special_files: int = 0
     """pipes, sockets and devices in local sources, which are no objects"""
-    decided_anew: int = 0
+    redecided: int = Field(default=0, validation_alias=AliasChoices("redecided", "decided_anew"))
     """of the scored objects, those decided from embeddings that an earlier run stored"""
     counts: Counts
     timings: Timings

@@ -51,8 +51,8 @@ class RunPaths:
         """The stored plan of one shard."""
         return f"{self.staging}plan/{number:06d}-{shard}.parquet"
 
-    def plan_anew(self, number: int) -> str:
-        """Objects listed up to a step of the plan that are decided anew from stored embeddings."""
+    def plan_redecided(self, number: int) -> str:
+        """Objects listed up to a step of the plan that are re-decided from stored embeddings."""
         return f"{self.staging}anew/{number:06d}.parquet"
 
     def receipt(self, shard: str) -> str:

@@ -2,9 +2,11 @@
 
 Every column carries its description in the field's metadata, from where it goes into the Parquet files and the data dictionary.
 A schema only ever gains nullable columns: `VERSION` counts these times, and `since` in the metadata is the one that brought a
-column.
+column. A new column of `decisions` stands here with its subject, and where it is computed: `judging.judged_columns` if it tells
+of the decision, `decision_rows.Embedded` if of the image. What copies, compares and documents columns asks for subjects.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -13,6 +15,10 @@ VERSION = 3
 
 Table = Literal["decisions", "scores", "embeddings"]
 TABLES: tuple[Table, ...] = ("decisions", "scores", "embeddings")
+
+Subject = Literal["object", "image", "decision", "identity"]
+"""What a column of `decisions` tells of: the object as it was listed; what reading it gave, which no policy changes; what
+follows from scores and thresholds; by which run, policy and model it was decided, and when."""
 
 _UTC = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
@@ -26,87 +32,116 @@ def _schema(table: Table, description: str, fields: list[pa.Field]) -> pa.Schema
     return pa.schema(fields, metadata={"table": table, "description": description, "schema_version": str(VERSION)})
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `decisions`, and what it tells of. The subject does not go into files."""
+
+    subject: Subject
+    field: pa.Field
+
+
+def _column(subject: Subject, name: str, kind: pa.DataType, description: str, nullable: bool = False, since: int = 1) -> Column:
+    return Column(subject, _field(name, kind, description, nullable, since))
+
+
 _RUN_ID = _field("run_id", _TEXT, "the run that wrote this row")
 _URI = _field("uri", _TEXT, "the object; the key stands in it as it is, unescaped")
 _ETAG = _field("etag", _TEXT, "the object's version when it was listed; files have one made of inode, time and size")
 
-DECISIONS = _schema(
-    "decisions",
-    "one row per object: what was decided, and why",
-    [
-        _RUN_ID,
-        _URI,
-        _ETAG,
-        _field("size_bytes", pa.int64(), "size of the object when it was listed"),
-        _field("last_modified", _UTC, "when the object was last modified"),
-        _field("status", _TEXT, "scored | error"),
-        _field("error_code", _TEXT, "why there is no score; null when scored", nullable=True),
-        _field("error_detail", _TEXT, "the error in words", nullable=True),
-        _field("retryable", pa.bool_(), "whether another try may succeed (`--retry-errors`); false when scored"),
-        _field(
-            "format",
-            _TEXT,
-            "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF or one of `formats`; null if unreadable",
-            nullable=True,
-        ),
-        _field("width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
-        _field("height", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
-        _field("frames", pa.int32(), "frames or pages in the file", nullable=True),
-        _field("frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
-        _field("sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be had", nullable=True),
-        _field(
-            "pdq",
-            _TEXT,
-            "perceptual hash (PDQ) of the first frame, of a HEIF its primary image, 64 hex digits: near-identical images "
-            "differ in at most 31 of 256 bits; null if it could not be computed",
-            nullable=True,
-            since=2,
-        ),
-        _field(
-            "pdq_quality",
-            pa.int32(),
-            "how much the picture has to tell for its hash, 0 to 100; below 50 the hash says little",
-            nullable=True,
-            since=2,
-        ),
-        _field(
-            "damaged",
-            _TEXT,
-            "what is wrong with the file of a scored image, which was scored as far as browsers show it; null if nothing is",
-            nullable=True,
-            since=3,
-        ),
-        _field(
-            "action",
-            _TEXT,
-            "allow | review | block: the strongest of the live rules; `unreadable` or `unsupported` of the policy on error",
-        ),
-        _field("flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
-        _field("flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),
-        _field("shadow_flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of shadow rules that would act"),
-        _field(
-            "top_rule",
-            _TEXT,
-            "the live rule that decided: strongest action, then severity, then margin; of an allowed image the closest one",
-            nullable=True,
-        ),
-        _field("top_category", _TEXT, "category of the top rule", nullable=True),
-        _field("top_score", pa.float32(), "score of the top rule", nullable=True),
-        _field(
-            "top_threshold",
-            pa.float32(),
-            "the threshold the top rule reached; of an allowed image the one it is closest to",
-            nullable=True,
-        ),
-        _field("near_threshold", pa.bool_(), "whether a live rule's score lies within the policy's `near` of a threshold"),
-        _field("policy", _TEXT, "name of the policy"),
-        _field("policy_version", _TEXT, "the policy's version as its file states it"),
-        _field("policy_hash", _TEXT, "identity of the policy: hash of its content"),
-        _field("model", _TEXT, "name of the model"),
-        _field("model_fingerprint", _TEXT, "identity of the model; rows of different fingerprints are not comparable"),
-        _field("scored_at", _UTC, "when this row was made"),
-    ],
+_DECISIONS = (
+    Column("identity", _RUN_ID),
+    Column("object", _URI),
+    Column("object", _ETAG),
+    _column("object", "size_bytes", pa.int64(), "size of the object when it was listed"),
+    _column("object", "last_modified", _UTC, "when the object was last modified"),
+    _column("image", "status", _TEXT, "scored | error"),
+    _column("image", "error_code", _TEXT, "why there is no score; null when scored", nullable=True),
+    _column("image", "error_detail", _TEXT, "the error in words", nullable=True),
+    _column("image", "retryable", pa.bool_(), "whether another try may succeed (`--retry-errors`); false when scored"),
+    _column(
+        "image",
+        "format",
+        _TEXT,
+        "JPEG, PNG, WEBP, GIF, BMP, ICO, CUR, TIFF, AVIF, HEIF, JXL, SVG or one of `formats`; null if unreadable",
+        nullable=True,
+    ),
+    _column("image", "width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
+    _column("image", "height", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
+    _column("image", "frames", pa.int32(), "frames or pages in the file", nullable=True),
+    _column("decision", "frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
+    _column(
+        "image", "sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be had", nullable=True
+    ),
+    _column(
+        "image",
+        "pdq",
+        _TEXT,
+        "perceptual hash (PDQ) of the first frame, of a HEIF its primary image, 64 hex digits: near-identical images "
+        "differ in at most 31 of 256 bits; null if it could not be computed",
+        nullable=True,
+        since=2,
+    ),
+    _column(
+        "image",
+        "pdq_quality",
+        pa.int32(),
+        "how much the picture has to tell for its hash, 0 to 100; below 50 the hash says little",
+        nullable=True,
+        since=2,
+    ),
+    _column(
+        "image",
+        "damaged",
+        _TEXT,
+        "what is wrong with the file of a scored image, which was scored as far as browsers show it; null if nothing is",
+        nullable=True,
+        since=3,
+    ),
+    _column(
+        "decision",
+        "action",
+        _TEXT,
+        "allow | review | block: the strongest of the live rules; `unreadable` or `unsupported` of the policy on error",
+    ),
+    _column("decision", "flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
+    _column("decision", "flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),
+    _column(
+        "decision", "shadow_flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of shadow rules that would act"
+    ),
+    _column(
+        "decision",
+        "top_rule",
+        _TEXT,
+        "the live rule that decided: strongest action, then severity, then margin; of an allowed image the closest one",
+        nullable=True,
+    ),
+    _column("decision", "top_category", _TEXT, "category of the top rule", nullable=True),
+    _column("decision", "top_score", pa.float32(), "score of the top rule", nullable=True),
+    _column(
+        "decision",
+        "top_threshold",
+        pa.float32(),
+        "the threshold the top rule reached; of an allowed image the one it is closest to",
+        nullable=True,
+    ),
+    _column(
+        "decision", "near_threshold", pa.bool_(), "whether a live rule's score lies within the policy's `near` of a threshold"
+    ),
+    _column("identity", "policy", _TEXT, "name of the policy"),
+    _column("identity", "policy_version", _TEXT, "the policy's version as its file states it"),
+    _column("identity", "policy_hash", _TEXT, "identity of the policy: hash of its content"),
+    _column("identity", "model", _TEXT, "name of the model"),
+    _column("identity", "model_fingerprint", _TEXT, "identity of the model; rows of different fingerprints are not comparable"),
+    _column("identity", "scored_at", _UTC, "when this row was made"),
 )
+
+DECISIONS = _schema("decisions", "one row per object: what was decided, and why", [column.field for column in _DECISIONS])
+
+
+def columns(*subjects: Subject) -> tuple[str, ...]:
+    """The columns of `decisions` that tell of these subjects, in their order."""
+    return tuple(column.field.name for column in _DECISIONS if column.subject in subjects)
+
 
 SCORES = _schema(
     "scores",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from moderation.errors import AccountingError, OutputError, RunError
 from moderation.policy.schema import Policy
@@ -55,7 +55,7 @@ class Receipt(BaseModel):
     counts: Counts
     seconds: Mapping[str, float]
     aggregates: Aggregates
-    decided_anew: int = 0
+    redecided: int = Field(default=0, validation_alias=AliasChoices("redecided", "decided_anew"))
     """of its objects, those decided from embeddings that an earlier run stored"""
 
     @property
@@ -72,9 +72,9 @@ def write_shard(
     paths: RunPaths,
     output: Store,
     *,
-    decided_anew: bool = False,
+    redecided: bool = False,
 ) -> Receipt:
-    """Stage the rows of one shard. `decided_anew`: they were made of embeddings that an earlier run stored.
+    """Stage the rows of one shard. `redecided`: they were made of embeddings that an earlier run stored.
 
     Raises:
         AccountingError: a row is missing, or there is one too many.
@@ -106,7 +106,7 @@ def write_shard(
         counts=summary.counts,
         seconds=summary.seconds,
         aggregates=aggregate(policy, tables["decisions"], tables["scores"], tables["embeddings"]),
-        decided_anew=len(shard.objects) if decided_anew else 0,
+        redecided=len(shard.objects) if redecided else 0,
     )
     key = paths.receipt(shard.name)
     try:

@@ -94,7 +94,7 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
     scored = decisions if all_scored else decisions.filter(is_scored)
     with _opened(output, shard.embeddings) as file:
         rows = _columns(file, ["uri", "frame"])
-        vectors, starts = _vectors(file), _starts(rows["uri"])
+        vectors, starts = _vectors(file), frame_starts(rows["uri"])
     if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
         raise OutputError(
             f"{output.uri_of(shard.embeddings.path)} does not hold the embeddings of the images in "
@@ -140,8 +140,8 @@ def _with_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     return table.select(list(columns))
 
 
-def _starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Where each image begins among its frames, and the number of frames at the end."""
+def frame_starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Where each image begins among its frames, and the number of frames at the end: [N + 1], of the URIs [F] of frames."""
     count = len(uris)
     if count == 0:
         return np.zeros(1, np.int64)

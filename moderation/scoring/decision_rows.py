@@ -1,7 +1,7 @@
 """The rows of a batch: what was embedded, and what could not be, as Arrow tables in the stored schemas."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 import numpy as np
@@ -14,6 +14,7 @@ from moderation.results import schemas
 from moderation.scoring.judging import (
     RowContext,
     embedding_column,
+    error_columns,
     identity_columns,
     judge,
     judged_columns,
@@ -48,6 +49,10 @@ class Embedded:
     damaged: str | None = None
 
 
+_OF_IMAGES = [schemas.DECISIONS.field(f.name) for f in fields(Embedded) if f.name in schemas.columns("image")]
+"""Columns of decisions that have the name of what an `Embedded` holds."""
+
+
 def build_rows(
     context: RowContext,
     embedded: list[Embedded],
@@ -69,14 +74,7 @@ def build_rows(
             "error_code": pa.nulls(count, pa.string()),
             "error_detail": pa.nulls(count, pa.string()),
             "retryable": pa.repeat(pa.scalar(value=False), count),
-            "format": pa.array([e.format for e in embedded], pa.string()),
-            "width": pa.array([e.width for e in embedded], pa.int32()),
-            "height": pa.array([e.height for e in embedded], pa.int32()),
-            "frames": pa.array([e.frames for e in embedded], pa.int32()),
-            "sha256": pa.array([e.sha256 for e in embedded], pa.string()),
-            "pdq": pa.array([e.pdq for e in embedded], pa.string()),
-            "pdq_quality": pa.array([e.pdq_quality for e in embedded], pa.int32()),
-            "damaged": pa.array([e.damaged for e in embedded], pa.string()),
+            **{f.name: pa.array([getattr(e, f.name) for e in embedded], f.type) for f in _OF_IMAGES},
             **judged_columns(judged),
             **identity_columns(context, count, now),
         }
@@ -105,26 +103,16 @@ def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> p
     """The decision rows of objects that could not be scored: the policy's `unreadable` or `unsupported` decides."""
     count = len(failures)
     objects = [f.object for f in failures]
-    empty_lists = pa.array([[] for _ in failures], pa.list_(pa.field("element", pa.string(), nullable=False)))
     values = {
         **_keys(context, objects),
         **_object_columns(objects),
-        "status": same("error", count),
         "error_code": pa.array([f.code.value for f in failures], pa.string()),
         "error_detail": pa.array([f.detail for f in failures], pa.string()),
-        "retryable": pa.array([f.code.retryable for f in failures], pa.bool_()),
         "sha256": pa.array([f.sha256 for f in failures], pa.string()),
-        "action": pa.array([context.compiled.policy.action_on_error(f.code).value for f in failures], pa.string()),
-        "flagged": pa.array([False] * count, pa.bool_()),
-        "flags": empty_lists,
-        "shadow_flags": empty_lists,
-        "near_threshold": pa.array([False] * count, pa.bool_()),
+        **error_columns(context.compiled.policy, [f.code for f in failures]),
         **identity_columns(context, count, now),
     }
-    return pa.table(
-        {f.name: values[f.name] if f.name in values else pa.nulls(count, f.type) for f in schemas.DECISIONS},
-        schema=schemas.DECISIONS,
-    )
+    return pa.table({name: values[name] for name in schemas.DECISIONS.names}, schema=schemas.DECISIONS)
 
 
 def _keys(context: RowContext, objects: list[ObjectRef]) -> dict[str, pa.Array]:

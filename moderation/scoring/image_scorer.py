@@ -5,7 +5,6 @@
 The stages overlap, and so do calls: while one batch is on the device, the next objects are being fetched and decoded.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Encoder
 from moderation.model.jpeg_decoder import JpegDecoder
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
@@ -22,10 +20,13 @@ from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
 from moderation.scoring.judging import RowContext
+from moderation.scoring.options import ScorerOptions
 from moderation.scoring.preparing import Preparer
 from moderation.scoring.shared_batches import Call, SharedBatches
 from moderation.scoring.stage_clock import Clock
 from moderation.storage import Store, file_uri
+
+_DEFAULTS = ScorerOptions()
 
 
 def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
@@ -42,9 +43,7 @@ class ImageScorer:
     Args:
         encoder: the model.
         policy: a policy, whose prompts are embedded here, or one compiled before.
-        limits: what is too much of an image.
-        fetch_threads: concurrent reads.
-        decode_threads: concurrent decodes; Pillow releases the GIL. Default: the CPU cores.
+        options: limits and threads.
         run_id: what the rows' `run_id` says.
         read: how an object's bytes are had; by default from wherever its URI points.
         look_up: how an object that is named by its URI only, with an empty ETag, is found; by default wherever the URI points.
@@ -55,10 +54,8 @@ class ImageScorer:
         self,
         encoder: Encoder,
         policy: Policy | CompiledPolicy,
+        options: ScorerOptions = _DEFAULTS,
         *,
-        limits: ImageLimits | None = None,
-        fetch_threads: int = 16,
-        decode_threads: int | None = None,
         run_id: str = "notebook",
         read: Callable[[ObjectRef], bytes] | None = None,
         look_up: Callable[[str], ObjectRef] | None = None,
@@ -71,9 +68,7 @@ class ImageScorer:
         self._batches = SharedBatches(encoder)
         self._preparer = Preparer(
             encoder.preprocessing,
-            limits or ImageLimits(),
-            fetch_threads=fetch_threads,
-            decode_threads=decode_threads or os.cpu_count() or 1,
+            options,
             read=read or _read_anywhere,
             look_up=look_up or _look_up_anywhere,
             jpeg_decoder=jpeg_decoder,

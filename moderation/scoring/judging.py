@@ -3,7 +3,7 @@
 The same for images that were just embedded and for those whose embeddings are read back: equal embeddings give equal rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moderation.errors import ErrorCode
 from moderation.model.engines import Engine
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.decision import ACTIONS, Decisions, decide
-from moderation.policy.schema import Rule
+from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
+from moderation.policy.schema import Policy, Rule
 from moderation.records import Counts
 from moderation.results import schemas
+
+RETRYABLE: Mapping[str | None, bool] = {code.value: code.retryable for code in ErrorCode}
+"""Error codes, and whether another try may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Judged:
     """N images under R rules; of several frames, each rule takes the one with its highest score."""
 
     rules: tuple[Rule, ...]
+    thresholds: Thresholds
     score: NDArray[np.float32]
     """[N, R]"""
     similarity: NDArray[np.float32]
@@ -71,25 +76,31 @@ def judge(
         frames: int32 [F] numbers of the frames in their images.
     """
     by_frame = compiled.score(vectors)
-    best = best_frames(by_frame.score, starts)
+    best = best_frames(by_frame.score, starts[:-1], starts[1:])
     columns = np.arange(len(compiled.rules))[None, :]
     score = by_frame.score[best, columns]
     return Judged(
         rules=compiled.rules,
+        thresholds=compiled.thresholds,
         score=score,
         similarity=by_frame.similarity[best, columns],
         top_prompt=by_frame.top_prompt[best, columns],
         frame=frames[best],
-        decided=decide(score, compiled.rules, compiled.policy.near),
+        decided=decide(score, compiled.thresholds),
     )
 
 
-def best_frames(score: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row of the highest score of each image under each rule, the earliest among equals: [N, R]."""
-    best = np.repeat(starts[:-1, None], score.shape[1], axis=1)
-    for image in np.flatnonzero(np.diff(starts) > 1):
-        first, end = starts[image], starts[image + 1]
-        best[image] = first + score[first:end].argmax(axis=0)
+def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row of the highest score of each image under each rule, the earliest among equals: [N, R].
+
+    Args:
+        score: [F, R] of frames.
+        first: [N] the first row of each image.
+        end: [N] the row behind its last one.
+    """
+    best = np.repeat(first[:, None], score.shape[1], axis=1)
+    for image in np.flatnonzero(end - first > 1):
+        best[image] += score[first[image] : end[image]].argmax(axis=0)
     return best
 
 
@@ -111,6 +122,28 @@ def judged_columns(judged: Judged) -> dict[str, pa.Array]:
         "top_threshold": pa.array(decided.top_threshold) if has_top else pa.nulls(count, pa.float32()),
         "near_threshold": pa.array(decided.near),
     }
+
+
+def error_columns(policy: Policy, codes: Sequence[str | None]) -> dict[str, pa.Array]:
+    """The columns of `decisions` that follow from why objects could not be scored: what such rows do not know is null.
+
+    Code, detail and SHA-256 are not among them.
+    """
+    count = len(codes)
+    no = pa.repeat(pa.scalar(value=False), count)
+    nothing = pa.array([[]] * count, schemas.DECISIONS.field("flags").type)
+    said = {
+        "status": same("error", count),
+        "retryable": pa.array([RETRYABLE.get(code, False) for code in codes], pa.bool_()),
+        "action": pa.array([policy.action_on_error(code).value for code in codes], pa.string()),
+        "flagged": no,
+        "flags": nothing,
+        "shadow_flags": nothing,
+        "near_threshold": no,
+    }
+    own = (*said, "error_code", "error_detail", "sha256")
+    unknown = [name for name in schemas.columns("image", "decision") if name not in own]
+    return {**said, **{name: pa.nulls(count, schemas.DECISIONS.field(name).type) for name in unknown}}
 
 
 def identity_columns(context: RowContext, count: int, now: datetime) -> dict[str, pa.Array]:
@@ -144,8 +177,8 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
             "score": pa.array(judged.score.ravel()),
             "similarity": pa.array(judged.similarity.ravel()),
             "top_prompt": _labels(prompts, (judged.top_prompt + offsets[None, :]).ravel()),
-            "review": pa.array([r.review for r in rules], pa.float32()).take(pa.array(rule)),
-            "block": pa.array([r.block for r in rules], pa.float32()).take(pa.array(rule)),
+            "review": _set(judged.thresholds.review).take(pa.array(rule)),
+            "block": _set(judged.thresholds.block).take(pa.array(rule)),
             "action": _labels([a.value for a in ACTIONS], judged.decided.rule_action.ravel()),
             "frame": pa.array(judged.frame.ravel(), pa.int32()),
         },
@@ -162,6 +195,11 @@ def embedding_column(vectors: NDArray[np.float16]) -> pa.Array:
 def same(text: str, count: int) -> pa.Array:
     """One text, `count` times."""
     return pa.repeat(pa.scalar(text, pa.string()), count)
+
+
+def _set(thresholds: NDArray[np.float32]) -> pa.Array:
+    """Thresholds; null where a rule has none."""
+    return pa.array(thresholds, mask=np.isinf(thresholds))
 
 
 def _labels(names: list[str], index: NDArray[np.integer]) -> pa.Array:

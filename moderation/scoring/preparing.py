@@ -1,6 +1,7 @@
 """Objects on their way to the model: looked up, fetched and decoded side by side, a bounded number and size at a time."""
 
 import hashlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from moderation.errors import ErrorCode, ImageError, StorageError
 from moderation.images.budget import MemoryBudget
 from moderation.images.decoding import DecodedImage
-from moderation.images.limits import ImageLimits
 from moderation.images.pdq import pdq
 from moderation.model.jpeg_decoder import JpegDecoder, ReadyPicture
 from moderation.model.preprocessing import Preprocessing
 from moderation.records import ObjectRef
 from moderation.scoring.decision_rows import Embedded, Failure
+from moderation.scoring.options import ScorerOptions
 from moderation.scoring.stage_clock import Clock
 
 WINDOW_BYTES = 256 << 20
@@ -48,9 +49,7 @@ class Preparer:
 
     Args:
         preprocessing: the model's.
-        limits: what is too much of an image.
-        fetch_threads: concurrent reads.
-        decode_threads: concurrent decodes.
+        options: limits and threads.
         read: how an object's bytes are had. Raises `StorageError`.
         look_up: how an object that is named by its URI only is found. Raises `StorageError`.
         jpeg_decoder: asked before Pillow.
@@ -59,23 +58,22 @@ class Preparer:
     def __init__(
         self,
         preprocessing: Preprocessing,
-        limits: ImageLimits,
+        options: ScorerOptions,
         *,
-        fetch_threads: int,
-        decode_threads: int,
         read: Callable[[ObjectRef], bytes],
         look_up: Callable[[str], ObjectRef],
         jpeg_decoder: JpegDecoder | None = None,
     ) -> None:
         self._preprocessing = preprocessing
-        self._limits = limits
+        self._limits = options.limits
         self._read, self._look_up = read, look_up
         self._jpeg_decoder = jpeg_decoder
         self._memory = MemoryBudget(DECODE_BYTES)
         self._window = MemoryBudget(WINDOW_BYTES, give_back=lambda: None)
-        self._ahead = 2 * (fetch_threads + decode_threads)
+        decode_threads = options.decode_threads or os.cpu_count() or 1
+        self._ahead = 2 * (options.fetch_threads + decode_threads)
         self._turn = threading.Lock()
-        self._fetchers = ThreadPoolExecutor(fetch_threads, "fetch")
+        self._fetchers = ThreadPoolExecutor(options.fetch_threads, "fetch")
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
 
     def close(self) -> None:

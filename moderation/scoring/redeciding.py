@@ -17,24 +17,7 @@ from moderation.results.stored_images import StoredImages, StoredShard, read_ima
 from moderation.scoring.judging import RowContext, embedding_column, identity_columns, judge, judged_columns, same, score_rows
 from moderation.storage import Store
 
-_KEPT = (
-    "uri",
-    "etag",
-    "size_bytes",
-    "last_modified",
-    "status",
-    "error_code",
-    "error_detail",
-    "retryable",
-    "format",
-    "width",
-    "height",
-    "frames",
-    "sha256",
-    "pdq",
-    "pdq_quality",
-    "damaged",
-)
+_KEPT = schemas.columns("object", "image")
 """Columns of decisions that do not depend on the policy."""
 
 
@@ -98,7 +81,7 @@ def write_decided(
     seconds = {"score": time.perf_counter() - began}
     batches[0] = replace(batches[0], summary=BatchSummary(batches[0].summary.counts, seconds))
     dim = context.compiled.weights.shape[1]
-    return write_shard(shard, batches, context.compiled.policy, dim, paths, output, decided_anew=True)
+    return write_shard(shard, batches, context.compiled.policy, dim, paths, output, redecided=True)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

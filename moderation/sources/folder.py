@@ -25,11 +25,11 @@ class FolderSource:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the store promises to list in key order."""
+        """Whether the store guarantees to list in key order."""
         return self.store.ordered
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
-        """Pages of objects behind the URI `after`. What was listed so far stays valid.
+        """Pages of objects after the URI `after`. Objects listed so far stay valid.
 
         Raises:
             SourceError: the listing failed, or cannot be right.
@@ -38,12 +38,12 @@ class FolderSource:
         try:
             yield from self.store.list(after=self.store.key_of(after) if after else "", census=census)
         except TransientError as error:
-            raise StoreDownError(f"the store of {self.uri} is down, its listing does not go on: {error.detail}") from None
+            raise StoreDownError(f"the store of {self.uri} is down, the listing cannot continue: {error.detail}") from None
         except StorageError as error:
             raise SourceError(f"listing {self.uri} failed: {error.detail}") from None
 
     def skipped(self) -> Skipped:
-        """What lies in a local folder and is not listed."""
+        """What is in a local folder but not listed."""
         return self.store.skipped()
 
     def key_of(self, uri: str) -> str:

@@ -77,7 +77,7 @@ class InventorySource:
             TableFile(data.uri, data.etag, manifest.file_format.lower(), data.uri.endswith(".gz"), header)
             for data in _data_files(found.uri, manifest)
         ]
-        next(self.list(), None)  # what is wrong with the first file is said now
+        next(self.list(), None)  # report problems with the first file now
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects, file after file. Raises `SourceError`, with the file and the row where something is wrong."""
@@ -96,7 +96,7 @@ class InventorySource:
 
 def _read_manifest(found: ObjectRef) -> _Manifest:
     if found.size > _LARGEST_MANIFEST:
-        raise SourceError(f"{found.uri} is no S3 Inventory manifest: it has {found.size:,} bytes")
+        raise SourceError(f"{found.uri} is not an S3 Inventory manifest: it has {found.size:,} bytes")
     try:
         store, key = Store.locate(found.uri)
         manifest = _Manifest.model_validate_json(store.get(key, found.etag or None))
@@ -105,7 +105,7 @@ def _read_manifest(found: ObjectRef) -> _Manifest:
     except ValidationError as error:
         problems = "; ".join(": ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in error.errors()[:5])
         raise SourceError(
-            f"{found.uri} is no S3 Inventory manifest: {problems}; to list objects yourself, call the file otherwise"
+            f"{found.uri} is not an S3 Inventory manifest: {problems}; if it is your own list of objects, give it another name"
         ) from None
     if manifest.file_format == "ORC":
         raise SourceError(f"{found.uri} lists ORC files: choose CSV or Parquet in the inventory's configuration")
@@ -117,7 +117,8 @@ def _data_files(manifest_uri: str, manifest: _Manifest) -> Iterator[ObjectRef]:
         found = _find(manifest_uri, manifest.destination_bucket.rpartition(":")[2], data.key)
         if found.size != data.size:
             raise SourceError(
-                f"{found.uri} has {found.size:,} bytes, {manifest_uri} says {data.size:,}: is it half copied? copy it again"
+                f"{found.uri} has {found.size:,} bytes, {manifest_uri} says {data.size:,}: it may be partially "
+                "copied: copy it again"
             )
         yield found
 
@@ -137,7 +138,7 @@ def _find(manifest_uri: str, bucket: str, key: str) -> ObjectRef:
         except StorageError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 problem = problem or f" ({place}: {error.detail})"
-    raise SourceError(f"{manifest_uri} names {key!r}, which is at none of {', '.join(places)}{problem}: copy it there")
+    raise SourceError(f"{manifest_uri} names {key!r}, which is in none of {', '.join(places)}{problem}: copy it there")
 
 
 def _objects(rows: Rows, names: _Columns) -> list[ObjectRef]:

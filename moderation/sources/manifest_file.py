@@ -38,7 +38,7 @@ class ManifestSource:
         extension = location.lower().removesuffix(".gz").rpartition(".")[2]
         kind = "jsonl" if extension == "ndjson" else extension
         self._file = TableFile(self.uri, self.version, kind, gzipped=location.lower().endswith(".gz"))
-        next(self.list(), None)  # what is wrong with the first rows is said now
+        next(self.list(), None)  # report problems with the first rows now
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects in the order of the file. Raises `SourceError`, with the row where something is wrong."""

@@ -15,7 +15,7 @@ def find_file(location: str) -> ObjectRef:
         return head(file_uri(str(path_at(location))) if scheme_of(location) == "file" else location)
     except StorageError as error:
         missing = error.detail.lower().startswith("no such")
-        hint = "; if a folder is meant, end it with a slash" if missing else ""
+        hint = "; if it is a folder, end it with a slash" if missing else ""
         raise SourceError(f"cannot read {location!r}: {error.detail}{hint}") from None
 
 

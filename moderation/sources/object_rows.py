@@ -47,7 +47,7 @@ def names_in(rows: Rows, column: str) -> list[str]:
     """A column of text that every row fills. Raises `SourceError` where one does not."""
     names = _texts(rows, column)
     if not all(names):
-        raise rows.error(names.index(""), f"{column!r} is empty: name an object there, or take the row out")
+        raise rows.error(names.index(""), f"{column!r} is empty: name an object, or remove the row")
     return names
 
 
@@ -58,7 +58,7 @@ def object_refs(rows: Rows, uris: Sequence[str]) -> list[ObjectRef]:
     is left empty. A size that is not given is 0, a time 1970. A time without a zone is UTC; a number is seconds since 1970.
 
     Raises:
-        SourceError: a value is none that its column can have.
+        SourceError: a value is not valid in its column.
     """
     etags = list(map(entity_tag, _texts(rows, "etag")))
     sizes, times = _sizes(rows), _times(rows)
@@ -80,7 +80,7 @@ def _texts(rows: Rows, column: str) -> list[str]:
         "".join(texts).encode()
     except UnicodeEncodeError:
         broken = next(index for index, text in enumerate(texts) if not _encodes(text))
-        raise rows.error(broken, f"{column!r} is {texts[broken]!a}, which holds half a character") from None
+        raise rows.error(broken, f"{column!r} is {texts[broken]!a}, which contains half a character") from None
     return texts
 
 

@@ -18,7 +18,7 @@ def open_source(location: str, connections: int) -> Source:
         return listed
     if "://" not in location and os.path.isfile(os.path.expanduser(location)):  # noqa: PTH111, PTH113 - Path's raise
         raise SourceError(
-            f"the source {location!r} is a file: give the folder that holds the images, "
+            f"the source {location!r} is a file: give the folder that contains the images, "
             "or a manifest: a .csv, .jsonl or .parquet file with a column `uri`, or the manifest.json of an S3 Inventory"
         )
     return FolderSource(location, connections)
@@ -33,11 +33,11 @@ def open_sources(locations: Sequence[str], connections: int) -> tuple[Source, ..
     sources = tuple(open_source(location, connections) for location in locations)
     folders = [source for source in sources if not source.is_fixed]
     if folders and len(folders) < len(sources):
-        raise SourceError("folders and manifests cannot be moderated in one run: give one kind of them")
+        raise SourceError("folders and manifests cannot be moderated in one run: give only one kind")
     for number, source in enumerate(folders):
         for other in (*folders[:number], *folders[number + 1 :]):
             if f"{source.uri}/".startswith(f"{other.uri}/"):
-                raise SourceError(f"{source.uri} lies inside {other.uri}: name only one of them")
+                raise SourceError(f"{source.uri} is inside {other.uri}: give only one of them")
     return sources
 
 

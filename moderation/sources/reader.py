@@ -24,7 +24,7 @@ class ObjectReader:
     """reads at a time"""
 
     def read(self, item: ObjectRef) -> bytes:
-        """The object at the version that was listed. Raises `StorageError`, or `StoreDownError` if it is no use to go on."""
+        """The object at the version that was listed. Raises `StorageError`, or `StoreDownError` if continuing is pointless."""
         store, key = self._locate(item.uri)
         here = item._replace(uri=store.uri_of(key))
         return store.watched(lambda patience: store.read(here, patience))
@@ -35,7 +35,7 @@ class ObjectReader:
         return store.get(key, etag)
 
     def look_up(self, uri: str) -> ObjectRef:
-        """The object as listing would give it. Raises `StorageError`, or `StoreDownError` if it is no use to go on."""
+        """The object as a listing would return it. Raises `StorageError`, or `StoreDownError` if continuing is pointless."""
         store, key = self._locate(uri)
         return store.watched(lambda patience: store.head(key, patience))._replace(uri=uri)
 
@@ -44,7 +44,7 @@ class ObjectReader:
             if uri.startswith(f"{folder.uri}/"):
                 return folder, folder.key_of(uri)
         if not self.manifests:
-            raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} does not lie under the source")
+            raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} is not in the source")
         if scheme_of(uri) == "file" and not self.local_files:
             raise StorageError(ErrorCode.ACCESS_DENIED, "a manifest in a bucket cannot name files of this machine")
         return Store.locate(uri, self.connections)

@@ -75,7 +75,7 @@ def check_columns(file: str, found: Sequence[str], columns: Sequence[str], requi
     """Raises `SourceError` if a column is missing that is required, or one is there twice."""
     for column in columns:
         if list(found).count(column) > 1:
-            raise SourceError(f"{file} has two columns {column!r}: take one out")
+            raise SourceError(f"{file} has two columns {column!r}: remove one")
     for column in required:
         if column not in found:
             plain = {name.strip().lower(): name for name in found}
@@ -85,7 +85,7 @@ def check_columns(file: str, found: Sequence[str], columns: Sequence[str], requi
             elif close:
                 advice = f"rename {plain[close[0]]!r}"
             else:
-                advice = f"one column must have the name {column!r}, written so"
+                advice = f"one column must have exactly the name {column!r}"
             others = f"only {', '.join(map(repr, found[:20]))}{', …' * (len(found) > 20)}" if found else "nor any other"
             raise SourceError(f"{file} has no column {column!r}, {others}: {advice}")
 
@@ -96,14 +96,16 @@ def _errors_in_one_line(file: TableFile) -> Iterator[None]:
         yield
     except StorageError as error:
         if error.code is ErrorCode.CHANGED:
-            raise SourceError(f"{file.uri} changed while it was read: start a new run, and leave the file alone") from None
+            raise SourceError(
+                f"{file.uri} changed while it was being read: start a new run, and do not change the file meanwhile"
+            ) from None
         raise SourceError(f"cannot read {file.uri}: {error.detail}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        found = "is cut short" if isinstance(error, EOFError) else "is not good gzip"
-        raise SourceError(f"{file.uri} {found}: copy it again, or write it anew") from None
+        found = "is cut short" if isinstance(error, EOFError) else "is not valid gzip"
+        raise SourceError(f"{file.uri} {found}: copy it again, or write it again") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())[:300]
-        raise SourceError(f"{file.uri} is not a good {file.format} file: {text}") from None
+        raise SourceError(f"{file.uri} is not a valid {file.format} file: {text}") from None
 
 
 def _csv_rows(stream: BinaryIO, file: TableFile, columns: Sequence[str], required: Sequence[str]) -> Iterator[Rows]:
@@ -122,7 +124,7 @@ def _csv_rows(stream: BinaryIO, file: TableFile, columns: Sequence[str], require
             yield Rows(file.uri, "row", numbers, {column: cells.get(column, nothing) for column in columns})
             first += len(page)
     except csv.Error as error:
-        raise SourceError(f"{file.uri}, line {reader.line_num}: not good CSV, {error}: is a quote missing?") from None
+        raise SourceError(f"{file.uri}, line {reader.line_num}: not valid CSV, {error}: is a quote missing?") from None
 
 
 def _whole_rows(file: TableFile, first: int, page: list[list[str]], width: int) -> list[list[str]]:
@@ -131,7 +133,7 @@ def _whole_rows(file: TableFile, first: int, page: list[list[str]], width: int) 
         page = [row for row in page if row]
         for number, row in enumerate(page, first):
             if len(row) != width:
-                problem = f"{len(row)} values where {width} belong: put quotes around values that hold commas"
+                problem = f"{len(row)} values where {width} belong: put quotes around values that contain commas"
                 raise SourceError(f"{file.uri}, row {number}: {problem}")
     return page
 
@@ -203,7 +205,7 @@ def _parquet_rows(stream: BinaryIO, file: TableFile, columns: Sequence[str], req
         yield Rows(file.uri, "row", numbers, {column: found.get(column, nothing) for column in columns})
     said = table.metadata.num_rows
     if first - 1 != said:
-        raise SourceError(f"{file.uri} holds {first - 1:,} rows, its footer speaks of {said:,}: write it anew")
+        raise SourceError(f"{file.uri} holds {first - 1:,} rows, but its footer says {said:,}: write it again")
 
 
 def _values(column: Any) -> Sequence[object]:

@@ -1,4 +1,4 @@
-"""What the error answers of object stores mean: our code, whether it may pass, and what to do about it."""
+"""What the error answers of object stores mean: our code, whether the error may be temporary, and what to do."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from moderation.storage.retrying import TransientError
 
 _KEYS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _SIGN_IN = "sign in again (`aws sso login`), or renew AWS_SESSION_TOKEN"
-_REGION = "the bucket lies in another region: set AWS_REGION to it"
+_REGION = "the bucket is in another region: set AWS_REGION to it"
 
 _REFUSED = {
     "AccessDenied": "no permission: these credentials need s3:ListBucket and s3:GetObject, and s3:PutObject for results",
@@ -19,20 +19,20 @@ _REFUSED = {
     "ExpiredToken": f"the session has expired: {_SIGN_IN}",
     "TokenRefreshRequired": f"the session has expired: {_SIGN_IN}",
     "InvalidToken": f"the session token is not valid: {_SIGN_IN}",
-    "RequestExpired": "the clock of this machine is wrong: set it",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
+    "RequestExpired": "this machine's clock is wrong: correct it",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: correct it",
     "PermanentRedirect": _REGION,
     "TemporaryRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
 }
-WRONG_REGION = frozenset(code for code, told in _REFUSED.items() if told == _REGION)
+WRONG_REGION = frozenset(code for code, message in _REFUSED.items() if message == _REGION)
 
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
 """S3 Glacier and Deep Archive, Azure's archive tier. Google's archive class is read like any other, and so is GLACIER_IR."""
-_RESTORE = "the object is archived and cannot be read: restore it, or leave it out with `--exclude`"
+_RESTORE = "the object is archived and cannot be read: restore it, or skip it with `--exclude`"
 
-_KEY = "the KMS key that the object is encrypted with cannot be used: have it enabled, or leave the object out"
+_KEY = "the KMS key that the object is encrypted with cannot be used: have it enabled, or skip the object"
 
 _ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 
@@ -42,7 +42,7 @@ _PASSING = frozenset(
     {"BadDigest", "ConditionalRequestConflict", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout"}
     | {"RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "XAmzContentSHA256Mismatch"}
 )
-"""codes that come with 4xx and pass nevertheless"""
+"""codes that come with 4xx but are temporary"""
 
 
 def failed(status: int, code: str, text: str, sentence: str = "") -> StorageError:
@@ -59,15 +59,15 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
         return StorageError(ErrorCode.ACCESS_DENIED, _with(_KEY, said, code))
     if code in _REFUSED:
         action = _ACTION.search(said)
-        told = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
-        return StorageError(ErrorCode.ACCESS_DENIED, _with(told, said, code))
+        message = f"no permission: these credentials need {action[1]}" if action else _REFUSED[code]
+        return StorageError(ErrorCode.ACCESS_DENIED, _with(message, said, code))
     if code == "NotImplemented":
-        told = "the store lacks something that is needed, perhaps conditional writes: use a newer version of it, or another"
-        return StorageError(ErrorCode.STORAGE_ERROR, _with(told, said, code))
+        message = "the store lacks a required feature, perhaps conditional writes: use a newer version of it, or another store"
+        return StorageError(ErrorCode.STORAGE_ERROR, _with(message, said, code))
     if status == 404:
         return StorageError(ErrorCode.NOT_FOUND, _NOT_FOUND.get(code, "no such object"))
     if status == 412:
-        return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is another now")
+        return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is different now")
     if status in (401, 403):
         return StorageError(ErrorCode.ACCESS_DENIED, text)
     if status in (501, 505) or (300 <= status < 500 and status not in (408, 429)):
@@ -75,19 +75,19 @@ def failed(status: int, code: str, text: str, sentence: str = "") -> StorageErro
     return TransientError(ErrorCode.STORAGE_ERROR, text)
 
 
-def _with(told: str, said: str, code: str) -> str:
-    return f"{told}; the store says: {said.rstrip('. ')} ({code})" if said else f"{told} ({code})"
+def _with(message: str, said: str, code: str) -> str:
+    return f"{message}; the store says: {said.rstrip('. ')} ({code})" if said else f"{message} ({code})"
 
 
 def no_credentials(reason: str) -> StorageError:
-    """The error for credentials that cannot be had."""
+    """The error for credentials that are not available."""
     return StorageError(ErrorCode.ACCESS_DENIED, f"no valid credentials: sign in again (`aws sso login`): {reason}")
 
 
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
-    told = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {told}")
+    message = f"is not trusted ({reason}): set AWS_CA_BUNDLE to the PEM file of the authority that signed it"
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {redacted(endpoint)} {message}")
 
 
 _SECRET = re.compile(
@@ -103,7 +103,7 @@ _SECRET_VARIABLES = (
 )
 _SHORTEST_SECRET = 12  # characters; shorter ones are words
 _HEADER = re.compile(r"(?i:invalid header value).*", re.DOTALL)
-UNFIT_FOR_HEADER = "a credential holds a character that cannot stand in a header"
+UNFIT_FOR_HEADER = "a credential contains a character that is not allowed in a header"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")  # also those that turn text around
 
 

@@ -1,4 +1,4 @@
-"""The way to Azure Blob Storage: account, endpoint and credentials, from where Azure's tools and obstore take them."""
+"""Access to Azure Blob Storage: account, endpoint and credentials, from where Azure's tools and obstore read them."""
 
 import base64
 import binascii
@@ -32,13 +32,11 @@ _SCOPE = "https://storage.azure.com/.default"
 _RENEWED_BEFORE = 300
 """seconds before its end at which a token is renewed"""
 _EMULATOR_ACCOUNT = "devstoreaccount1"
-_EMULATOR_KEY = (
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # the same for all the world
-)
+_EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # a public constant
 
 
 class AzureAccess(NamedTuple):
-    """One container's way in: of `key`, `sas` and `token`, one at most is set; none for a public container."""
+    """Credentials for one container: of `key`, `sas` and `token`, one at most is set; none for a public container."""
 
     http: HttpClient
     key: SharedKey | None
@@ -56,7 +54,7 @@ class Token:
         self._token: AccessToken | None = None
 
     def __call__(self) -> "AzureBearerToken":
-        """As obstore wants it. Raises `StorageError`."""
+        """In obstore's form. Raises `StorageError`."""
         with self._lock:
             if self._token is None or self._token.expires_on - time.time() < _RENEWED_BEFORE:
                 try:
@@ -85,7 +83,7 @@ def connect(container: str, connections: int) -> AzureAccess:
     if not account:
         raise _unusable("no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING")
     if not re.fullmatch("[a-z0-9]+", account):
-        raise _unusable(f"AZURE_STORAGE_ACCOUNT_NAME {account!r} is no name of an account: lower-case letters and digits")
+        raise _unusable(f"AZURE_STORAGE_ACCOUNT_NAME {account!r} is not an account name: use lower-case letters and digits")
     endpoint = checked_endpoint(name, url, "AZURE_ALLOW_HTTP")
     http = HttpClient(AZURE, endpoint, connections, name)
     options = client_options(connections)
@@ -129,7 +127,7 @@ def _connection_string() -> dict[str, str]:
     text = setting("AZURE_STORAGE_CONNECTION_STRING")
     parts = [part.partition("=") for part in text.split(";") if part.strip()]
     if not all(separator and value for _, separator, value in parts):
-        raise _unusable("AZURE_STORAGE_CONNECTION_STRING is no connection string: copy it whole, from AccountName= or so on")
+        raise _unusable("AZURE_STORAGE_CONNECTION_STRING is not a connection string: copy all of it, including AccountName=")
     return {name.strip().lower(): value.strip() for name, _, value in parts}
 
 
@@ -137,7 +135,7 @@ def _decoded(key: str) -> bytes:
     try:
         return base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
-        raise _unusable("the key of the storage account is not Base64: copy AZURE_STORAGE_ACCOUNT_KEY whole") from None
+        raise _unusable("the key of the storage account is not Base64: copy all of AZURE_STORAGE_ACCOUNT_KEY") from None
 
 
 def _entra() -> "TokenCredential":
@@ -155,7 +153,7 @@ def _entra() -> "TokenCredential":
 
 
 class _Static:
-    """A token that somebody else made."""
+    """A token issued elsewhere."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -172,11 +170,11 @@ def _first_reason(text: str) -> str:
 
 
 def _no_credentials(reason: str) -> StorageError:
-    told = "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, sign in with `az login`, or give the machine an identity"
+    ways = "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, sign in with `az login`, or give the machine an identity"
     return _unusable(
-        f"no Azure credentials: {told}; for a public container, set AZURE_SKIP_SIGNATURE=true{f' ({reason})' if reason else ''}"
+        f"no Azure credentials: {ways}; for a public container, set AZURE_SKIP_SIGNATURE=true{f' ({reason})' if reason else ''}"
     )
 
 
-def _unusable(told: str) -> StorageError:
-    return StorageError(ErrorCode.ACCESS_DENIED, told)
+def _unusable(message: str) -> StorageError:
+    return StorageError(ErrorCode.ACCESS_DENIED, message)

@@ -1,4 +1,4 @@
-"""What a storage implementation must do. Keys are exact, hostile text: no meaning is read into them."""
+"""The interface of a storage implementation. Keys are exact, hostile text: nothing in them is interpreted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class StoredObject(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """What lies in a local folder and is no object."""
+    """What is in a local folder but is not an object."""
 
     linked_folders: int = 0
     """symbolic links to folders, which are not followed"""
@@ -39,7 +39,7 @@ _PLURAL = {"linked folder": "linked folders", "pipe, socket or device": "pipes, 
 
 @dataclass(slots=True)
 class Census:
-    """How many objects a store, or a file that lists them, says that it names: counted apart from the objects themselves."""
+    """How many objects a store, or a file that lists them, says there are: counted apart from the objects themselves."""
 
     objects: int = 0
 
@@ -63,11 +63,11 @@ class Backend(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one object."""
+        """One object as a listing would show it."""
         ...
 
     def put(self, key: str, data: bytes | Path, create_only: bool = False) -> None:
-        """Write an object whole or not at all. With `create_only`, an object that exists is `FileExistsError`."""
+        """Write an object completely or not at all. With `create_only`, raises `FileExistsError` if it exists."""
         ...
 
     def copy(self, source: str, target: str) -> None:
@@ -75,5 +75,5 @@ class Backend(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that does not exist is no error."""
+        """Remove an object; not an error if it does not exist."""
         ...

@@ -77,7 +77,7 @@ class ObstoreBackend:
         return self._fetch(key, options)
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one object."""
+        """One object as a listing would show it."""
         try:
             meta = obstore.head(self._store, key)
         except (exceptions.BaseError, OSError, ValueError) as error:
@@ -95,7 +95,7 @@ class ObstoreBackend:
                 use_multipart=False if create_only else None,
             )
         except (exceptions.AlreadyExistsError, FileExistsError):
-            raise FileExistsError(f"{self.root}/{key} exists already") from None
+            raise FileExistsError(f"{self.root}/{key} already exists") from None
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._explained(error) from None
 

@@ -33,7 +33,7 @@ GCS = Service(
         "InvalidAuthentication": f"the store does not accept the credentials: {_GCS_KEYS}",
         "ExpiredToken": f"the token has expired: {_GCS_KEYS}",
         "InvalidSecurity": f"the store does not accept the credentials: {_GCS_KEYS}",
-        "UserProjectMissing": "readers of the bucket pay: set GOOGLE_CLOUD_QUOTA_PROJECT to the project that does",
+        "UserProjectMissing": "the bucket's readers pay: set GOOGLE_CLOUD_QUOTA_PROJECT to the project to charge",
         "UserProjectAccessDenied": "GOOGLE_CLOUD_QUOTA_PROJECT names a project that these credentials may not charge",
         "AccountProblem": "the project has a problem with billing",
     },
@@ -52,18 +52,18 @@ AZURE = Service(
         "AuthorizationFailure": f"no permission: {_AZURE_ROLE}; the account's firewall may refuse this machine too",
         "AuthorizationPermissionMismatch": f"no permission: {_AZURE_ROLE}",
         "AuthorizationProtocolMismatch": "the SAS token allows https only",
-        "AuthorizationResourceTypeMismatch": "the SAS token does not cover containers and objects: make one that does",
-        "AuthorizationServiceMismatch": "the SAS token does not cover the blob service: make one that does",
+        "AuthorizationResourceTypeMismatch": "the SAS token does not cover containers and objects: create one that does",
+        "AuthorizationServiceMismatch": "the SAS token does not cover the blob service: create one that does",
         "AuthorizationSourceIPMismatch": "the SAS token is for another network address",
         "InsufficientAccountPermissions": f"no permission: {_AZURE_ROLE}",
         "AccountIsDisabled": "the account is disabled",
         "NoAuthenticationInformation": _AZURE_NONE,
         "PublicAccessNotPermitted": _AZURE_NONE,
-        "KeyBasedAuthenticationNotPermitted": "the account allows no account keys: sign in with `az login` or an identity",
+        "KeyBasedAuthenticationNotPermitted": "the account does not allow account keys: sign in with `az login` or an identity",
     },
     missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"}),
     archived={
-        "BlobArchived": "the object is archived: rehydrate it and run with `--full`, or leave it out with `--exclude`",
+        "BlobArchived": "the object is archived: rehydrate it and run with `--full`, or skip it with `--exclude`",
         "BlobBeingRehydrated": "the object is archived and being rehydrated: run with `--full` later",
     },
 )
@@ -81,7 +81,7 @@ def answered(service: Service, status: int, code: str, message: str) -> StorageE
     if status == 404:
         return StorageError(ErrorCode.NOT_FOUND, "no such object")
     if status == 412:
-        return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is another now")
+        return StorageError(ErrorCode.CHANGED, "the object changed after listing: its etag is different now")
     if status in (401, 403):
         return StorageError(ErrorCode.ACCESS_DENIED, own)
     if status in (501, 505) or (300 <= status < 500 and status not in (408, 429)):
@@ -91,11 +91,11 @@ def answered(service: Service, status: int, code: str, message: str) -> StorageE
 
 def unreachable(setting: str, endpoint: str, reason: str) -> StorageError:
     """The error for an endpoint to which no connection can be made."""
-    told = f"cannot reach {endpoint} ({reason}): check {setting} and the network"
-    return TransientError(ErrorCode.STORAGE_ERROR, told)
+    text = f"cannot reach {endpoint} ({reason}): check {setting} and the network"
+    return TransientError(ErrorCode.STORAGE_ERROR, text)
 
 
 def untrusted(endpoint: str, reason: str) -> StorageError:
     """The error for a certificate that cannot be verified."""
-    told = f"is not trusted ({reason}): set SSL_CERT_FILE to the PEM file of the authority that signed it"
-    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {told}")
+    text = f"is not trusted ({reason}): set SSL_CERT_FILE to the PEM file of the authority that signed it"
+    return StorageError(ErrorCode.STORAGE_ERROR, f"the certificate of {endpoint} {text}")

@@ -31,12 +31,12 @@ def checked_endpoint(name: str, url: str, switch: str) -> str:
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} is no endpoint: give a URL such as https://host:port")
+        raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} is not an endpoint: give a URL such as https://host:port")
     if parts.username or parts.password:
-        raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} holds a user name or password: leave them out")
+        raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} contains a user name or password: leave them out")
     if parts.scheme == "http" and not _is_loopback(host) and not is_on(switch):
-        told = f"{name} goes to {host} over http, where everybody on the way can read: use https, or set {switch}=true"
-        raise StorageError(ErrorCode.STORAGE_ERROR, told)
+        text = f"{name} goes to {host} over http, which others can read: use https, or set {switch}=true"
+        raise StorageError(ErrorCode.STORAGE_ERROR, text)
     return url.rstrip("/")
 
 

@@ -71,5 +71,5 @@ class ObjectFile(io.RawIOBase):
 def whole(data: bytes, length: int) -> bytes:
     """`data`, if there are `length` bytes of it; or else an error that makes the store be asked again."""
     if len(data) != length:
-        raise TransientError(ErrorCode.STORAGE_ERROR, f"body cut short: {len(data)} of {length} bytes came")
+        raise TransientError(ErrorCode.STORAGE_ERROR, f"body cut short: received {len(data)} of {length} bytes")
     return data

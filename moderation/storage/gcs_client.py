@@ -1,4 +1,4 @@
-"""The way to Google Cloud Storage: endpoint and credentials, from where Google's tools and obstore take them."""
+"""Access to Google Cloud Storage: endpoint and credentials, from where Google's tools and obstore read them."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ _SIGN_IN = "set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run `gcloud aut
 
 
 class GcsAccess(NamedTuple):
-    """One bucket's way in."""
+    """Credentials for one bucket."""
 
     http: HttpClient
     token: "Token | None"
@@ -55,7 +55,7 @@ class Token:
         self._lock = threading.Lock()
 
     def __call__(self) -> "GCSCredential":
-        """As obstore wants it. Raises `StorageError`."""
+        """In obstore's form. Raises `StorageError`."""
         with self._lock:
             if not self._credentials.valid:
                 try:
@@ -121,9 +121,9 @@ def _parsed(name: str, text: str) -> dict[str, Any]:
         info = json.loads(text)
     except (ValueError, RecursionError) as error:
         where = f", line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise _unusable(f"{name} is no JSON{where}: give the key of a service account as Google wrote it") from None
+        raise _unusable(f"{name} is not JSON{where}: give a service account's key file, unchanged") from None
     if not isinstance(info, dict):
-        raise _unusable(f"{name} is no JSON object: give the key of a service account as Google wrote it")
+        raise _unusable(f"{name} is not a JSON object: give a service account's key file, unchanged")
     return info
 
 
@@ -161,22 +161,22 @@ def _problem(own_key: bool, error: Exception) -> str:
     elif "missing fields" in text:
         fault = "fields are missing: " + one_line(text.rpartition("missing fields")[2].strip(" :."))
     elif "PEM" in text or "deserialize" in text:
-        fault = "its private key is no PEM key"
+        fault = "its private key is not a PEM key"
     elif isinstance(error, OSError):
         fault = error.strerror or type(error).__name__
     else:
-        fault = "it is no credentials file"
-    return f"{what} cannot be used ({fault}): give it as Google wrote it"
+        fault = "it is not a credentials file"
+    return f"{what} cannot be used ({fault}): use the file as Google created it"
 
 
 def _refused(error: Exception) -> StorageError:
     if isinstance(error, google_errors.TransportError):
         return TransientError(
-            ErrorCode.STORAGE_ERROR, f"Google's sign-in gives no access token, it does not answer ({one_line(str(error))})"
+            ErrorCode.STORAGE_ERROR, f"Google's sign-in gives no access token: it does not answer ({one_line(str(error))})"
         )
     reason = one_line(str(error.args[0]) if error.args else type(error).__name__)
     return StorageError(ErrorCode.ACCESS_DENIED, f"Google gives no access token ({reason}): {_SIGN_IN}")
 
 
-def _unusable(told: str) -> StorageError:
-    return StorageError(ErrorCode.ACCESS_DENIED, told)
+def _unusable(message: str) -> StorageError:
+    return StorageError(ErrorCode.ACCESS_DENIED, message)

@@ -48,15 +48,15 @@ class LocalBackend:
             yield page
 
     def skipped(self) -> Skipped:
-        """What lies in the folder and is not listed."""
+        """What is in the folder but not listed."""
         return skipped(self.folder)
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
-        """The whole file, or `changed` if its ETag is another."""
+        """The whole file, or the error `changed` if its ETag differs."""
         return self._read(key, if_match, 0, -1)
 
     def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
-        """A part of the file, or `changed` if its ETag is another."""
+        """A part of the file, or the error `changed` if its ETag differs."""
         return self._read(key, if_match, start, length)
 
     def _read(self, key: str, if_match: str | None, start: int, length: int) -> bytes:
@@ -72,7 +72,7 @@ class LocalBackend:
             raise storage_error(error) from None
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one file."""
+        """One file as a listing would show it."""
         try:
             return stored(key, _regular(key, self._path(key).stat()))
         except OSError as error:
@@ -101,13 +101,13 @@ class LocalBackend:
             _flush_folder(target.parent)
         except FileExistsError:
             if create_only and target.is_file():
-                raise FileExistsError(f"{self.root}/{key} exists already") from None
+                raise FileExistsError(f"{self.root}/{key} already exists") from None
             what = "folder" if target.is_dir() else "file"
-            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a {what} stands in the way") from None
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a {what} has that name") from None
         except NotADirectoryError:
-            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file stands in the way") from None
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a file has that name") from None
         except IsADirectoryError:
-            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a folder stands in the way") from None
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {target}: a folder has that name") from None
         except OSError as error:
             raise storage_error(error) from None
 
@@ -135,10 +135,10 @@ class LocalBackend:
         if raw is not None and len(os.fsencode(f"{self.folder}/{raw}")) >= _PATH_MAX:
             raise storage_error(OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{self.folder}/{raw}"))
         if raw is None or "\0" in raw or any(part in ("", ".", "..") for part in raw.split("/")):
-            raise StorageError(ErrorCode.NOT_FOUND, f"no file can have the key {shortened(key)!r}")
+            raise StorageError(ErrorCode.NOT_FOUND, f"not a possible file name: {shortened(key)!r}")
         path = self.folder / raw
         if not Path(os.path.realpath(path)).is_relative_to(self.folder):
-            raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that leads out of {self.folder}")
+            raise StorageError(ErrorCode.ACCESS_DENIED, f"{key!r} is a link that points outside {self.folder}")
         return path
 
 
@@ -166,7 +166,7 @@ def _create(path: Path) -> BinaryIO:
             # A folder that was there, and was gone when mkdir looked what it is; or really a file.
             if any(_is_no_folder(parent) for parent in path.parents):
                 raise
-    why = "its folder is taken away again and again" if made else "no folder can be made there"
+    why = "its folder keeps being removed" if made else "no folder can be created there"
     raise StorageError(ErrorCode.STORAGE_ERROR, f"cannot write {shortened(visible(str(path)))}: {why}")
 
 
@@ -178,7 +178,7 @@ def _is_no_folder(path: Path) -> bool:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make what was moved into a folder outlast a power cut, where the file system knows how."""
+    """Make files moved into a folder survive a power cut, if the file system supports it."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -59,7 +59,7 @@ def _entries(root: Path, folder: str, prefix: str, after: str) -> Iterator[tuple
                 behind = (name for name in _named(folder, scan) if name > last)
                 names = _smallest(name for name in behind if _wanted(name[0], prefix, after))
         except OSError as error:
-            if folder and isinstance(error, FileNotFoundError):  # went away since its own folder was read
+            if folder and isinstance(error, FileNotFoundError):  # removed since its parent folder was read
                 return
             if folder and error.errno == errno.ENAMETOOLONG:  # one row for all below it, which says why
                 if escaped(folder) > after:
@@ -104,7 +104,7 @@ def _wanted(key: str, prefix: str, after: str) -> bool:
 
 
 def skipped(root: Path) -> Skipped:
-    """What `walk` leaves out without a word. What cannot be looked at is not counted."""
+    """What `walk` silently skips. Entries that cannot be examined are not counted."""
     linked = special = 0
     stack = [str(root)]
     while stack:
@@ -141,7 +141,7 @@ def stored(key: str, info: os.stat_result) -> StoredObject:
 
 
 def etag(info: os.stat_result) -> str:
-    """What is another one whenever the file was written again."""
+    """A tag that changes whenever the file is rewritten."""
     return f"{info.st_ino:x}-{info.st_mtime_ns:x}-{info.st_size:x}"
 
 

@@ -1,8 +1,8 @@
-"""A store that is down for good: noticed after a few failures in a row, so that it does not cost one time-out per object.
+"""Detects that a store is down after a few failures in a row, so that not every object costs a time-out.
 
-Counted is what failed after all its tries, with nothing that succeeded in between, whichever thread it was in. A store
-that fails now and then never comes to the limit, and an object that cannot be read is told from a store that answers no more:
-the store is asked for another object.
+Counts requests, of all threads, that failed after all their tries, with no success in between. A store that fails now and
+then never reaches the limit. To tell an unreadable object from a store that no longer responds, the store is asked for
+another object.
 """
 
 import threading
@@ -31,19 +31,19 @@ class Outage:
         self._lock = threading.Lock()
 
     def answered(self) -> None:
-        """The store gave an answer, a refusal perhaps."""
+        """The store answered, perhaps with a refusal."""
         if self._failures:
             with self._lock:
                 self._failures = 0
 
     def failed(self, error: TransientError) -> None:
-        """It gave none. Raises `StoreDownError` if that was one too many."""
+        """The store did not answer. Raises `StoreDownError` at the limit."""
         with self._lock:
             self._failures += 1
             failures = self._failures
         if failures >= FAILURES:
-            told = f"{self._store} is down: {failures} requests in a row failed, each tried again and again"
-            raise StoreDownError(f"{told}, at last with: {error.detail}")
+            text = f"{self._store} is down: {failures} requests in a row failed after several tries each"
+            raise StoreDownError(f"{text}, the last with: {error.detail}")
 
 
 @cache

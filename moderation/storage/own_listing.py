@@ -77,8 +77,8 @@ class OwnListingBackend(ObstoreBackend, ABC):
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             name = self.root.partition("://")[2]
-            told = f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and"
-            raise StorageError(ErrorCode.NOT_FOUND, f"{told} {self._http.setting}") from None
+            wording = f"the {service.container} {name!r} does not exist at {self._http.endpoint}: check its name and"
+            raise StorageError(ErrorCode.NOT_FOUND, f"{wording} {self._http.setting}") from None
 
     def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
         """Pages of objects, each asked for by its own token until it comes. "Folders" (empty, ending in /) are left out."""
@@ -89,13 +89,13 @@ class OwnListingBackend(ObstoreBackend, ABC):
             found: list[StoredObject] = []
             for item in page.objects:
                 if not item.key.startswith(prefix):
-                    raise _broken(f"{where} holds the key {item.key!r}, which does not begin so")
+                    raise _broken(f"{where} holds the key {item.key!r}, which does not start with that")
                 if item.key <= after:
                     continue
                 if self.ordered:
                     if item.key <= last:
-                        told = f"{where} has the key {item.key!r} behind {last!r}, though the store lists keys in order"
-                        raise _broken(f"{told}: objects may be missing from it; name them in a manifest instead")
+                        wording = f"{where} has the key {item.key!r} after {last!r}, although the store lists keys in order"
+                        raise _broken(f"{wording}: objects may be missing from it; name them in a manifest instead")
                     last = item.key
                 if item.size or not item.key.endswith("/"):
                     found.append(item)
@@ -106,7 +106,7 @@ class OwnListingBackend(ObstoreBackend, ABC):
                 return
             token = page.token
             if hash(token) in tokens:
-                raise _broken(f"{where} leads in a circle: a token for its next page comes again")
+                raise _broken(f"{where} goes in circles: a token for the next page is repeated")
             tokens.add(hash(token))
 
     def _whole_page(self, prefix: str, after: str, token: str) -> ListedPage:
@@ -117,7 +117,7 @@ class OwnListingBackend(ObstoreBackend, ABC):
 
     def _no_page(self) -> TransientError:
         # What is no page reads as one without objects: the rest of the listing would be lost in silence.
-        return TransientError(ErrorCode.STORAGE_ERROR, f"what {self._http.endpoint} answered is no page of a listing")
+        return TransientError(ErrorCode.STORAGE_ERROR, f"what {self._http.endpoint} answered is not a page of a listing")
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object at the version listed."""
@@ -128,7 +128,7 @@ class OwnListingBackend(ObstoreBackend, ABC):
         return self._read(key, if_match, (start, start + length))
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one object."""
+        """One object as a listing would show it."""
         if is_plain(key):
             found = super().head(key)
             return found._replace(etag=entity_tag(found.etag))
@@ -257,5 +257,5 @@ def parsed(body: bytes) -> ET.Element:
     return root
 
 
-def _broken(told: str) -> StorageError:
-    return StorageError(ErrorCode.STORAGE_ERROR, told)
+def _broken(wording: str) -> StorageError:
+    return StorageError(ErrorCode.STORAGE_ERROR, wording)

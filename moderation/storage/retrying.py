@@ -1,4 +1,4 @@
-"""Trying again what may pass: one place for all stores, on top of what obstore does by itself."""
+"""Retries of temporary failures: one place for all stores, in addition to obstore's own retries."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from moderation.storage.backend import StoredObject
 Result = TypeVar("Result")
 
 PATIENCE = 40.0
-"""seconds after which a call that failed is not tried again; the last try may take `READ_TIMEOUT` beyond it"""
+"""seconds after which a failed call is not retried; the last try may take `READ_TIMEOUT` longer"""
 
 PROBE_PATIENCE = 10.0
-"""the same at start-up, when somebody waits for an answer"""
+"""the same at start-up, when a user is waiting"""
 
 READ_TIMEOUT = 30
 """seconds without a byte from the store after which one try has failed"""
@@ -25,7 +25,7 @@ CONNECT_TIMEOUT = 5
 
 
 class TransientError(StorageError):
-    """A `storage_error` that may pass: 503, a time-out, a reset, a body cut short. Raised on when it does not."""
+    """A `storage_error` that may be temporary: 503, a time-out, a reset, a body cut short. Raised if retries do not help."""
 
 
 def retried(call: Callable[[], Result], patience: float | None = None) -> Result:
@@ -53,7 +53,7 @@ def retried(call: Callable[[], Result], patience: float | None = None) -> Result
 
 
 def continued(listing: Callable[[str], Iterator[list[StoredObject]]], after: str) -> Iterator[list[StoredObject]]:
-    """The pages of `listing(after)`. Where one does not come, the listing is begun again behind the last key that came."""
+    """The pages of `listing(after)`. If a page fails, the listing restarts after the last key received."""
     pages = listing(after)
 
     def next_page() -> list[StoredObject] | None:

@@ -63,8 +63,8 @@ class S3Backend(ObstoreBackend):
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             endpoint = redacted(self._client.meta.endpoint_url)
-            told = f"the bucket {self.bucket!r} does not exist at {endpoint}: check its name, AWS_PROFILE and AWS_ENDPOINT_URL"
-            raise StorageError(ErrorCode.NOT_FOUND, told) from None
+            text = f"the bucket {self.bucket!r} does not exist at {endpoint}: check its name, AWS_PROFILE and AWS_ENDPOINT_URL"
+            raise StorageError(ErrorCode.NOT_FOUND, text) from None
 
     def list(self, prefix: str, after: str = "", census: Census | None = None) -> Iterator[list[StoredObject]]:
         """Pages of up to 1,000 objects; "folders" that consoles make (empty, ending in /) are left out.
@@ -83,14 +83,14 @@ class S3Backend(ObstoreBackend):
         return self._of_version(key, if_match, {"range": (start, start + length)})
 
     def head(self, key: str) -> StoredObject:
-        """What a listing would say of one object."""
+        """One object as a listing would show it."""
         try:
             meta = self._client.head_object(Bucket=self.bucket, Key=key)
         except AWS_ERRORS as error:
-            told = self._translated(error)
-            if told.code is not ErrorCode.NOT_FOUND and not isinstance(told, TransientError):
+            text = self._translated(error)
+            if text.code is not ErrorCode.NOT_FOUND and not isinstance(text, TransientError):
                 self._page({"Bucket": self.bucket, "Prefix": key, "MaxKeys": 1})  # an answer to HEAD cannot say why
-            raise told from None
+            raise text from None
         size, modified = meta["ContentLength"], meta.get("LastModified", _UNKNOWN).astimezone(UTC)
         return StoredObject(key, entity_tag(meta.get("ETag")) or made_tag(size, modified), size, modified)
 

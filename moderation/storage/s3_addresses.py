@@ -45,7 +45,7 @@ def access_point(bucket: str) -> AccessPoint | None:
     if found is None:
         raise StorageError(
             ErrorCode.NOT_FOUND,
-            f"cannot use {bucket!r}: of ARNs, those of S3 access points in one region are read, "
-            "arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME; give the bucket's name, or the access point's alias",
+            f"cannot use {bucket!r}: the only ARNs allowed are those of S3 access points in one region, "
+            "arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME; or give the bucket's name, or the access point's alias",
         )
     return AccessPoint(*found.groups())

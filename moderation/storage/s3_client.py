@@ -1,4 +1,4 @@
-"""The way to S3: credentials, region, endpoint and certificates, from where every AWS tool takes them."""
+"""Access to S3: credentials, region, endpoint and certificates, from where every AWS tool reads them."""
 
 import os
 from datetime import timedelta
@@ -115,6 +115,6 @@ def _pem(path: str) -> bytes:
     except OSError as error:
         wrong = error.strerror or str(error)
     if wrong:
-        told = f"cannot use the CA bundle {path!r} ({wrong}): set AWS_CA_BUNDLE to a PEM file"
-        raise StorageError(ErrorCode.STORAGE_ERROR, told)
+        text = f"cannot use the CA bundle {path!r} ({wrong}): set AWS_CA_BUNDLE to a PEM file"
+        raise StorageError(ErrorCode.STORAGE_ERROR, text)
     return certificates

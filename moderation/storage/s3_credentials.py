@@ -37,7 +37,7 @@ def check_credentials(session: "boto3.Session") -> None:
         raise StorageError(
             ErrorCode.ACCESS_DENIED,
             "no AWS credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; "
-            "for a bucket that is open to everybody, AWS_NO_SIGN_REQUEST=true",
+            "for a public bucket, AWS_NO_SIGN_REQUEST=true",
         )
     if type(found) is Credentials:  # others may have to be fetched first
         frozen: ReadOnlyCredentials = found.get_frozen_credentials()
@@ -50,9 +50,9 @@ def check_text(access_key: str | None, secret: str | None, token: str | None, or
         wrong = _UNUSABLE.search(value or "")
         if wrong:
             kinds = {"\n": "a line break", "\r": "a line break", " ": "a space", "\t": "a tab"}
-            what = kinds.get(wrong[0], "a character that no key has")
+            what = kinds.get(wrong[0], "an invalid character")
             raise StorageError(
-                ErrorCode.ACCESS_DENIED, f"the AWS {name} (from: {origin or 'unknown'}) holds {what}: set it without"
+                ErrorCode.ACCESS_DENIED, f"the AWS {name} (from: {origin or 'unknown'}) contains {what}: remove it"
             )
 
 
@@ -63,7 +63,7 @@ def is_set(name: str, environment: Mapping[str, str] = os.environ) -> bool:
         return True
     if value in _NO:
         return False
-    raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} is {value!r}: set it to true or false, or leave it out")
+    raise StorageError(ErrorCode.STORAGE_ERROR, f"{name} is {value!r}: set it to true or false, or unset it")
 
 
 def _found(session: "boto3.Session") -> Credentials | None:
@@ -85,11 +85,11 @@ def broken_credentials(error: Exception) -> StorageError:
     if isinstance(error, OSError) and error.filename:
         reason = f"{error.filename}: {error.strerror}"
     elif _is_words_of_a_program(error):
-        reason = "the profile's credential_process failed: run it by hand to see why"
+        reason = "the profile's credential_process failed: run it yourself to see why"
     elif isinstance(error, aws.BotoCoreError | OSError):
         reason = one_line(str(error))
     else:  # its text may be what a program wrote: the keys
-        reason = f"what the profile's credential_process or file gives is not what AWS tools expect ({type(error).__name__})"
+        reason = f"the output of the profile's credential_process or file is not what AWS tools expect ({type(error).__name__})"
     return StorageError(
         ErrorCode.ACCESS_DENIED,
         f"the AWS credentials cannot be read: {reason}: fix the profile that AWS_PROFILE names, or name another",

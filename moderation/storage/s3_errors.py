@@ -51,8 +51,8 @@ def translated(error: Exception, endpoint: str) -> StorageError:
         # Of "HTTPConnection(host=...): Failed to establish a new connection: [Errno 111] Connection refused", the end.
         cause = str(error.kwargs.get("error", ""))
         reason = cause.rpartition("] ")[2].rstrip(")") if "] " in cause else "timed out"
-        told = f"cannot reach {endpoint} ({reason}): check AWS_ENDPOINT_URL and the network"
-        return TransientError(ErrorCode.STORAGE_ERROR, told)
+        text = f"cannot reach {endpoint} ({reason}): check AWS_ENDPOINT_URL and the network"
+        return TransientError(ErrorCode.STORAGE_ERROR, text)
     if isinstance(error, _SIGN_IN) or UNFIT_FOR_HEADER in line:
         return no_credentials(line)
     return (TransientError if isinstance(error, _PASSING) else StorageError)(ErrorCode.STORAGE_ERROR, line)
@@ -71,14 +71,14 @@ def _answered(error: aws.ClientError) -> StorageError:
     if is_wrong_region(status, code):
         region = headers.get("x-amz-bucket-region") or answer.get("Region")
         if region:
-            return StorageError(ErrorCode.ACCESS_DENIED, f"the bucket lies in the region {region}: set AWS_REGION={region}")
+            return StorageError(ErrorCode.ACCESS_DENIED, f"the bucket is in the region {region}: set AWS_REGION={region}")
         return failed(status, "PermanentRedirect", "")
     if code == "RequestTimeTooSkewed" and "date" in headers:
-        return StorageError(ErrorCode.ACCESS_DENIED, f"{_skew(headers['date'])}: set it ({code})")
+        return StorageError(ErrorCode.ACCESS_DENIED, f"{_skew(headers['date'])}: correct it ({code})")
     said = answer.get("Message") or ""
     return failed(status, code, one_line(f"{error.operation_name}: {said or 'failed'} ({code or status})"), said)
 
 
 def _skew(date: str) -> str:
     seconds = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-    return f"the clock of this machine is {abs(seconds) / 60:.0f} minutes {'ahead' if seconds > 0 else 'behind'}"
+    return f"this machine's clock is {abs(seconds) / 60:.0f} minutes {'ahead' if seconds > 0 else 'behind'}"

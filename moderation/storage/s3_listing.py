@@ -37,13 +37,13 @@ def checked(page: "ListObjectsV2OutputTypeDef", endpoint: str) -> "ListObjectsV2
     answer = cast("Mapping[str, Any]", page)
     items, token = answer.get("Contents", []), answer.get("NextContinuationToken")
     if "IsTruncated" not in answer:
-        wrong = "is no page of a listing"  # an empty body reads as a page without objects
+        wrong = "is not a page of a listing"  # an empty body reads as a page without objects
     elif answer["IsTruncated"] and not token:
-        wrong = "is a page of a listing that goes on, without the token for the next one"
+        wrong = "is a page of a listing that continues, without the token for the next page"
     elif token and not answer["IsTruncated"]:
-        wrong = "is the last page of a listing, with a token for another one"
+        wrong = "is the last page of a listing, but has a token for another one"
     elif answer.get("KeyCount", len(items)) != len(items):
-        wrong = f"is a page of a listing that speaks of {answer['KeyCount']:,} keys and holds {len(items):,}"
+        wrong = f"is a page of a listing that says {answer['KeyCount']:,} keys but has {len(items):,}"
     elif not all("Key" in item and "Size" in item and "LastModified" in item for item in items):
         wrong = "is a page of a listing with objects that lack their key, size or time"
     else:
@@ -79,14 +79,14 @@ def pages(
         keys = [item["Key"] for item in items]
         for key in keys:
             if not key.startswith(prefix):
-                raise _broken(f"{where} holds the key {key!r}, which does not begin so")
+                raise _broken(f"{where} holds the key {key!r}, which does not start with that")
             if ordered:
                 if key <= last:
-                    told = f"{where} has the key {key!r} behind {last!r}, though S3 lists keys in order"
-                    raise _broken(f"{told}: a store that does not do so loses objects; name them in a manifest instead")
+                    text = f"{where} has the key {key!r} after {last!r}, although S3 lists keys in order"
+                    raise _broken(f"{text}: objects may be missing from it; name them in a manifest instead")
                 last = key
         if keys and _known(seen, (keys[0], keys[-1], len(keys))):
-            raise _broken(f"{where} gives a page again that begins with {keys[0]!r}")
+            raise _broken(f"{where} repeats the page that starts with {keys[0]!r}")
         found = [_stored(item) for item in items if (item["Size"] or not item["Key"].endswith("/")) and item["Key"] > after]
         census.objects += page.get("KeyCount", len(items)) - (len(items) - len(found))
         if found:
@@ -96,9 +96,9 @@ def pages(
         token = page["NextContinuationToken"]
         empty = 0 if keys else empty + 1
         if _known(seen, token):
-            raise _broken(f"{where} leads in a circle: a token for its next page comes again")
+            raise _broken(f"{where} goes in circles: a token for the next page is repeated")
         if empty > EMPTY_PAGES:
-            raise _broken(f"{where} does not end: {empty:,} pages without an object follow one another")
+            raise _broken(f"{where} does not end: {empty:,} pages in a row have no objects")
         request["ContinuationToken"] = token
 
 
@@ -116,5 +116,5 @@ def _known(seen: set[int], mark: object) -> bool:
     return False
 
 
-def _broken(told: str) -> StorageError:
-    return StorageError(ErrorCode.STORAGE_ERROR, told)
+def _broken(text: str) -> StorageError:
+    return StorageError(ErrorCode.STORAGE_ERROR, text)

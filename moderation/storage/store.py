@@ -69,12 +69,12 @@ class Store:
     def key_of(self, uri: str) -> str:
         """The key of a URI under this store; any other URI is refused."""
         if not uri.startswith(self.uri + "/"):
-            raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} does not lie under {self.uri}")
+            raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri!r} is not under {self.uri}")
         return uri[len(self.uri) + 1 :]
 
     @property
     def ordered(self) -> bool:
-        """Whether listings are in key order for certain: not in S3's directory buckets, nor in stores that only speak S3."""
+        """Whether listings are sure to be in key order: not in S3 directory buckets, nor in other stores with an S3 API."""
         return self._backend.ordered if isinstance(self._backend, S3Backend | OwnListingBackend) else True
 
     def list(self, prefix: str = "", after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:
@@ -108,9 +108,9 @@ class Store:
         return io.BufferedReader(ObjectFile(fetch, found.size), BUFFER)
 
     def read(self, item: ObjectRef, patience: float | None = None) -> bytes:
-        """The object at the version that was listed; without an ETag, at any. With one, the size is looked at as well.
+        """The object at the listed version; without an ETag, at any version. With one, the size is checked as well.
 
-        What fails for a moment is tried again for `patience` seconds; None: as long as everywhere.
+        Temporary failures are retried for `patience` seconds; None: the default.
         """
         path = self._prefix + self.key_of(item.uri)
         if not item.etag:
@@ -118,7 +118,7 @@ class Store:
         return retried(lambda: whole(self._backend.get(path, item.etag), item.size), patience)
 
     def watched(self, read: Callable[[float | None], T]) -> T:
-        """What `read` returns, which is given its patience. Raises `StoreDownError` once the store answers nothing any more."""
+        """What `read(patience)` returns. Raises `StoreDownError` when the store no longer responds."""
         return read_through(outage_of(self._backend.root), read, self._ask)
 
     def _ask(self) -> None:
@@ -169,16 +169,16 @@ class Store:
                 self.delete(self.key_of(item.uri))
 
     def check_readable(self) -> None:
-        """Raise a `StorageError` if there is nothing here to list, saying why and what to do."""
+        """Raise a `StorageError`, which says why and what to do, if there is nothing to list."""
         self._probe()
         if next(self.list(), None) is None:
-            told = f"there are no objects under {self.uri}"
+            text = f"there are no objects under {self.uri}"
             left_out = self.skipped()
-            hint = f" ({left_out} left out: name a linked folder as a source)" if any(left_out) else ""
-            raise StorageError(ErrorCode.NOT_FOUND, told + hint)
+            hint = f" ({left_out} skipped: name a linked folder as a source)" if any(left_out) else ""
+            raise StorageError(ErrorCode.NOT_FOUND, text + hint)
 
     def skipped(self) -> Skipped:
-        """What lies in a local folder and is not listed."""
+        """What is in a local folder but not listed."""
         return self._backend.skipped() if isinstance(self._backend, LocalBackend) else Skipped()
 
     def check_writable(self) -> None:
@@ -192,8 +192,8 @@ class Store:
             return
         finally:
             self.delete(key)
-        told = "ignores conditional writes (If-None-Match), without which two runs can overwrite each other: use another store"
-        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} {told}")
+        text = "ignores conditional writes (If-None-Match), without which two runs can overwrite each other: use another store"
+        raise StorageError(ErrorCode.STORAGE_ERROR, f"{self.uri} {text}")
 
     def _probe(self) -> None:
         backend = self._backend
@@ -210,8 +210,8 @@ class Store:
             except StorageError as error:
                 if error.code is not ErrorCode.NOT_FOUND:
                     raise
-                told = f"{self._backend.root}/{path} exists, and does not: others write it at this moment"
-                raise TransientError(ErrorCode.STORAGE_ERROR, told) from None
+                text = f"{self._backend.root}/{path} keeps appearing and disappearing: somebody else is writing it"
+                raise TransientError(ErrorCode.STORAGE_ERROR, text) from None
             raise
 
     def _holds(self, path: str, data: bytes | Path) -> bool:

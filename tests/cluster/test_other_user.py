@@ -17,8 +17,8 @@ from needs import needs_root
 from other_user import NOBODY, as_nobody
 from own_rays import Driver, driver_with_ray, wait_until
 from places import ROOT
+from ports import answer, listeners
 from support import descendants
-from test_ports import answer, listeners
 
 from moderation.cluster.certificate import make_certificate
 from moderation.cluster.private_folder import PREFIX, private_folder

@@ -1,6 +1,7 @@
 """What other people build on: public names, errors, and the documentation's promises."""
 
 import pickle
+import pkgutil
 import re
 import subprocess
 import sys
@@ -18,8 +19,50 @@ from moderation.settings import RunSettings
 README = (ROOT / "README.md").read_text()
 
 
+PUBLIC = [
+    "Encoder",
+    "ErrorCode",
+    "ImageError",
+    "ImageLimits",
+    "ImageScorer",
+    "Manifest",
+    "ModelError",
+    "ModerationError",
+    "ObjectRef",
+    "OpenClipEncoder",
+    "Outcome",
+    "OutputError",
+    "Policy",
+    "PolicyError",
+    "QuarantinedError",
+    "Rule",
+    "RunError",
+    "RunSettings",
+    "ScoredBatch",
+    "SettingsError",
+    "SourceError",
+    "StorageError",
+    "Store",
+    "UserError",
+    "load_policy",
+    "run",
+]
+"""Other people build on these: a name that is added, renamed or removed is a decision, and a line in the changelog."""
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    assert sorted(moderation.__all__) == PUBLIC
+    assert sorted(dir(moderation)) == PUBLIC
+
+
+def test_no_public_name_is_hidden_by_a_module_of_that_name() -> None:
+    """Importing `moderation.run`, were there one, would make `moderation.run` the module."""
+    modules = {module.name for module in pkgutil.iter_modules(moderation.__path__)}
+    assert {"policy", "pipeline"} <= modules
+    assert modules & set(moderation.__all__) == set()
+
+
 def test_public_names_are_there_and_documented() -> None:
-    assert {"ImageScorer", "OpenClipEncoder", "RunSettings", "Store", "load_policy", "run"} <= set(moderation.__all__)
     for name in moderation.__all__:
         assert getattr(moderation, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

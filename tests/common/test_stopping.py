@@ -98,7 +98,7 @@ def test_a_terminal_that_is_closed(run: Terminal, tmp_path: Path) -> None:
 
 HANGS = """
 import time
-from moderation import stopping
+from moderation.common import stopping
 stopping.GRACE_S = 1.0
 stopping.listen()
 stopping.on_stop("stopped at once")

@@ -98,13 +98,13 @@ def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str
         ("policy: policy.yaml", "policy: none.yaml", ["8: cannot read the policy 'none.yaml': no such file or directory"]),
         ("policy: policy.yaml, ", "", ["prefect.yaml:8: nightly: the setting `policy` is missing"]),
         ("[images]", "[nowhere]", ["prefect.yaml:3: cannot list the source 'nowhere'"]),
-        ("output: out", "output: images/out", ["the output file://", "lies inside the source"]),
+        ("output: out", "output: images/out", ["the output file://", "is inside the source"]),
         ("output: out", "output: out, batch_size: many", ["prefect.yaml:8: nightly: `batch_size` should be a valid integer"]),
         ("output: out", "output: out, ray_address: '127.0.0.1:1'", ["prefect.yaml:8: no Ray cluster answers at 127.0.0.1:1"]),
         ("when_busy: wait", "when_busy: maybe", ["prefect.yaml:8: `when_busy` should be wait or cancel, not 'maybe'"]),
         ("{name: moderation}", "{}", ["prefect.yaml:10: names no work pool"]),
-        ("name: of-somebody-else", "name: nightly", ["two deployments are called 'nightly'"]),
-        ("[slack-webhook/moderation]", "[slack]", ["prefect.yaml:4: `notify` names 'slack', which is no block"]),
+        ("name: of-somebody-else", "name: nightly", ["two deployments are named 'nightly'"]),
+        ("[slack-webhook/moderation]", "[slack]", ["prefect.yaml:4: `notify` names 'slack', which is not a block"]),
         ("deployments:", "deploymens:", ["there are no deployments"]),
         ("- name: nightly", "- name: nightly\n   x: [", ["prefect.yaml:7: this line is indented by 3 spaces"]),
     ],
@@ -118,12 +118,12 @@ def test_a_mistake_is_told_at_its_place(tmp_path: Path, good: str, old: str, new
 def test_every_mistake_is_told_at_once_with_exit_code_2(tmp_path: Path, good: str) -> None:
     text = good.replace("[images]", "[nowhere]").replace("policy.yaml", "none.yaml").replace("0 2 * * *", "61 2 * * *")
     (tmp_path / "prefect.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=r"3 findings in .*: nothing was scheduled") as error:
+    with pytest.raises(SettingsError, match=r"3 findings in .*: nothing was deployed") as error:
         deploy(check=True, file=tmp_path / "prefect.yaml", offline=True)
     assert error.value.exit_code == 2
     with pytest.raises(SettingsError, match=r"cannot read the deployments .*no such file"):
         deploy(check=True, file=tmp_path / "none", offline=True)
-    with pytest.raises(SettingsError, match="--offline goes with --check"):
+    with pytest.raises(SettingsError, match="--offline needs --check"):
         deploy(file=tmp_path / "prefect.yaml", offline=True)
 
 
@@ -137,7 +137,7 @@ def test_a_policy_s_own_mistakes_are_told_where_they_stand(tmp_path: Path, good:
     ("variables", "told"),
     [
         ("{env: {AWS_SECRET_ACCESS_KEY: abc}}", "looks like a secret"),
-        ("{env: {X: '{{ prefect.blocks.secret.s3-key }}'}}", "stores what it holds in the clear"),
+        ("{env: {X: '{{ prefect.blocks.secret.s3-key }}'}}", "stores its content as plain text"),
         ("{env: {RAY_AUTH_TOKEN: '{{ $RAY_AUTH_TOKEN }}'}}", "looks like a secret"),
         ("{env: {RAY_AUTH_TOKEN_PATH: /etc/ray/token, AWS_PROFILE: moderation}}", ""),
     ],

@@ -121,7 +121,11 @@ WRONG = {
     "rrule in JSON": ('"FREQ=DAILY;BYHOUR=2"', """'{"rrule": "FREQ=HURLY"}'""", "21: .*HURLY"),
     "rrule that goes backwards": ("BYHOUR=2", "INTERVAL=-1", "21: .*INTERVAL of -1"),
     "rrule that has ended": ("BYHOUR=2", "UNTIL=20240101T000000", "21: .*never starts a run: it ended on 2024-01-01"),
-    "rrule counted from 2020": ("BYHOUR=2", "COUNT=10", "21: .*never starts a run: runs are counted from 2020 on"),
+    "rrule counted from 2020": (
+        "BYHOUR=2",
+        "COUNT=10",
+        "21: .*never starts a run: without DTSTART before the rule, runs are counted from 2020",
+    ),
     "hours counted from 2020": ("DAILY;BYHOUR=2", "HOURLY;COUNT=24", "21: .*never starts a run: .*counted from 2020"),
     "rrule of month 13": ("BYHOUR=2", "BYMONTH=13", "21: .*never starts a run: BYMONTH goes from 1 to 12"),
     "rrule of day 32": ("FREQ=DAILY;BYHOUR=2", "FREQ=MONTHLY;BYMONTHDAY=32", "21: .*BYMONTHDAY goes from 1 to 31"),
@@ -236,7 +240,7 @@ WRONG = {
     "name twice": (
         "deployments:\n",
         "deployments:\n  - {name: nightly, entrypoint: a.b.c, work_pool: {name: p}}\n",
-        "two deployments are called 'nightly'",
+        "two deployments are named 'nightly'",
     ),
     # entrypoints
     "file that is not there": (
@@ -268,7 +272,7 @@ WRONG = {
     ),
     # the file
     "tab": ("    version", "\tversion", "4: there is a tab in the indentation"),
-    "key twice": ("paused: false", "paused: false\n    paused: true", "8: the key `paused` stands there twice"),
+    "key twice": ("paused: false", "paused: false\n    paused: true", "8: the key `paused` appears twice"),
     "date that only Prefect's parser reads": (
         "description: Every night.",
         "description: 2026-13-45",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from known_commands import unknown_words
 from needs import needs_bash
-from places import ROOT
+from places import EXAMPLE_WORKFLOW, ROOT
 from scored_demo import objects_under, publish_scored
-from test_workflows import EXAMPLE, unknown_words
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.storage import Store
@@ -51,7 +51,7 @@ def test_the_example_gives_the_numbers_of_the_page(place: Path) -> None:
     assert len(numbers) == 4
     for line in numbers:
         assert re.sub(r"[ │]+", " ", line) in plain
-    for told in re.findall(r"^(?:\d+ images are decided otherwise|error: ).*", PAGE, re.MULTILINE):
+    for told in re.findall(r"^(?:\d+ images get a different decision|error: ).*", PAGE, re.MULTILINE):
         assert told in done.stdout + done.stderr
     (folder,) = place.glob("backtest-demo-*")
     assert {file.name for file in folder.iterdir()} == {"backtest.html", "changed.parquet"}
@@ -82,7 +82,7 @@ def test_the_flow_is_as_it_says() -> None:
 
 @needs_bash
 def test_the_steps_of_the_workflow_do_what_they_say(place: Path, tmp_path: Path) -> None:
-    jobs = yaml.safe_load(EXAMPLE.read_text())["jobs"]
+    jobs = yaml.safe_load(EXAMPLE_WORKFLOW.read_text())["jobs"]
     steps = {step.get("name"): step.get("run") for job in jobs.values() for step in job["steps"]}
     (place / "before" / "policies").mkdir(parents=True)
     (place / "before" / "policies" / "try.yaml").write_text(POLICY_FILE.read_text(encoding="utf-8"), encoding="utf-8")

@@ -4,14 +4,8 @@ import re
 
 import pytest
 import yaml
+from operations_page import PAGE, section
 from places import ROOT
-
-PAGE = (ROOT / "docs" / "operations.md").read_text()
-
-
-def section(title: str) -> str:
-    """The text below a heading, up to the next one of its level."""
-    return re.split(r"^## ", PAGE.split(f"\n## {title}", 1)[1], flags=re.MULTILINE)[0]
 
 
 def test_every_automation_is_there() -> None:

@@ -2,22 +2,18 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
+from known_commands import unknown_words
 from needs import needs_bash
-from places import ROOT
-
-from moderation.cli import app
+from places import EXAMPLE_WORKFLOW, ROOT
 
 WORKFLOWS = sorted((ROOT / "docs" / "ci").glob("*.yml"))
-EXAMPLE = ROOT / "docs" / "ci" / "moderation-policy.yml"
 SCRIPTS = [
     (path.name, step["name"], step["run"])
     for path in WORKFLOWS
@@ -39,19 +35,6 @@ def audited(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def unknown_words(line: str) -> set[str]:
-    """Of a command line that begins with `moderate`: names of commands and options that the program does not have."""
-    words = shlex.split(line)[1:]
-    command = typer.main.get_command(app)
-    while hasattr(command, "commands"):
-        name = words.pop(0)
-        if name not in command.commands:
-            return {name}
-        command = command.commands[name]
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    return {word for word in words if word.startswith("-")} - known
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_is_valid_and_safe(path: Path) -> None:
     valid = against_schema(path)
@@ -69,7 +52,7 @@ def test_a_workflow_is_valid_and_safe(path: Path) -> None:
 )
 def test_the_schema_finds_mistakes(tmp_path: Path, right: str, wrong: str, found: str) -> None:
     path = tmp_path / "workflow.yml"
-    path.write_text(EXAMPLE.read_text().replace(right, wrong))
+    path.write_text(EXAMPLE_WORKFLOW.read_text().replace(right, wrong))
     result = against_schema(path)
     assert result.returncode == 1
     assert re.search(found, result.stdout + result.stderr)
@@ -81,12 +64,12 @@ def test_the_schema_finds_mistakes(tmp_path: Path, right: str, wrong: str, found
         ('"before/$POLICY" "$POLICY"', '"before/$POLICY" "${{ github.head_ref }}"', "template-injection"),
         ("permissions: {}", "permissions: write-all", "excessive-permissions"),
         ("pull_request:\n", "pull_request_target:\n", "dangerous-triggers"),
-        (re.search(r"actions/checkout@\w{40}", EXAMPLE.read_text())[0], "actions/checkout@main", "unpinned-uses"),
+        (re.search(r"actions/checkout@\w{40}", EXAMPLE_WORKFLOW.read_text())[0], "actions/checkout@main", "unpinned-uses"),
     ],
 )
 def test_the_audit_finds_what_is_unsafe(tmp_path: Path, right: str, wrong: str, found: str) -> None:
     path = tmp_path / "workflow.yml"
-    path.write_text(EXAMPLE.read_text().replace(right, wrong))
+    path.write_text(EXAMPLE_WORKFLOW.read_text().replace(right, wrong))
     result = audited(path)
     assert result.returncode != 0
     assert found in result.stdout

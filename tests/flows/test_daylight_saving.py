@@ -9,8 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from operations_page import section
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
-from test_operations_doc import section
 
 ZONE = "Europe/Berlin"
 MARCH, OCTOBER = datetime(2026, 3, 28, 20, tzinfo=UTC), datetime(2026, 10, 24, 20, tzinfo=UTC)

@@ -1,9 +1,7 @@
 """The Prefect flow against a real Prefect server, started for the test."""
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from cut_off import link_to
+from prefect_servers import prefect_server
 
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.results.manifest import published_manifests
@@ -30,30 +29,8 @@ moderate(RunSettings(sources=source, policy=policy, output=output))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server on loopback; gives the environment in which it is found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("prefect")
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    with open(home / "server.log", "w") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    if httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=5).is_success:
-                        break
-                except httpx.HTTPError:
-                    pass
-                assert process.poll() is None, (home / "server.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-            yield environment
-        finally:
-            process.terminate()
-            process.wait(30)
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
 
 
 def test_a_run_on_a_server_has_a_task_per_stage_and_its_artifacts(server: dict[str, str], tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_prefect_reads_the_same_address(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "files", "told"),
     [
-        ({}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML, and Prefect reads it",)),
+        ({}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML, but Prefect reads it",)),
         ({"PREFECT_API_URL": NAMED}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML",)),
         ({}, {"prefect.toml": "[api"}, ("prefect.toml is not valid TOML",)),
         ({}, {"pyproject.toml": "[tool.prefect"}, ("pyproject.toml is not valid TOML",)),
@@ -151,7 +151,7 @@ def test_a_folder_that_is_gone_and_a_pipe_stop_nobody(tmp_path: Path, monkeypatc
     os.mkfifo(here / ".env")
     assert named_api_url() is None
     os.mkfifo(here / "prefect.toml")
-    with pytest.raises(SettingsError, match="is a pipe, and Prefect reads it and waits for ever"):
+    with pytest.raises(SettingsError, match="is a pipe, and Prefect waits forever to read it"):
         named_api_url()
     shutil.rmtree(here)
     assert named_api_url() is None

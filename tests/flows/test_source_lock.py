@@ -19,7 +19,7 @@ from moderation.results.manifest import published_manifests
 from moderation.results.read_run import read_decisions
 from moderation.storage import Store
 
-STOPPED = "another attempt of this flow run has begun: this one stops, and leaves the work to it"
+STOPPED = "another attempt of this flow run has started: this one stops and leaves the work to it"
 FENCED = """
 import sys
 from prefect import flow

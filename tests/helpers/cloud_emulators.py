@@ -7,6 +7,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from importlib import util
 from pathlib import Path
 
@@ -85,3 +87,12 @@ def _wrapped_fake_gcs() -> str | None:
     if found:
         found[0].chmod(0o755)
     return str(found[0]) if found else None
+
+
+def azure_put(backend, key, data, **headers):
+    url = backend._url(key)
+    sent = {"x-ms-blob-type": "BlockBlob", "content-length": str(len(data) or ""), "x-ms-version": "2021-12-02", **headers}
+    sent["x-ms-date"] = format_datetime(datetime.now(UTC), usegmt=True)
+    sent["authorization"] = backend._key.authorization("PUT", url, sent)
+    sent["content-length"] = str(len(data))  # what is signed is nothing for 0
+    assert backend._http.pool.request("PUT", url, body=data, headers=sent).status == 201

@@ -174,3 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _OWN = {"connection", "content-length", "transfer-encoding", "keep-alive"}
+
+
+def once(does, method="", text=""):
+    """A rule that holds for the first request that fits."""
+    left = [1]
+
+    def rule(asked, path, headers, body):
+        return does if asked.startswith(method) and text in path and left and left.pop() else None
+
+    return rule

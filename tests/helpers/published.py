@@ -114,7 +114,7 @@ def stage(output: Store, job: Job) -> tuple[RunPaths, Manifest, list[Receipt]]:
     paths = RunPaths(job.run_id, f"{started:%Y-%m-%d}", MODEL)
     receipts = [_shard(output, job, paths, started, part) for part in (0, 1)]
     summary = total(BatchSummary(receipt.counts, receipt.seconds) for receipt in receipts)
-    taken_up = len(job.scored) + len(job.errors)
+    processed = len(job.scored) + len(job.errors)
     manifest = Manifest(
         run_id=job.run_id,
         started_at=started,
@@ -128,10 +128,10 @@ def stage(output: Store, job: Job) -> tuple[RunPaths, Manifest, list[Receipt]]:
         model_fingerprint=MODEL,
         device="cpu",
         settings={},
-        listed=taken_up + job.unchanged,
+        listed=processed + job.unchanged,
         unchanged=job.unchanged,
         counts=summary.counts,
-        timings=Timings(wall_seconds=2.0, images_per_second=taken_up / 2.0, busy_seconds={"decode": 1.5}, bottleneck="decode"),
+        timings=Timings(wall_seconds=2.0, images_per_second=processed / 2.0, busy_seconds={"decode": 1.5}, bottleneck="decode"),
         checks=job.checks,
         versions={},
         report=paths.report,

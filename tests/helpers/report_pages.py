@@ -204,3 +204,12 @@ def a_page_full_of(key: str, images: dict[tuple[str, int], str] | None = None) -
 
 def words_of(html: str) -> str:
     return " ".join(Page(html).text.split())
+
+
+NOTHING = Timings(wall_seconds=0, images_per_second=0, busy_seconds={}, bottleneck="none")
+
+
+def a_run_of(counts: Counts, **others: object) -> str:
+    policy = a_policy(description="First.\n\nSecond.")
+    manifest = a_manifest(policy, counts, timings=NOTHING, files=(), versions={}, settings={}, **others)
+    return words_of(render(manifest, policy, Aggregates(), {}))

@@ -36,4 +36,4 @@ def stub_run(settings: RunSettings, factory: ScorerFactory | None = None, *, che
     """Score, check and publish. Great Expectations takes seconds: not `checked` are runs that a test only builds on."""
     with stub_session(settings, factory) as running:
         scored = pipeline.score(running)
-        return pipeline.release(running, scored, pipeline.check(running, scored) if checked else ())
+        return pipeline.publish_or_quarantine(running, scored, pipeline.check(running, scored) if checked else ())

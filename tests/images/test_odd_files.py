@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoding_processes import NoModel
 from needs import SHARED, needs_shared
 from PIL import Image
+from report_pages import a_run_of
 from strange_pictures import PROFILES, cicp, encoded, gama, gif, photo, png, scene
 from support import make_policy
-from test_hostile_images import NoModel
-from test_report import a_run_of
 
 from moderation.errors import ErrorCode, ImageError
 from moderation.images.colour.colours import MAX_PROFILE, by_profile
@@ -22,6 +22,7 @@ from moderation.images.repair.bmp_repair import MAX_SIZE
 from moderation.model.preprocessing import Preprocessing
 from moderation.records import Counts
 from moderation.scoring.image_scorer import ImageScorer
+from moderation.scoring.options import ScorerOptions
 
 LIMITS = ImageLimits()
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -153,7 +154,7 @@ def test_a_damaged_image_is_scored_and_its_row_says_so(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    with ImageScorer(NoModel(), make_policy({}), decode_threads=2) as scorer:
+    with ImageScorer(NoModel(), make_policy({}), ScorerOptions(decode_threads=2)) as scorer:
         found = scorer.score([tmp_path / name for name in files])
     rows = {Path(row["uri"]).name: row for row in found.decisions.to_pylist()}
     assert {name for name, row in rows.items() if row["status"] == "error"} == {"empty.jpg"}

@@ -14,7 +14,10 @@ import pytest
 from needs import needs_chromium
 from PIL import Image, features
 from places import GOLDEN
+from strange_drawings import drawn
 from strange_icons import icons
+from strange_jxl import refused as refused_jxl
+from strange_jxl import shown
 from strange_pictures import PROFILES, corpus, encoded, photo, scene
 from support import DATA, needs_data
 
@@ -77,6 +80,19 @@ def test_pictures_out_of_the_ordinary_are_scored_as_they_are_shown(browser: Chro
 def test_icons_and_cursors_are_scored_as_they_are_shown(browser: Chromium) -> None:
     counts = judge({name: parity(browser, data) for name, data in icons().items()})
     assert counts["alike"] > 30
+
+
+@needs_chromium
+def test_jpeg_xl_is_scored_as_it_is_shown(browser: Chromium) -> None:
+    counts = judge({name: parity(browser, data) for name, data in shown().items()})
+    assert set(counts) == {"alike"}
+    assert {parity(browser, data).kind for data in refused_jxl().values()} == {"refused"}
+
+
+@needs_chromium
+def test_svg_is_scored_as_it_is_shown(browser: Chromium) -> None:
+    counts = judge({name: parity(browser, data) for name, data in drawn().items()})
+    assert set(counts) == {"alike"}
 
 
 @needs_chromium

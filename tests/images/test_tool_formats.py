@@ -16,6 +16,7 @@ from moderation.errors import ErrorCode, ImageError
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.images.tool_formats import ToolFormat
+from moderation.images.unread import isolated_format
 
 
 def saved(kind: str, image: Image.Image, **options: object) -> bytes:
@@ -109,24 +110,30 @@ DOCTYPE = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd" [\n<!ENTITY a
 
 
 @pytest.mark.parametrize(
-    ("data", "name"),
+    "data",
     [
-        (SVG, "SVG"),
-        (b"\xef\xbb\xbf  \n" + SVG, "SVG"),
-        (b'<?xml version="1.0"?>\n<!-- by hand > --> <!DOCTYPE svg>' + SVG, "SVG"),
-        (b'<?xml version="1.0"?>' + DOCTYPE + SVG, "SVG"),
-        (b"<s:svg xmlns:s='http://www.w3.org/2000/svg'></s:svg>", "SVG"),
-        (SVG.decode().encode("utf-16"), "SVG"),
-        (gzip.compress(SVG, mtime=0), "SVG"),
-        (b"\xff\x0a\xcb\x06\0\x13\x88\x02", "JPEG XL"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(30), "JPEG XL"),
+        SVG,
+        b"\xef\xbb\xbf  \n" + SVG,
+        b'<?xml version="1.0"?>\n<!-- by hand > --> <!DOCTYPE svg>' + SVG,
+        b'<?xml version="1.0"?>' + DOCTYPE + SVG,
+        b"<s:svg xmlns:s='http://www.w3.org/2000/svg'></s:svg>",
+        SVG.decode().encode("utf-16"),
     ],
 )
-def test_formats_that_browsers_show_and_nobody_reads_here_are_named(data: bytes, name: str) -> None:
+def test_svg_is_known_whatever_stands_before_its_root(data: bytes) -> None:
+    assert isolated_format(data) == "SVG"
+
+
+@pytest.mark.parametrize("data", [b"\xff\x0a\xcb\x06\0\x13\x88\x02", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(30)])
+def test_jpeg_xl_is_known_with_a_container_and_without(data: bytes) -> None:
+    assert isolated_format(data) == "JXL"
+
+
+def test_compressed_svg_is_not_read() -> None:
     with pytest.raises(ImageError) as found:
-        decoded(data)
+        decoded(gzip.compress(SVG, mtime=0))
     assert found.value.code is ErrorCode.UNSUPPORTED_FORMAT
-    assert found.value.detail.startswith(f"{name} is not read")
+    assert found.value.detail.startswith("SVGZ is not read")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def for_model(preprocessing, **options):
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
-def test_plain_files_are_taken_up_to_their_end(subsampling):
+def test_plain_files_are_read_to_their_end(subsampling):
     data = jpeg(scene(100, 80), subsampling=subsampling)
     for tail in (b"", b"rubbish", data):
         plain = plain_jpeg(data + tail)

@@ -153,7 +153,7 @@ def test_precision_is_held_by_labels(compare: Compare, other: str, few: Path, tm
     assert found["taken"] == 10
     assert found["labelled"] == len(lines)
     assert "1 labels name no rule that the policy scores" in err
-    assert "says of no rule" in err
+    assert "without saying which rule" in err
     [compared] = [one for one in found["rules"] if one["rule"] == rule.id]
     assert compared["thresholds"][-1]["fitted"] is not None
     others = [one for one in found["rules"] if one["rule"] != rule.id]

@@ -9,7 +9,7 @@ import uuid
 
 import pyarrow.parquet as pq
 import pytest
-from test_cloud_storage import azure_put
+from cloud_emulators import azure_put
 
 from moderation import RunSettings
 from moderation.planning.inputs import check_inputs

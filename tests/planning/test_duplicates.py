@@ -12,6 +12,7 @@ from support import make_policy, save_tiny_clip
 
 from moderation import ImageScorer, ObjectRef, OpenClipEncoder, Store
 from moderation.images.pdq import SAME, distance
+from moderation.scoring.options import ScorerOptions
 
 POLICY = make_policy({"id": "one", "prompts": ["a cat"], "review": 0.4}, {"id": "two", "prompts": ["a dog"], "review": 0.4})
 
@@ -51,7 +52,7 @@ def test_equal_bytes_are_embedded_once_and_have_equal_rows(
         seen += len(pixels)
         return start(pixels)
 
-    with ImageScorer(encoder, POLICY, decode_threads=3) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(decode_threads=3)) as scorer:
         apart = [scorer.score([item]) for item in objects]
         monkeypatch.setattr(encoder, "start", counted)
         together = scorer.score(objects)

@@ -66,7 +66,7 @@ def inputs(folder: Path, source: str = "s3://shop/in", **more: object) -> Inputs
 
 
 def planned(pages: Iterator[Page]) -> list[str]:
-    return [item.uri.removeprefix("s3://shop/") for page in pages for item in (*page.objects, *page.anew)]
+    return [item.uri.removeprefix("s3://shop/") for page in pages for item in (*page.objects, *page.redecided)]
 
 
 # --- one listing -----------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_a_listing_that_would_never_end_ends(
 
     change = CIRCLES[kind] or forever
     serve.bucket = bucket(change=change, page=100)
-    with pytest.raises(StorageError, match=r"comes again|gives a page again|in order|does not end") as caught:
+    with pytest.raises(StorageError, match=r"is repeated|repeats the page|in order|does not end") as caught:
         keys(Store("s3://shop/in"))
     assert "\n" not in str(caught.value)
     assert serve.bucket.asked["page"] < 30
@@ -142,9 +142,9 @@ def test_a_listing_that_would_never_end_ends(
 @pytest.mark.usefixtures("impatient")
 def test_a_page_that_contradicts_itself_is_asked_for_again_and_then_named(serve: ListingServer) -> None:
     wrong = {
-        "speaks of 99 keys and holds 100": lambda xml: xml.replace("<KeyCount>100", "<KeyCount>99"),
-        "without the token for the next one": lambda xml: xml.replace("NextContinuationToken", "Other"),
-        "with a token for another one": lambda xml: xml.replace("<IsTruncated>true", "<IsTruncated>false"),
+        "says 99 keys but has 100": lambda xml: xml.replace("<KeyCount>100", "<KeyCount>99"),
+        "without the token for the next page": lambda xml: xml.replace("NextContinuationToken", "Other"),
+        "but has a token for another one": lambda xml: xml.replace("<IsTruncated>true", "<IsTruncated>false"),
         "lack their key, size or time": lambda xml: xml.replace("<Size>10</Size>", "", 1),
     }
     for message, change in wrong.items():
@@ -153,7 +153,7 @@ def test_a_page_that_contradicts_itself_is_asked_for_again_and_then_named(serve:
             keys(Store("s3://shop/in"))
         assert serve.bucket.asked["page"] > 1
     serve.bucket = bucket(change=lambda xml: xml.replace("in/007.jpg", "other/007.jpg"))
-    with pytest.raises(StorageError, match=r"holds the key 'other/007.jpg', which does not begin so"):
+    with pytest.raises(StorageError, match=r"holds the key 'other/007.jpg', which does not start with that"):
         keys(Store("s3://shop/in"))
 
 
@@ -259,7 +259,7 @@ def test_a_store_that_goes_down_while_it_is_listed_can_be_resumed(serve: Listing
     given = inputs(tmp_path / "out")
     asked = serve.bucket.asked["page"]
     serve.bucket.faults = lambda number: "slow_down" if number >= asked + 2 else None
-    with pytest.raises(StoreDownError, match=r"the store of s3://shop/in is down, its listing does not go on: .*SlowDown"):
+    with pytest.raises(StoreDownError, match=r"the store of s3://shop/in is down, the listing cannot continue: .*SlowDown"):
         planned(plan_shards(given, PATHS, 50, None, Tally()))
     serve.bucket.faults = lambda _: None
     assert sorted(planned(plan_shards(given, PATHS, 50, None, Tally()))) == KEYS

@@ -57,10 +57,10 @@ def test_a_full_disk_and_a_manifest_that_exists(images: Path, tmp_path: Path, ti
         checks = pipeline.check(running, scored)
         output.put(running.paths.manifest, b"somebody else's")
         with pytest.raises(RunError, match="published meanwhile by another process"):
-            pipeline.release(running, scored, checks)
+            pipeline.publish_or_quarantine(running, scored, checks)
         assert output.get(running.paths.manifest) == b"somebody else's"
         output.delete(running.paths.manifest)
-        manifest = pipeline.release(running, scored, checks)
+        manifest = pipeline.publish_or_quarantine(running, scored, checks)
     assert manifest.listed == manifest.scored == 6
     assert read_decisions(output, manifest).num_rows == 6
     assert [path for path in (tiny_disk / "out" / "_staging").rglob("*") if path.is_file()] == []

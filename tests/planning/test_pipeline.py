@@ -292,7 +292,7 @@ def test_a_run_whose_checks_fail_is_quarantined_whole_and_says_why(few: Path, tm
         output.put(key, buffer.getvalue())
         checks = pipeline.check(running, scored)
         with pytest.raises(QuarantinedError, match="score_present"):
-            pipeline.release(running, scored, checks)
+            pipeline.publish_or_quarantine(running, scored, checks)
     failed = {c.name: c for c in checks if not c.passed}
     assert failed["score_present"].examples == (table["uri"][0].as_py(),)
     assert list(published_manifests(output)) == []

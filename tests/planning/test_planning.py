@@ -105,7 +105,7 @@ def test_objects_of_a_manifest_are_looked_up_and_those_that_are_gone_keep_their_
     assert tally.listed == 3
 
 
-def test_what_is_decided_is_not_taken_up_again(tmp_path: Path, folder: Path) -> None:
+def test_what_is_decided_is_not_processed_again(tmp_path: Path, folder: Path) -> None:
     ledger = Ledger()
     store = Store(str(folder))
     done = [store.head("a/1.jpg"), store.head("b/1.jpg"), store.head("c.jpg")._replace(etag="another version")]
@@ -161,8 +161,8 @@ def test_the_first_shard_comes_before_the_listing_has_ended(tmp_path: Path, fold
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
-        (["images", "images/a"], "lies inside"),
-        (["images/a", "images/a"], "lies inside"),
+        (["images", "images/a"], "is inside"),
+        (["images/a", "images/a"], "is inside"),
         (["images", "list.jsonl"], "one kind"),
         (["images/c.jpg"], "is a file"),
         (["nothing"], "cannot list"),

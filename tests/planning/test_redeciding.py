@@ -1,4 +1,4 @@
-"""A policy that changed: what is embedded is decided anew from storage, and no image is read."""
+"""A policy that changed: embedded images are re-decided from storage, and no image is read."""
 
 import os
 import shutil
@@ -72,12 +72,12 @@ def change(work: Path) -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_only_what_is_not_embedded_is_scored(work: Path) -> None:
     first = stub_run(settings(work, "old.yaml"), checked=False)
-    assert (first.scored, first.decided_anew) == (60, 0)
+    assert (first.scored, first.redecided) == (60, 0)
     change(work)
     second = stub_run(settings(work, "new.yaml"))
-    assert (second.listed, second.unchanged, second.scored, second.decided_anew) == (67, 0, 67, 57)
+    assert (second.listed, second.unchanged, second.scored, second.redecided) == (67, 0, 67, 57)
     full = stub_run(settings(work, "new.yaml", full=True, output=str(work / "full")), checked=False)
-    assert full.decided_anew == 0
+    assert full.redecided == 0
     assert decided(work / "out", second).equals(decided(work / "full", full))
     assert scores(work / "out", second).equals(scores(work / "full", full))
     assert second.counts == full.counts
@@ -85,7 +85,7 @@ def test_only_what_is_not_embedded_is_scored(work: Path) -> None:
     third = stub_run(settings(work, "new.yaml"), checked=False)
     assert (third.listed, third.unchanged, third.scored) == (67, 67, 0)
     back = stub_run(settings(work, "old.yaml"), checked=False)
-    assert (back.listed, back.unchanged, back.decided_anew) == (67, 57, 10)
+    assert (back.listed, back.unchanged, back.redecided) == (67, 57, 10)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -95,7 +95,7 @@ def test_a_pruned_run_serves_as_long_as_its_embeddings_are_kept(work: Path, keep
     output = Store(str(work / "out"))
     prune(output, find_run(output, first.run_id), keep_embeddings=keep)
     second = stub_run(settings(work, "new.yaml"), checked=False)
-    assert (second.scored, second.decided_anew) == (60, 60 if keep else 0)
+    assert (second.scored, second.redecided) == (60, 60 if keep else 0)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -110,7 +110,7 @@ def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str
     else:
         shutil.copy(files[1], files[0])
     second = stub_run(settings(work, "new.yaml"), checked=False)
-    assert (second.listed, second.scored, second.decided_anew) == (60, 60, 50)
+    assert (second.listed, second.scored, second.redecided) == (60, 60, 50)
     assert "10 images are scored and not decided from stored embeddings" in caplog.text
 
 
@@ -139,13 +139,13 @@ def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path)
         assert len(uris) == 67
         assert set(uris.values()) == {1}
         assert (tally.listed, tally.planned, tally.unchanged) == (67, 67, 0)
-        anew = {item.uri for page in found if page.stored for item in page.objects}
-        assert len(anew) == 57
+        redecided = {item.uri for page in found if page.stored for item in page.objects}
+        assert len(redecided) == 57
         shutil.rmtree(work / "out/_staging/broken-off")
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_was_to_be_decided_anew_is_scored_if_its_run_was_pruned_meanwhile(work: Path) -> None:
+def test_what_was_to_be_redecided_is_scored_if_its_run_was_pruned_meanwhile(work: Path) -> None:
     first = stub_run(settings(work, "old.yaml"), checked=False)
     stopped(work, 4)  # the listing has ended
     output = Store(str(work / "out"))
@@ -157,7 +157,7 @@ def test_what_was_to_be_decided_anew_is_scored_if_its_run_was_pruned_meanwhile(w
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_whole_history_is_decided_anew_without_sources(work: Path) -> None:
+def test_a_whole_history_is_redecided_without_sources(work: Path) -> None:
     stub_run(settings(work, "old.yaml", include=["0*"]), checked=False)
     stub_run(settings(work, "old.yaml"), checked=False)
     change(work)
@@ -167,13 +167,13 @@ def test_a_whole_history_is_decided_anew_without_sources(work: Path) -> None:
     some = pipeline.run(
         settings(work, "new.yaml", sources=(), from_embeddings=True, limit=20, include=["*/[0-2]?.jpg"])
     ).manifest
-    assert (some.listed, some.scored, some.decided_anew) == (20, 20, 20)
+    assert (some.listed, some.scored, some.redecided) == (20, 20, 20)
     rest = pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True)).manifest
-    assert (rest.listed, rest.unchanged, rest.decided_anew) == (67, 20, 47)
+    assert (rest.listed, rest.unchanged, rest.redecided) == (67, 20, 47)
     both = pa.concat_tables([decided(work / "out", some), decided(work / "out", rest)]).sort_by("uri")
     assert both.equals(decided(work / "full", full))
     again = pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True, full=True)).manifest
-    assert (again.unchanged, again.decided_anew) == (0, 67)
+    assert (again.unchanged, again.redecided) == (0, 67)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -183,10 +183,10 @@ def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
     again = settings(work, "new.yaml", sources=(), from_embeddings=True, run_id="anew")
-    with pytest.raises(RunError, match=r"is damaged: .*; nothing was published: once it is mended, go on with --run-id anew"):
+    with pytest.raises(RunError, match=r"is damaged: .*; nothing was published: fix that, then resume with --run-id anew"):
         pipeline.run(again)
     path.write_bytes(whole)
-    assert pipeline.run(again).manifest.decided_anew == 60
+    assert pipeline.run(again).manifest.redecided == 60
 
 
 def test_a_history_needs_a_published_run(work: Path) -> None:
@@ -198,8 +198,8 @@ def test_a_history_needs_a_published_run(work: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sources": ()}, "nothing to moderate is named"),
-        ({"from_embeddings": True}, "takes up what the results hold: name no source with it"),
+        ({"sources": ()}, "nothing to moderate: give a source"),
+        ({"from_embeddings": True}, "re-decides what the results hold: leave out the sources"),
     ],
 )
 def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:
@@ -228,13 +228,13 @@ def test_with_the_real_model_a_decided_image_is_as_a_scored_one_and_is_not_read(
             before = image.stat()
             image.write_bytes(b"x" * before.st_size)
             os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
-    anew = pipeline.run(_demo(tmp_path, new, "out")).manifest
-    assert (anew.listed, anew.scored, anew.decided_anew) == (first.listed, first.scored, first.scored)
+    redecided = pipeline.run(_demo(tmp_path, new, "out")).manifest
+    assert (redecided.listed, redecided.scored, redecided.redecided) == (first.listed, first.scored, first.scored)
     is_scored = pa.compute.field("status") == "scored"
-    assert decided(tmp_path / "out", anew).filter(is_scored).equals(decided(tmp_path / "full", full).filter(is_scored))
-    assert scores(tmp_path / "out", anew).equals(scores(tmp_path / "full", full))
-    assert find_manifest(Store(str(tmp_path / "out")), anew.run_id) == anew
-    assert any(frame > 0 for frame in scores(tmp_path / "out", anew)["frame"].to_pylist())
+    assert decided(tmp_path / "out", redecided).filter(is_scored).equals(decided(tmp_path / "full", full).filter(is_scored))
+    assert scores(tmp_path / "out", redecided).equals(scores(tmp_path / "full", full))
+    assert find_manifest(Store(str(tmp_path / "out")), redecided.run_id) == redecided
+    assert any(frame > 0 for frame in scores(tmp_path / "out", redecided)["frame"].to_pylist())
 
 
 def _demo(work: Path, policy: Path, output: str) -> RunSettings:

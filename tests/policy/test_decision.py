@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import make_policy
 
-from moderation.policy.decision import ACTIONS, decide
+from moderation.policy.decision import ACTIONS, Thresholds, decide
 
 
 def decided(scores, *rules, near=0.05):
     """Decisions for scores [N, R] under these rules."""
     policy = make_policy(*rules)
-    return decide(np.atleast_2d(np.array(scores, np.float32)), policy.active_rules, near)
+    return decide(np.atleast_2d(np.array(scores, np.float32)), Thresholds.of(policy.active_rules, near))
 
 
 def actions(found):
@@ -134,7 +134,7 @@ def test_near_is_either_side_of_either_threshold(score, expected):
 def test_near_of_nothing_is_the_threshold_itself():
     policy = make_policy({"review": 0.25})
     scores = np.array([[0.25], [0.25000003], [0.2]], np.float32)
-    assert decide(scores, policy.active_rules, 0.0).near.tolist() == [True, False, False]
+    assert decide(scores, Thresholds.of(policy.active_rules, 0.0)).near.tolist() == [True, False, False]
 
 
 def test_any_live_rule_makes_an_image_near():
@@ -169,7 +169,7 @@ def scored(drawn, rows):
 @given(drawn=rules, rows=batch)
 def test_the_action_is_the_strongest_live_one_and_the_top_rule_gave_it(drawn, rows):
     scores, active = scored(drawn, rows)
-    found = decide(scores, active, 0.05)
+    found = decide(scores, Thresholds.of(active, 0.05))
     live = [i for i, r in enumerate(active) if r.mode == "live"]
     for n in range(len(scores)):
         # One rule at a time, in plain Python.
@@ -201,8 +201,8 @@ def test_raising_a_threshold_never_raises_an_action(drawn, rows, data):
             for name, old in (("review", active[at].review), ("block", active[at].block))
         }
     )
-    before = decide(scores, active, 0.05)
-    after = decide(scores, (*active[:at], raised, *active[at + 1 :]), 0.05)
+    before = decide(scores, Thresholds.of(active, 0.05))
+    after = decide(scores, Thresholds.of((*active[:at], raised, *active[at + 1 :]), 0.05))
     assert (after.action <= before.action).all()
     assert (after.rule_action <= before.rule_action).all()
 
@@ -212,7 +212,7 @@ def test_raising_a_threshold_never_raises_an_action(drawn, rows, data):
 def test_raising_a_score_never_lowers_an_action(drawn, rows, data):
     scores, active = scored(drawn, rows)
     higher = np.maximum(scores, data.draw(unit_score))
-    assert (decide(higher, active, 0.05).action >= decide(scores, active, 0.05).action).all()
+    assert (decide(higher, Thresholds.of(active, 0.05)).action >= decide(scores, Thresholds.of(active, 0.05)).action).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -220,8 +220,8 @@ def test_raising_a_score_never_lowers_an_action(drawn, rows, data):
 def test_shadow_and_resting_rules_change_nothing_but_shadow_flags(drawn, rows):
     scores, active = scored(drawn, rows)
     live = [i for i, r in enumerate(active) if r.mode == "live"]
-    with_all = decide(scores, active, 0.05)
-    alone = decide(scores[:, live], tuple(active[i] for i in live), 0.05)
+    with_all = decide(scores, Thresholds.of(active, 0.05))
+    alone = decide(scores[:, live], Thresholds.of(tuple(active[i] for i in live), 0.05))
     assert with_all.action.tolist() == alone.action.tolist()
     assert with_all.near.tolist() == alone.near.tolist()
     assert with_all.top_threshold.tolist() == alone.top_threshold.tolist()
@@ -232,13 +232,13 @@ def test_shadow_and_resting_rules_change_nothing_but_shadow_flags(drawn, rows):
 @given(drawn=rules, rows=batch)
 def test_an_image_is_decided_by_its_own_scores_alone(drawn, rows):
     scores, active = scored(drawn, rows)
-    together = decide(scores, active, 0.05)
+    together = decide(scores, Thresholds.of(active, 0.05))
     for n in range(len(scores)):
-        alone = decide(scores[n : n + 1], active, 0.05)
+        alone = decide(scores[n : n + 1], Thresholds.of(active, 0.05))
         for name in ("action", "top_rule", "top_threshold", "near"):
             assert getattr(alone, name)[0] == getattr(together, name)[n]
 
 
 def test_no_images_have_no_decisions():
-    found = decide(np.empty((0, 1), np.float32), make_policy({}).active_rules, 0.05)
+    found = decide(np.empty((0, 1), np.float32), Thresholds.of(make_policy({}).active_rules, 0.05))
     assert [len(found.action), len(found.top_rule), len(found.near)] == [0, 0, 0]

@@ -90,7 +90,7 @@ def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
-        ([("a teacup", "a kitchen knife that is not sharp")], (11, 16), "CLIP does not read 'not'"),
+        ([("a teacup", "a kitchen knife that is not sharp")], (11, 16), "CLIP ignores 'not'"),
         ([("    contrast: [a teacup]\n", "")], (9, 5), "has no lookalikes of its own"),
         ([("review: 0.5\n  - id: beer", "block: 0.5\n  - id: beer")], (8, 12), "no example shows that it blocks"),
         (
@@ -129,14 +129,14 @@ def test_what_is_odd_is_a_warning_with_its_reason(
         ("review: 0.5\n  - id: beer", "review: 1\n  - id: beer", "next to no image goes to a person"),
         ("a beer mug", "Spinne", "'Spinne': the model never saw 'spinne'"),
         ("a beer mug", "eine Spinne", "the model never saw 'eine' and 'spinne'"),
-        ("a beer mug", "🕷️", "'🕷️': it has an emoji, which stands in no caption"),
+        ("a beer mug", "🕷️", "'🕷️': it contains an emoji, which captions do not have"),
         ("a beer mug", "паук", "it is written in Cyrillic letters"),
         ("a beer mug", "ビール", "it is written in Japanese"),
-        ("a teacup", "eine Tasse", "'eine Tasse': 'eine' is no English article"),
+        ("a teacup", "eine Tasse", "'eine Tasse': 'eine' is not an English article"),
         (
             "contrast: [a cat",
             'templates: ["ein Foto von {}"]\ncontrast: [a cat',
-            "'ein Foto von {}': 'ein' is no English article",
+            "'ein Foto von {}': 'ein' is not an English article",
         ),
     ],
 )
@@ -192,9 +192,9 @@ def test_examples_whose_images_are_missing_are_mistakes(tmp_path: Path) -> None:
         (
             16,
             "there is no image 'nothing.png' beside the policy",
-            "copy the image there: paths start at the policy's folder",
+            "copy the image there: paths are relative to the policy's folder",
         ),
-        (19, "there is no image 'demo://none.png' beside the policy", "demo:// names pictures that come with the program"),
+        (19, "there is no image 'demo://none.png' beside the policy", "demo:// names pictures included in the program"),
     ]
 
 

@@ -169,7 +169,7 @@ def test_explaining_nothing_is_no_success(here: Here, policy_file: Path, tmp_pat
     empty = here("explain", policy_file, tmp_path / "empty")
     assert (empty.returncode, empty.stderr) == (
         2,
-        f"error: the folder {str(tmp_path / 'empty')!r} holds no files: name images, or a folder of images\n",
+        f"error: the folder {str(tmp_path / 'empty')!r} contains no files: name images, or a folder of images\n",
     )
     assert here("explain", policy_file, tmp_path / "none.jpg").returncode == 1
     assert here("explain", policy_file, tmp_path / "none.jpg", KNIFE).returncode == 0
@@ -183,7 +183,7 @@ def test_a_large_folder_is_explained_up_to_a_number_and_says_so(
         (tmp_path / f"{name}.png").write_bytes(KNIFE.read_bytes())
     found = here("explain", policy_file, tmp_path, "--json")
     assert len(json.loads(found.stdout)["images"]) == 2
-    assert f"{tmp_path}: only the first images of the folder are explained" in found.stderr
+    assert f"{tmp_path}: only the folder's first images are explained" in found.stderr
 
 
 def test_an_image_that_cannot_be_read_is_explained_by_its_error(

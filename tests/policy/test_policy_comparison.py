@@ -72,7 +72,7 @@ def test_changes_of_the_policy_as_a_whole(shop: Policy) -> None:
         "near": Effect.REPORTS,
         "examples": Effect.NOTHING,
     }
-    assert "embeds and decides every image anew" in identity(shop, new, found)
+    assert "embeds and decides every image again" in identity(shop, new, found)
 
 
 def test_order_is_no_change_of_meaning_and_the_identity_says_why(shop: Policy) -> None:

@@ -336,6 +336,11 @@ def test_an_invisible_character_moves_no_caret():
     assert re.findall(r"^p\.yaml:(\d+:\d+)", error, re.MULTILINE) == ["19:5", "19:13"]
 
 
+def test_blanks_around_a_prompt_hide_no_contradiction():
+    error = error_of(changed("      - a pint\n", "      - ' food '\n"))
+    assert "'food' is both a prompt and contrast" in error
+
+
 def test_contrast_rules_need_something_to_contrast_with():
     text = changed('contrast: ["a photo of a room", "food"]\n', "").replace('    contrast: ["a toy water gun"]\n', "")
     assert "'firearms' is scored by contrast but has nothing to contrast with" in error_of(text)

@@ -68,6 +68,7 @@ def test_the_rows_that_the_pipeline_writes_pass_every_check():
 
 OF_A_REVIEW = {"rule": RULES[0], "action": "review"}
 SCORED, ERROR, BLOCKED, ALLOWED = {"status": "scored"}, {"status": "error"}, {"action": "block"}, {"action": "allow"}
+FAR, NEAR = ({"status": "scored", "near_threshold": near} for near in (False, True))
 RULE_0, RULE_1, RULE_2 = ({"rule": rule} for rule in RULES)
 DEFECTS = {
     "no ETag": ("decision_columns_present", "decisions", "etag", None, SCORED),
@@ -95,6 +96,11 @@ DEFECTS = {
     "a shadow flag as a flag": ("decision_flags_match", "decisions", "shadow_flags", [RULES[0]], ALLOWED),
     "another top rule": ("decision_top_rule_matches", "decisions", "top_rule", RULES[2], BLOCKED),
     "another top score": ("decision_top_rule_matches", "decisions", "top_score", 0.123, SCORED),
+    "another top threshold": ("decision_top_rule_matches", "decisions", "top_threshold", 0.123, SCORED),
+    "a top threshold of an error": ("decision_top_rule_matches", "decisions", "top_threshold", 0.5, ERROR),
+    "near a threshold that is far": ("decision_near_matches", "decisions", "near_threshold", True, FAR),
+    "far from a threshold that is near": ("decision_near_matches", "decisions", "near_threshold", False, NEAR),
+    "an error near a threshold": ("decision_near_matches", "decisions", "near_threshold", True, ERROR),
     "a top rule of an error": ("decision_top_rule_matches", "decisions", "top_rule", RULES[0], ERROR),
     "a score of no rule": ("score_rows_complete", "scores", "rule", "ghost", RULE_0),
     "a NaN score": ("score_present", "scores", "score", NAN, RULE_1),

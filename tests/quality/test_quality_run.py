@@ -400,7 +400,7 @@ def test_without_a_file_the_defaults_hold():
             "checks:\n  flod: off\n  flod: warn\n",
             [
                 "q.yaml:2:3: unknown key `flod`\n  2 |   flod: off\n    |   ^^^^\n  did you mean `flood`?",
-                "q.yaml:3:3: the key `flod` stands there twice, first in line 2\n"
+                "q.yaml:3:3: the key `flod` appears twice, first in line 2\n"
                 "  3 |   flod: warn\n    |   ^^^^\n  remove one of them",
             ],
         ),

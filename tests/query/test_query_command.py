@@ -85,7 +85,7 @@ def test_wide_answers_are_shown_as_records(ask: Ask, monkeypatch: pytest.MonkeyP
     assert "… and 21 more rows" in found.out
     uris = re.findall(r"^uri +(s3://.*)$", found.out, re.MULTILINE)
     assert uris
-    assert "s3://shop/listings/broken.jpg" in uris, "a URI that is broken in the middle cannot be copied"
+    assert "s3://shop/listings/broken.jpg" in uris, "a wrapped URI cannot be copied"
 
 
 def test_tables_do_not_break_uris(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,4 +182,4 @@ def test_earlier_runs() -> None:
     found = earlier_runs([*others, *(run(i) for i in range(6, 40))], now)
     assert [e.run_id for e in found] == [f"run-{i:02}" for i in range(5, 5 + RUNS)]
     assert found[0].flagged == {"firearms": 20, "tobacco": 1234}
-    assert (in_numbers(now).unchanged, in_numbers(now).allowed, in_numbers(now).taken_up) == (10_000, 970, 1000)
+    assert (in_numbers(now).unchanged, in_numbers(now).allowed, in_numbers(now).processed) == (10_000, 970, 1000)

@@ -66,7 +66,7 @@ def test_a_report_is_written_or_a_warning_is(tmp_path: Path, caplog: pytest.LogC
     assert output.get(manifest.report.replace("report.html", "summary.json")) == summary(manifest, policy)
 
     (tmp_path / "reports").rename(tmp_path / "moved")
-    (tmp_path / "reports").write_text("a file stands in the way")
+    (tmp_path / "reports").write_text("a file has that name")
     with caplog.at_level(logging.WARNING):
         assert build_report(manifest, policy, aggregates, reader, output, ImageLimits()) is None
     assert len(caplog.messages) == 1

@@ -5,10 +5,11 @@ import random
 
 import numpy as np
 import pytest
+from decoding_processes import in_a_process
+from hostile_files import BOMBS, more_seeds, mutated
 from needs import needs_linux
 from PIL import Image
 from support import make_policy
-from test_hostile_images import BOMBS, in_a_process, more_seeds, mutated
 
 from moderation import OpenClipEncoder
 from moderation.demo import IMAGES_DIR

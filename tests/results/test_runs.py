@@ -107,7 +107,7 @@ def test_a_run_that_was_never_published_is_discarded_after_asking(results: Store
 
 def test_clean_removes_what_no_run_names_and_nothing_else(results: Store, moderate: Moderate) -> None:
     everything, before = files(results, ""), readable(results)
-    assert moderate("clean") == "there is nothing to remove\n"  # the run that broke off can still be gone on with
+    assert moderate("clean") == "nothing to remove\n"  # the run that broke off can still be gone on with
     discard(results, find_run(results, BROKEN_OFF))
     left = {key for key in everything if BROKEN_OFF in key and not key.startswith("_staging")}
     assert left

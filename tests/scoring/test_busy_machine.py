@@ -20,6 +20,7 @@ from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch
 from moderation.results.read_run import read_decisions, read_scores
 from moderation.scoring.judging import RowContext
+from moderation.scoring.options import ScorerOptions
 from moderation.sources import ObjectReader
 
 LISTINGS = sorted(path for path in (IMAGES_DIR / "listings").iterdir() if path.is_file())
@@ -42,7 +43,7 @@ def result():
     """Everything that a worker would decide and store, from loading the model on."""
     encoder = OpenClipEncoder("demo", device="cpu")
     engine = encoder.fit()
-    with ImageScorer(encoder, make_policy({}, {}), limits=ImageLimits(max_seconds=2)) as scorer:
+    with ImageScorer(encoder, make_policy({}, {}), ScorerOptions(limits=ImageLimits(max_seconds=2))) as scorer:
         rows = scorer.score(LISTINGS[:6])
     embeddings, decisions = (
         table.sort_by("uri").drop_columns([name for name in ("scored_at",) if name in table.column_names])
@@ -92,9 +93,7 @@ def test_a_machine_with_other_weights_at_the_same_path_stops_the_run(tmp_path):
         reader=ObjectReader(manifests=True, local_files=True),
         device="cpu",
         precision="auto",
-        limits=ImageLimits(),
-        fetch_threads=1,
-        decode_threads=1,
+        options=ScorerOptions(fetch_threads=1, decode_threads=1),
         torch_threads=1,
     )
     first = scorer()
@@ -114,7 +113,7 @@ def test_images_of_an_earlier_attempt_make_no_speed(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("moderation.common.progress.time.monotonic", lambda: now[0])
     pace = Pace()
-    pace.told(Progress("scoring", planned=2000, done=0))
+    pace.describe(Progress("scoring", planned=2000, done=0))
     now[0] += 10
-    said = pace.told(Progress("scoring", planned=2000, done=1100, earlier=1000))
+    said = pace.describe(Progress("scoring", planned=2000, done=1100, earlier=1000))
     assert said == "1,100 of 2,000: 10 images/s, 0 errors, 0:01:30 left"

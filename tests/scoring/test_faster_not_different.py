@@ -99,7 +99,7 @@ def test_decisions_of_the_demo_are_those_of_whole_pictures(demo):
     assert len(pairs) > 40
     assert {times for _, _, times in pairs} == {2}
     fast, slow = (demo.encode_images(np.stack([pair[way] for pair in pairs])).astype(np.float16) for way in (0, 1))
-    decided = [decide(compiled.score(vectors).score, compiled.rules, policy.near) for vectors in (fast, slow)]
+    decided = [decide(compiled.score(vectors).score, compiled.thresholds) for vectors in (fast, slow)]
     assert np.array_equal(decided[0].action, decided[1].action)
     assert np.array_equal(decided[0].flagged, decided[1].flagged)
     assert set(decided[0].action) == {0, 1, 2}, "this test data meets every action"

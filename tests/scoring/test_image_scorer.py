@@ -1,7 +1,6 @@
 """`ImageScorer` as a notebook uses it: images in, rows out."""
 
 import hashlib
-import io
 import threading
 from datetime import UTC, datetime
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from pictures import encoded, picture
 from support import make_policy, save_tiny_clip
 
 from moderation import ImageLimits, ImageScorer, ObjectRef, OpenClipEncoder, Store
@@ -20,6 +19,7 @@ from moderation.policy.decision import ACTIONS, decide
 from moderation.results import schemas
 from moderation.scoring import preparing
 from moderation.scoring.image_scorer import text_head
+from moderation.scoring.options import ScorerOptions
 
 # With random weights all cosines are near each other; thresholds are set so that every action happens.
 POLICY = make_policy(
@@ -48,19 +48,8 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer(encoder):
-    with ImageScorer(encoder, POLICY, fetch_threads=4, decode_threads=2) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(fetch_threads=4, decode_threads=2)) as scorer:
         yield scorer
-
-
-def picture(seed, size=(80, 60)):
-    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.NEAREST)
-
-
-def encoded(image, kind="PNG", **options):
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +250,7 @@ def test_stored_embeddings_give_the_same_scores_and_decisions(scored, encoder):
     for uri in set(uris):
         own = frames[[i for i, other in enumerate(uris) if other == uri]].max(axis=0, keepdims=True)
         assert [known[uri, rule.id] for rule in compiled.rules] == own[0].tolist()
-        again = decide(own, compiled.rules, POLICY.near)
+        again = decide(own, compiled.thresholds)
         row = decisions[uri]
         assert ACTIONS[again.action[0]] == row["action"]
         assert compiled.rules[again.top_rule[0]].id == row["top_rule"]
@@ -281,7 +270,7 @@ def test_cutting_the_list_anywhere_and_any_order_give_the_same_rows(scorer, scor
 
 def test_thread_counts_and_a_policy_compiled_before_change_nothing(encoder, scored, objects):
     compiled = CompiledPolicy.build(POLICY, text_head(encoder, prompt_texts(POLICY)))
-    with ImageScorer(encoder, compiled, fetch_threads=1, decode_threads=1) as other:
+    with ImageScorer(encoder, compiled, ScorerOptions(fetch_threads=1, decode_threads=1)) as other:
         same_rows(scored, other.score(objects))
 
 
@@ -343,7 +332,7 @@ def test_an_object_is_looked_up_only_where_its_etag_is_missing(encoder, objects)
         looked_up.append(uri)
         return known[uri]
 
-    with ImageScorer(encoder, POLICY, look_up=look_up, fetch_threads=2) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(fetch_threads=2), look_up=look_up) as scorer:
         found = scorer.score([objects[0], *map(by_uri_only, objects[1:20])])
     assert sorted(looked_up) == sorted(item.uri for item in objects[1:20])
     rows = {row["uri"]: (row["etag"], row["size_bytes"], row["last_modified"]) for row in found.decisions.to_pylist()}
@@ -356,7 +345,7 @@ def test_an_object_that_cannot_be_looked_up_is_a_row_as_it_was_given(encoder, ob
     def look_up(uri):
         raise StorageError(ErrorCode.ACCESS_DENIED, "not yours")
 
-    with ImageScorer(encoder, POLICY, look_up=look_up, fetch_threads=2) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(fetch_threads=2), look_up=look_up) as scorer:
         rows = {row["uri"]: row for row in scorer.score([given, *objects[1:9]]).decisions.to_pylist()}
     row = rows.pop(given.uri)
     assert (row["error_code"], row["error_detail"], row["etag"], row["size_bytes"]) == ("access_denied", "not yours", "", 0)
@@ -373,7 +362,9 @@ def test_an_object_that_was_looked_up_but_not_read_is_a_row_with_what_is_known(e
 
 
 def test_an_object_found_too_large_is_not_fetched(encoder, objects):
-    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_bytes=10), read=lambda item: pytest.fail("fetched")) as scorer:
+    with ImageScorer(
+        encoder, POLICY, ScorerOptions(limits=ImageLimits(max_bytes=10)), read=lambda item: pytest.fail("fetched")
+    ) as scorer:
         [row] = scorer.score([by_uri_only(objects[3])]).decisions.to_pylist()
     assert (row["error_code"], row["sha256"], row["size_bytes"]) == ("too_large", None, objects[3].size)
 
@@ -406,17 +397,17 @@ def test_a_storage_error_becomes_the_rows_code(encoder, folder, objects, code):
 
 def test_limits_are_kept(encoder, folder):
     small = ImageLimits(max_bytes=(folder / "03.png").stat().st_size - 1, max_pixels=80 * 60, max_frames=2)
-    with ImageScorer(encoder, POLICY, limits=small) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(limits=small)) as scorer:
         [row] = scorer.score([folder / "03.png"]).decisions.to_pylist()
         assert (row["error_code"], row["sha256"]) == ("too_large", None), "it is not even fetched"
-    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_pixels=80 * 60 - 1)) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(limits=ImageLimits(max_pixels=80 * 60 - 1))) as scorer:
         assert scorer.score([folder / "03.png"]).decisions["error_code"].to_pylist() == ["too_many_pixels"]
-    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_frames=2)) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(limits=ImageLimits(max_frames=2))) as scorer:
         assert scorer.score([folder / "animated.gif"]).embeddings["frame"].to_pylist() == [0, 11]
 
 
 def test_decoding_that_takes_too_long_is_a_row_to_be_retried(encoder, folder):
-    with ImageScorer(encoder, POLICY, limits=ImageLimits(max_seconds=1e-9)) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(limits=ImageLimits(max_seconds=1e-9))) as scorer:
         [row] = scorer.score([folder / "03.png"]).decisions.to_pylist()
     assert (row["error_code"], row["retryable"]) == ("worker_timeout", True)
     assert row["error_detail"] == "decoding took longer than 1e-09 s"
@@ -441,7 +432,7 @@ def test_threads_that_decode_share_a_budget_of_memory(encoder, monkeypatch):
     monkeypatch.setattr(preparing, "DecodedImage", Image)
     refs = [ObjectRef(f"memory://x/{i}", "e", 1000, datetime.now(UTC)) for i in range(40)]
     read = lambda item: encoded(picture(int(item.uri.rpartition("/")[2])))  # noqa: E731
-    with ImageScorer(encoder, POLICY, read=read, decode_threads=8) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(decode_threads=8), read=read) as scorer:
         assert scorer.score(refs).summary.counts.scored == 40
     assert (len(most), max(most)) == (40, 1)
 
@@ -472,7 +463,7 @@ def test_objects_are_fetched_a_bounded_number_ahead(encoder):
 
     now = datetime.now(UTC)
     refs = [ObjectRef(f"memory://x/{i}", "e", len(data), now) for i in range(300)]
-    with ImageScorer(encoder, POLICY, read=slow, fetch_threads=2, decode_threads=1) as scorer:
+    with ImageScorer(encoder, POLICY, ScorerOptions(fetch_threads=2, decode_threads=1), read=slow) as scorer:
         worker = threading.Thread(target=lambda: scorer.score(refs))
         worker.start()
         threading.Event().wait(0.3)

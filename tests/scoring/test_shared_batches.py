@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from pictures import encoded, picture
 from support import make_policy
-from test_image_scorer import encoded, picture
 
 from moderation import ImageScorer, ObjectRef
 from moderation.model.jpeg_decoder import ReadyPicture
 from moderation.model.preprocessing import Preprocessing
+from moderation.scoring.options import ScorerOptions
 from moderation.scoring.shared_batches import Call, SharedBatches
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -168,7 +169,7 @@ def test_a_slow_object_does_not_hold_up_those_behind_it():
             gate.set()
         return numbered(item)
 
-    with ImageScorer(FirstPixel(), make_policy({}), read=read, fetch_threads=8, decode_threads=1) as scorer:
+    with ImageScorer(FirstPixel(), make_policy({}), ScorerOptions(fetch_threads=8, decode_threads=1), read=read) as scorer:
         assert scorer.score(refs(40)).summary.counts.scored == 40
     assert seen[-1].endswith("/0")
 
@@ -188,7 +189,9 @@ def test_calls_take_turns():
         started.set()
         return ObjectRef(uri, "e", 1000, NOW)
 
-    with ImageScorer(FirstPixel(), make_policy({}), read=read, look_up=look_up, fetch_threads=2, decode_threads=1) as scorer:
+    with ImageScorer(
+        FirstPixel(), make_policy({}), ScorerOptions(fetch_threads=2, decode_threads=1), read=read, look_up=look_up
+    ) as scorer:
         first = [item._replace(etag="") for item in refs(60, "a")]
         threads = [threading.Thread(target=scorer.score, args=(batch,)) for batch in (first, refs(60, "b"))]
         threads[0].start()
@@ -206,7 +209,7 @@ def test_what_should_not_happen_is_raised_and_the_next_call_goes_on():
             raise ZeroDivisionError("a bug")
         return numbered(item)
 
-    with ImageScorer(FirstPixel(), make_policy({}), read=read, fetch_threads=2, decode_threads=1) as scorer:
+    with ImageScorer(FirstPixel(), make_policy({}), ScorerOptions(fetch_threads=2, decode_threads=1), read=read) as scorer:
         with pytest.raises(ZeroDivisionError, match="a bug"):
             scorer.score(refs(60))
         assert scorer.score(refs(7)).summary.counts.scored == 7
@@ -223,7 +226,7 @@ def test_a_jpeg_decoder_is_asked_before_pillow():
     files = [encoded(picture(0)), encoded(picture(1), "JPEG"), encoded(picture(2), "JPEG")]
     read = lambda item: files[int(item.uri.rpartition("/")[2])]  # noqa: E731
     with ImageScorer(
-        FirstPixel(), make_policy({}), read=read, jpeg_decoder=Decoder(), fetch_threads=1, decode_threads=1
+        FirstPixel(), make_policy({}), ScorerOptions(fetch_threads=1, decode_threads=1), read=read, jpeg_decoder=Decoder()
     ) as scorer:
         rows = scorer.score(refs(3))
     assert asked == [1, 1]

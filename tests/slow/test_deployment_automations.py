@@ -68,7 +68,7 @@ def test_lost_runs_are_begun_and_warnings_told(prefect: Prefect, tmp_path: Path)
         until(
             lambda: prefect.flow_run(run)["state_name"] == "AwaitingRetry", 200, "nobody noticed", prefect.home / "server.log"
         )
-        assert "its worker never began it" in prefect.flow_run(run)["state"]["message"]
+        assert "its worker never started it" in prefect.flow_run(run)["state"]["message"]
         prefect.worker()
         ended = prefect.wait(run)
         assert (ended["state_name"], ended["run_count"]) == ("Completed", 1), ended["state"]["message"]

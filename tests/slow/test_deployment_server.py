@@ -110,9 +110,9 @@ def test_parameters_that_fit_no_run_are_refused_before_anything_starts(prefect: 
 def test_automations_are_made_once_and_brought_up_to_date(prefect: Prefect) -> None:
     first = python(prefect, AUTOMATIONS).splitlines()
     assert [name.partition(": ")[2] for name in first] == [
-        "notice dead runs",
-        "go on with crashed runs",
-        "begin lost runs again",
+        "mark dead runs as crashed",
+        "resume crashed runs",
+        "restart lost runs",
     ]
     python(prefect, BLOCK, "http://127.0.0.1:9/hook")
     second = python(prefect, AUTOMATIONS, "custom-webhook/pager").splitlines()
@@ -160,7 +160,7 @@ def test_a_second_run_of_a_source_is_cancelled_or_waits_and_says_so(prefect: Pre
     assert f"({first}) moderates the same source: this one was cancelled" in ended["state"]["message"]
     assert "Traceback" not in prefect.logs(cancelled)
 
-    until(lambda: "waiting for its end" in prefect.logs(waiting), 120, "does not say that it waits")
+    until(lambda: "waiting for it to end" in prefect.logs(waiting), 120, "does not say that it waits")
     assert prefect.flow_run(waiting)["state_type"] == "RUNNING"
     assert not Path(settings["output"]).exists()
 
@@ -190,7 +190,7 @@ def test_a_quarantined_run_ends_failed_and_somebody_is_told(prefect: Prefect, se
     for words in (run_id, "error_rate", report, "moderate runs release"):
         assert words in message
     (told,) = received
-    assert told["subject"].startswith("Held back, nothing was published: ")
+    assert told["subject"].startswith("Quarantined, nothing was published: ")
     assert "error_rate" in told["subject"]
     for words in (run_id, "error_rate", "30 of 34", report, f"/runs/flow-run/{run}", "Listed 34, scored 4, errors 30"):
         assert words in told["body"], told["body"]

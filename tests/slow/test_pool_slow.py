@@ -65,7 +65,7 @@ import numpy as np, ray
 from ray._private import worker
 from poisoned import Poisoned, score_all
 from moderation.errors import RunError
-from moderation.scoring import tasks
+from moderation.cluster import tasks
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.session import PoolPlan, ray_session
 
@@ -130,7 +130,7 @@ from ray.cluster_utils import Cluster
 from poisoned import DIM, POLICY, Poisoned, context_of, shard_of
 from moderation.planning.sharding import batches
 from moderation.results.paths import RunPaths
-from moderation.scoring import tasks
+from moderation.cluster import tasks
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.session import PoolPlan
 from moderation.storage import Store

@@ -308,22 +308,26 @@ ONE_OBJECT = "write one JSON object on each line"
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("m.csv", "", "m.csv has no column 'uri', nor any other: one column must have the name 'uri', written so"),
+        ("m.csv", "", "m.csv has no column 'uri', nor any other: one column must have exactly the name 'uri'"),
         ("m.csv", "url,etag\n", "m.csv has no column 'uri', only 'url', 'etag': rename 'url'"),
         ("m.csv", "URI\n", "m.csv has no column 'uri', only 'URI': rename 'URI'"),
         ("m.csv", " uri\n", "m.csv has no column 'uri', only ' uri': rename ' uri'"),
         ("m.csv", "uri;etag\n", "m.csv has no column 'uri', only 'uri;etag': commas must separate the columns"),
-        ("m.csv", "s3://b/1\n", "m.csv has no column 'uri', only 's3://b/1': one column must have the name 'uri', written so"),
-        ("m.csv", "uri,uri\n", "m.csv has two columns 'uri': take one out"),
-        ("m.csv", "uri,x\ns3://b/1,\n,\n", "m.csv, row 2: 'uri' is empty: name an object there, or take the row out"),
-        ("m.csv", 'uri\ns3://b/1\n\n""\n', "m.csv, row 2: 'uri' is empty: name an object there, or take the row out"),
-        ("m.csv", "uri\ns3://b/1,2.jpg\n", "m.csv, row 1: 2 values where 1 belong: put quotes around values that hold commas"),
-        ("m.csv", 'uri\n\na\n"b\nc\n', "m.csv, line 5: not good CSV, unexpected end of data: is a quote missing?"),
-        ("m.csv", 'uri\n"a"b"\n', "m.csv, line 2: not good CSV, ',' expected after '\"': is a quote missing?"),
+        ("m.csv", "s3://b/1\n", "m.csv has no column 'uri', only 's3://b/1': one column must have exactly the name 'uri'"),
+        ("m.csv", "uri,uri\n", "m.csv has two columns 'uri': remove one"),
+        ("m.csv", "uri,x\ns3://b/1,\n,\n", "m.csv, row 2: 'uri' is empty: name an object, or remove the row"),
+        ("m.csv", 'uri\ns3://b/1\n\n""\n', "m.csv, row 2: 'uri' is empty: name an object, or remove the row"),
+        (
+            "m.csv",
+            "uri\ns3://b/1,2.jpg\n",
+            "m.csv, row 1: 2 values where 1 belong: put quotes around values that contain commas",
+        ),
+        ("m.csv", 'uri\n\na\n"b\nc\n', "m.csv, line 5: not valid CSV, unexpected end of data: is a quote missing?"),
+        ("m.csv", 'uri\n"a"b"\n', "m.csv, line 2: not valid CSV, ',' expected after '\"': is a quote missing?"),
         (
             "m.csv",
             f'uri\n"{"x" * 99}\n'.ljust(200_000, "y"),
-            "m.csv, line 3: not good CSV, field larger than field limit (131072)",
+            "m.csv, line 3: not valid CSV, field larger than field limit (131072)",
         ),
         ("m.csv", "uri\n" + "x" * (2 << 20), "m.csv, line 2: longer than 1 MiB: is this a csv file?"),
         ("m.csv", b"uri\ns3://b/\xfc\n", "m.csv, line 2: not UTF-8 (invalid start byte): save the file as UTF-8"),
@@ -336,22 +340,22 @@ ONE_OBJECT = "write one JSON object on each line"
         ("m.csv", f"uri,{ROW}s3://b/2,e,-1,2026-11-21\n", "m.csv, row 2: 'size' is '-1': give whole bytes, or leave it empty"),
         ("m.csv", f"uri,{ROW}s3://b/2,e,1,yesterday\n", "m.csv, row 2: 'last_modified' is 'yesterday': give ISO 8601, such as"),
         ("m.csv", f"uri,{ROW}s3://b/2,e,1,1711111111111\n", "m.csv, row 2: 'last_modified' is '1711111111111': give ISO 8601"),
-        ("m.csv.gz", GZIPPED[:-200], "m.csv.gz is cut short: copy it again, or write it anew"),
-        ("m.csv.gz", b"", "m.csv.gz is cut short: copy it again, or write it anew"),
-        ("m.csv.gz", b"uri\na.jpg\n", "m.csv.gz is not good gzip: copy it again, or write it anew"),
-        ("m.csv.gz", GZIPPED[:50] + b"xxxx" + GZIPPED[54:], "m.csv.gz is not good gzip: copy it again, or write it anew"),
+        ("m.csv.gz", GZIPPED[:-200], "m.csv.gz is cut short: copy it again, or write it again"),
+        ("m.csv.gz", b"", "m.csv.gz is cut short: copy it again, or write it again"),
+        ("m.csv.gz", b"uri\na.jpg\n", "m.csv.gz is not valid gzip: copy it again, or write it again"),
+        ("m.csv.gz", GZIPPED[:50] + b"xxxx" + GZIPPED[54:], "m.csv.gz is not valid gzip: copy it again, or write it again"),
         ("m.jsonl", '\n{"url": "s3://b/1"}\n', "m.jsonl, line 2, has no column 'uri', only 'url': rename 'url'"),
         (
             "m.jsonl",
             '{"uri": "a"}\n{"uri": null}\n',
-            "m.jsonl, line 2: 'uri' is empty: name an object there, or take the row out",
+            "m.jsonl, line 2: 'uri' is empty: name an object, or remove the row",
         ),
         ("m.jsonl", '{"uri": 7}\n', "m.jsonl, line 1: 'uri' is 7: give text"),
         ("m.jsonl", '{"uri": "a", "etag": 7}\n', "m.jsonl, line 1: 'etag' is 7: give text"),
         ("m.jsonl", '{"uri": "a", "size": true}\n', "m.jsonl, line 1: 'size' is True: give whole bytes, or leave it empty"),
         ("m.jsonl", '{"uri": "a", "size": 1e400}\n', "m.jsonl, line 1: 'size' is inf: give whole bytes, or leave it empty"),
         ("m.jsonl", '{"uri": "a", "last_modified": {}}\n', "m.jsonl, line 1: 'last_modified' is {}: give ISO 8601, such as"),
-        ("m.jsonl", '{"uri": "a\\ud800"}\n', "m.jsonl, line 1: 'uri' is 'a\\ud800', which holds half a character"),
+        ("m.jsonl", '{"uri": "a\\ud800"}\n', "m.jsonl, line 1: 'uri' is 'a\\ud800', which contains half a character"),
         ("m.jsonl", '{"uri": "a"}\n{"uri": "b\n', f"m.jsonl, line 2: not JSON, Invalid control character at: {ONE_OBJECT}"),
         ("m.jsonl", '{"uri": "a"} {"uri": "b"}\n', f"m.jsonl, line 1: not JSON, Extra data: {ONE_OBJECT}"),
         ("m.jsonl", '{"uri": "a"},{"uri": "b"}\n', f"m.jsonl, line 1: not JSON, Extra data: {ONE_OBJECT}"),
@@ -367,7 +371,7 @@ ONE_OBJECT = "write one JSON object on each line"
         ("m.parquet", PARQUET[:-100], "m.parquet is not a good parquet file: Parquet magic bytes not found in footer."),
         ("m.parquet", PARQUET[:4] + b"x" * 300 + PARQUET[304:], "m.parquet is not a good parquet file: "),
         ("m.parquet", as_parquet({"url": ["a"]}), "m.parquet has no column 'uri', only 'url': rename 'url'"),
-        ("m.parquet", as_parquet({"uri": ["a", None]}), "m.parquet, row 2: 'uri' is empty: name an object there"),
+        ("m.parquet", as_parquet({"uri": ["a", None]}), "m.parquet, row 2: 'uri' is empty: name an object, or remove the row"),
         ("m.parquet", as_parquet({"uri": [1]}), "m.parquet, row 1: 'uri' is 1: give text"),
         ("m.parquet", as_parquet({"uri": [["a"]]}), "m.parquet: the column 'uri' is list<element: string>: give single values"),
         ("m.parquet", as_parquet({"uri": [b"\xff"]}), "m.parquet is not a good parquet file: Invalid UTF8 payload"),
@@ -394,9 +398,7 @@ def test_what_is_wrong_at_the_start_is_said_at_once(tmp_path: Path) -> None:
 
 def test_manifests_that_are_not_there(tmp_path: Path, bucket: str) -> None:
     missing = f"{tmp_path}/none.csv"
-    with pytest.raises(
-        SourceError, match=r"cannot read '.*none.csv': No such file .*; if a folder is meant, end it with a slash"
-    ):
+    with pytest.raises(SourceError, match=r"cannot read '.*none.csv': No such file .*; if it is a folder, end it with a slash"):
         ManifestSource(missing)
     with pytest.raises(SourceError, match=r"cannot read 's3://.*/none.csv': "):
         ManifestSource(f"s3://{bucket}/none.csv")
@@ -412,7 +414,11 @@ def test_a_manifest_must_not_change(tmp_path: Path, bucket: str) -> None:
     uri = upload(bucket, "m.csv", b"uri\ns3://b/1\n")
     source = ManifestSource(uri)
     upload(bucket, "m.csv", b"uri\ns3://b/2\n")
-    with pytest.raises(SourceError, match=r"m\.csv changed while it was read: start a new run, and leave the file alone"):
+    with pytest.raises(
+        SourceError,
+        match=r"m\.csv changed while it was being read: start a new run, and do not "
+        r"change the file meanwhile",
+    ):
         listed(source)
 
     path = tmp_path / "m.csv"
@@ -420,7 +426,7 @@ def test_a_manifest_must_not_change(tmp_path: Path, bucket: str) -> None:
     pages = ManifestSource(str(path)).list()
     assert next(pages)
     path.write_text("uri\n")
-    with pytest.raises(SourceError, match="changed while it was read"):
+    with pytest.raises(SourceError, match="changed while it was being read"):
         list(pages)
 
 
@@ -466,7 +472,7 @@ def test_what_is_opened(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("uri\n")
     assert isinstance(open_listed(str(tmp_path / "m.csv")), ManifestSource)
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(SourceError, match="is no S3 Inventory manifest"):
+    with pytest.raises(SourceError, match="is not an S3 Inventory manifest"):
         open_listed(str(tmp_path / "manifest.json"))
 
 
@@ -643,7 +649,7 @@ def test_a_copy_at_the_top_of_a_bucket_does_not_look_into_others() -> None:
     store.put("manifest.json", inventory([[entry("a.jpg")]], "CSV")[MANIFEST])
     with pytest.raises(SourceError) as raised:
         InventorySource(f"{store.uri}/manifest.json")
-    assert f"which is at none of {store.uri}/data/0.csv.gz, {store.uri}/0.csv.gz: copy it there" in str(raised.value)
+    assert f"which is in none of {store.uri}/data/0.csv.gz, {store.uri}/0.csv.gz: copy it there" in str(raised.value)
 
 
 def test_an_inventory_of_nothing(tmp_path: Path) -> None:
@@ -659,14 +665,15 @@ def changed(file_format: str = "CSV", **fields: object) -> Mapping[str, bytes]:
     [
         (
             {MANIFEST: b'{"uri": "a.jpg"}'},
-            "2026-11-21T01-00Z/manifest.json is no S3 Inventory manifest: destinationBucket: Field required; fileFormat: Field "
-            "required; fileSchema: Field required; files: Field required; to list objects yourself, call the file otherwise",
+            "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: destinationBucket: Field required; "
+            "fileFormat: Field required; fileSchema: Field required; files: Field required; "
+            "if it is your own list of objects, give it another name",
         ),
-        ({MANIFEST: b"{"}, "2026-11-21T01-00Z/manifest.json is no S3 Inventory manifest: Invalid JSON: EOF while parsing"),
-        ({MANIFEST: b"\xff"}, "2026-11-21T01-00Z/manifest.json is no S3 Inventory manifest: Invalid JSON: "),
+        ({MANIFEST: b"{"}, "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: Invalid JSON: EOF while parsing"),
+        ({MANIFEST: b"\xff"}, "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: Invalid JSON: "),
         (
             inventory([[entry("a")]], "CSV", files=[{"key": "x"}]),
-            "2026-11-21T01-00Z/manifest.json is no S3 Inventory manifest: files: 0: size: Field required; ",
+            "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: files: 0: size: Field required; ",
         ),
         (
             inventory([[entry("a")]], "CSV", fileFormat="ORC"),
@@ -682,7 +689,7 @@ def changed(file_format: str = "CSV", **fields: object) -> Mapping[str, bytes]:
         ),
         (
             inventory([[{"Key": "a"}]], "Parquet"),
-            "data/0.parquet has no column 'bucket', only 'key': one column must have the name 'bucket', written so",
+            "data/0.parquet has no column 'bucket', only 'key': one column must have exactly the name 'bucket'",
         ),
         (
             {MANIFEST: inventory([[entry("a")]], "CSV")[MANIFEST]},
@@ -696,8 +703,8 @@ def changed(file_format: str = "CSV", **fields: object) -> Mapping[str, bytes]:
         (changed(Size="much"), "data/0.csv.gz, row 2: 'size' is 'much': give whole bytes, or leave it empty"),
         (changed(LastModifiedDate="late"), "data/0.csv.gz, row 2: 'last_modified' is 'late': give ISO 8601"),
         (changed(IsLatest="perhaps"), "data/0.csv.gz, row 2: 'IsLatest' is 'perhaps': true or false were expected"),
-        (changed(Key=""), "data/0.csv.gz, row 2: 'Key' is empty: name an object there, or take the row out"),
-        (changed("Parquet", Bucket=None), "data/0.parquet, row 2: 'bucket' is empty: name an object there"),
+        (changed(Key=""), "data/0.csv.gz, row 2: 'Key' is empty: name an object, or remove the row"),
+        (changed("Parquet", Bucket=None), "data/0.parquet, row 2: 'bucket' is empty: name an object, or remove the row"),
     ],
 )
 def test_what_is_wrong_with_an_inventory_is_said_in_one_line(tmp_path: Path, files: Mapping[str, bytes], message: str) -> None:
@@ -706,7 +713,7 @@ def test_what_is_wrong_with_an_inventory_is_said_in_one_line(tmp_path: Path, fil
 
 def test_data_files_of_an_inventory_that_are_damaged(tmp_path: Path) -> None:
     for file_format, message in (
-        ("CSV", "data/0.csv.gz is not good gzip: copy it again, or write it anew"),
+        ("CSV", "data/0.csv.gz is not valid gzip: copy it again, or write it again"),
         ("Parquet", "data/0.parquet is not a good parquet file: Parquet magic bytes not found in footer"),
     ):
         files = inventory([[entry("a.jpg")]], file_format)
@@ -727,7 +734,7 @@ def test_an_inventory_must_not_change(tmp_path: Path) -> None:
     assert next(pages)
     second = tmp_path / "inv/photos/daily/data/1.csv.gz"
     second.write_bytes(second.read_bytes())
-    with pytest.raises(SourceError, match=r"data/1\.csv\.gz changed while it was read"):
+    with pytest.raises(SourceError, match=r"data/1\.csv\.gz changed while it was being read"):
         next(pages)
 
 

@@ -14,16 +14,15 @@ import time
 import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlencode
 
 import pytest
-from cloud_emulators import fake_gcs
+from certificates import make_authority
+from cloud_emulators import azure_put, fake_gcs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from faulty_proxy import Answer, FaultyProxy
-from test_storage_faults import authority, once  # noqa: F401 - a fixture
+from faulty_proxy import Answer, FaultyProxy, once
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store
@@ -97,21 +96,17 @@ class Cloud:
             azure_put(self.server, f"{self.prefix}/{key}", data)
 
 
-def azure_put(backend, key, data, **headers):
-    url = backend._url(key)
-    sent = {"x-ms-blob-type": "BlockBlob", "content-length": str(len(data) or ""), "x-ms-version": "2021-12-02", **headers}
-    sent["x-ms-date"] = format_datetime(datetime.now(UTC), usegmt=True)
-    sent["authorization"] = backend._key.authorization("PUT", url, sent)
-    sent["content-length"] = str(len(data))  # what is signed is nothing for 0
-    assert backend._http.pool.request("PUT", url, body=data, headers=sent).status == 201
-
-
 @pytest.fixture(params=["gs", "az"])
 def cloud(request, monkeypatch):
     server = request.getfixturevalue({"gs": "gcs", "az": "azurite"}[request.param])
     with FaultyProxy(server.url if request.param == "gs" else server._http.endpoint.rpartition("/")[0], seed=1) as proxy:
         monkeypatch.setenv({"gs": "STORAGE_EMULATOR_HOST", "az": "AZURITE_BLOB_STORAGE_URL"}[request.param], proxy.endpoint)
         yield Cloud(request.param, proxy, server)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
@@ -244,7 +239,7 @@ def test_a_page_that_fails_is_asked_for_again_by_its_own_token(cloud, gcs, monke
 def test_a_page_that_never_comes_ends_the_listing(cloud, impatient):
     cloud.put("a.jpg", b"x")
     cloud.proxy.rule = lambda *_: Answer(200, b"<html>busy</html>")
-    assert "is no page of a listing" in failure(lambda: list(cloud.store.list()))
+    assert "is not a page of a listing" in failure(lambda: list(cloud.store.list()))
 
 
 def test_keys_out_of_order_where_order_is_promised_stop_the_run(gcs):
@@ -334,18 +329,24 @@ def test_a_token_a_public_bucket_and_a_paying_project(google, monkeypatch):
             {"GOOGLE_SERVICE_ACCOUNT_KEY": '{"private_key": "' + SECRET},
             "GOOGLE_SERVICE_ACCOUNT_KEY is no JSON, line 1 column 17",
         ),
-        ({"GOOGLE_SERVICE_ACCOUNT_KEY": f'["{SECRET}"]'}, "GOOGLE_SERVICE_ACCOUNT_KEY is no JSON object"),
+        ({"GOOGLE_SERVICE_ACCOUNT_KEY": f'["{SECRET}"]'}, "GOOGLE_SERVICE_ACCOUNT_KEY is not a JSON object"),
         (
             {"GOOGLE_SERVICE_ACCOUNT_KEY": f'{{"private_key": "{SECRET}"}}'},
             "the key that GOOGLE_SERVICE_ACCOUNT_KEY gives cannot be",
         ),
         (
             {"GOOGLE_SERVICE_ACCOUNT_KEY": f'{{"private_key": "{SECRET}", "client_email": "a@b", "token_uri": "https://x"}}'},
-            "(its private key is no PEM key): give it as Google wrote it",
+            "(its private key is not a PEM key): use the file as Google created it",
         ),
-        ({"GOOGLE_BASE_URL": "storage.example"}, "GOOGLE_BASE_URL is no endpoint: give a URL such as https://host:port"),
-        ({"GOOGLE_BASE_URL": f"https://user:{SECRET}@host"}, "GOOGLE_BASE_URL holds a user name or password: leave them out"),
-        ({"GOOGLE_BASE_URL": "http://storage.example"}, "GOOGLE_BASE_URL goes to storage.example over http, where everybody"),
+        ({"GOOGLE_BASE_URL": "storage.example"}, "GOOGLE_BASE_URL is not an endpoint: give a URL such as https://host:port"),
+        (
+            {"GOOGLE_BASE_URL": f"https://user:{SECRET}@host"},
+            "GOOGLE_BASE_URL contains a user name or password: leave them out",
+        ),
+        (
+            {"GOOGLE_BASE_URL": "http://storage.example"},
+            "GOOGLE_BASE_URL goes to storage.example over http, which others can read",
+        ),
     ],
 )
 def test_what_is_wrong_with_googles_settings_is_one_line_at_once(google, monkeypatch, settings, told):
@@ -367,7 +368,7 @@ def test_google_credentials_that_are_not_accepted_say_what_to_check(google, priv
     monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account("http://127.0.0.1:9", private_key))
     for call in (Store("gs://behaviour/x").check_readable, lambda: Store("gs://behaviour/x").get("a")):
-        assert "Google's sign-in gives no access token, it does not answer" in failure(call)
+        assert "Google's sign-in gives no access token: it does not answer" in failure(call)
 
 
 def test_a_missing_bucket_and_a_missing_container_are_named(gcs, azurite):
@@ -462,14 +463,14 @@ def test_a_token_for_azure_goes_with_every_request(monkeypatch):
             {"AZURE_STORAGE_ACCOUNT_NAME": ""},
             "no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING",
         ),
-        ({"AZURE_STORAGE_ACCOUNT_NAME": "Not/A Name"}, "AZURE_STORAGE_ACCOUNT_NAME 'Not/A Name' is no name of an account"),
+        ({"AZURE_STORAGE_ACCOUNT_NAME": "Not/A Name"}, "AZURE_STORAGE_ACCOUNT_NAME 'Not/A Name' is not an account name"),
         ({"AZURE_STORAGE_ACCOUNT_KEY": f"{SECRET}!"}, "the key of the storage account is not Base64"),
         (
             {"AZURE_STORAGE_ACCOUNT_NAME": "", "AZURE_STORAGE_CONNECTION_STRING": SECRET},
             "AZURE_STORAGE_CONNECTION_STRING is no",
         ),
         ({"AZURE_STORAGE_ENDPOINT": "http://storage.example"}, "AZURE_STORAGE_ENDPOINT goes to storage.example over http"),
-        ({"AZURE_STORAGE_ENDPOINT": "here"}, "AZURE_STORAGE_ENDPOINT is no endpoint: give a URL"),
+        ({"AZURE_STORAGE_ENDPOINT": "here"}, "AZURE_STORAGE_ENDPOINT is not an endpoint: give a URL"),
     ],
 )
 def test_what_is_wrong_with_azures_settings_is_one_line_at_once(monkeypatch, settings, told):
@@ -515,7 +516,7 @@ def test_an_endpoint_over_http_on_this_machine_needs_no_switch_and_any_other_one
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_an_unknown_certificate_says_what_to_set_and_is_trusted_then(scheme, gcs, azurite, authority, monkeypatch, impatient):  # noqa: F811
+def test_an_unknown_certificate_says_what_to_set_and_is_trusted_then(scheme, gcs, azurite, authority, monkeypatch, impatient):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(authority / "server.pem")
     target = gcs.url if scheme == "gs" else azurite._http.endpoint.rpartition("/")[0]

@@ -160,7 +160,7 @@ def test_archived_objects_say_what_to_do(s3_endpoint: str, monkeypatch: pytest.M
     for item in (item for page in store.list() for item in page):
         if item.uri.split("/")[3].startswith(("GLACIER.", "DEEP_ARCHIVE")) or item.uri.endswith("/GLACIER//x.jpg"):
             told = failure(store.read, item)
-            assert told.startswith("archived: the object is archived and cannot be read: restore it, or leave it out"), told
+            assert told.startswith("archived: the object is archived and cannot be read: restore it, or skip it"), told
             assert told.endswith("(InvalidObjectState)")
         else:
             assert store.read(item) == b"x"
@@ -221,8 +221,8 @@ def test_broken_profiles_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         "garbled": (f"credential_process = {loud}", "(JSONDecodeError)"),
         "list": ("credential_process = echo []", "(AttributeError)"),
         "nothing": ("credential_process = true", "(JSONDecodeError)"),
-        "fails": ("credential_process = false", "the profile's credential_process failed: run it by hand to see why"),
-        "loud": (f"credential_process = {dying}", "the profile's credential_process failed: run it by hand to see why"),
+        "fails": ("credential_process = false", "the profile's credential_process failed: run it yourself to see why"),
+        "loud": (f"credential_process = {dying}", "the profile's credential_process failed: run it yourself to see why"),
         "version": ("""credential_process = echo '{"Version": 2}'""", "Unsupported version"),
         "source": ("role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = gone", "gone"),
         "circle": ("role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = circle", "circle"),
@@ -249,7 +249,7 @@ def test_broken_profiles_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
 @pytest.mark.parametrize(
-    ("mark", "what"), [("\n", "a line break"), ("\t", "a tab"), (" ", "a space"), ("é", "that no key has")]
+    ("mark", "what"), [("\n", "a line break"), ("\t", "a tab"), (" ", "a space"), ("é", "an invalid character")]
 )
 def test_keys_that_cannot_stand_in_a_header_are_named(monkeypatch: pytest.MonkeyPatch, name: str, mark: str, what: str) -> None:
     monkeypatch.setenv(name, f"{TOKEN}{mark}{SECRET}")
@@ -356,7 +356,7 @@ def test_keys_of_kms_redirects_and_versions_of_http_are_not_tried_again(proxy: F
     store = Store("s3://shop")
     answers = {
         "access_denied: the KMS key that the object is encrypted with cannot be used": s3_error(400, "KMS.DisabledException"),
-        "access_denied: the bucket lies in another region": Answer(307),
+        "access_denied: the bucket is in another region": Answer(307),
         "storage_error: ": Answer(505),
     }
     for told, answer in answers.items():
@@ -379,7 +379,7 @@ def test_azures_archive_has_the_same_code(monkeypatch: pytest.MonkeyPatch) -> No
         config = {"account_name": "shop", "account_key": "aGVsbG8=", "endpoint": proxy.endpoint}
         azure = AzureStore("c", config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
         told = failure(ObstoreBackend("az://c", azure).get, "a.jpg")
-    assert told.startswith("archived: the object is archived and cannot be read: restore it, or leave it out with `--exclude`")
+    assert told.startswith("archived: the object is archived and cannot be read: restore it, or skip it with `--exclude`")
     assert "This operation is not permitted on an archived blob" in told
 
 

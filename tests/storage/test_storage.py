@@ -136,7 +136,7 @@ def test_an_object_of_another_size_than_listed_is_a_failed_read(store, monkeypat
     monkeypatch.setattr("moderation.storage.retrying.PATIENCE", 0.3)
     store.put("a.jpg", b"12345")
     [[item]] = store.list()
-    with pytest.raises(StorageError, match="storage_error: body cut short: 5 of 6 bytes came"):
+    with pytest.raises(StorageError, match="storage_error: body cut short: received 5 of 6 bytes"):
         store.read(item._replace(size=6))
     assert store.read(item._replace(size=6, etag="")) == b"12345"
 
@@ -222,7 +222,7 @@ def test_overwriting_replaces_the_whole_content(store):
 
 def test_creating_refuses_what_exists_and_leaves_it_as_it_is(store):
     store.put("folder/a", b"first", create_only=True)
-    with pytest.raises(FileExistsError, match="folder/a exists already"):
+    with pytest.raises(FileExistsError, match="folder/a already exists"):
         store.put("folder/a", b"second", create_only=True)
     assert store.get("folder/a") == b"first"
     assert keys(store) == ["folder/a"]
@@ -846,7 +846,7 @@ def test_what_may_not_be_read_or_written_is_named():
 
 
 def test_a_place_where_no_folder_can_be_made_says_so():
-    with pytest.raises(StorageError, match=r"cannot write /proc/nothing/_staging/.*: no folder can be made there"):
+    with pytest.raises(StorageError, match=r"cannot write /proc/nothing/_staging/.*: no folder can be created there"):
         Store("/proc/nothing").check_writable()
 
 
@@ -870,7 +870,7 @@ def test_what_is_left_out_of_a_folder_is_counted(folder):
     assert Store(f"memory://{uuid.uuid4().hex}").skipped() == Skipped()
     (folder.parent / "links").mkdir()
     (folder.parent / "links" / "away").symlink_to(folder, target_is_directory=True)
-    with pytest.raises(StorageError, match=r"no objects under .*/links \(1 linked folder left out: name a linked folder"):
+    with pytest.raises(StorageError, match=r"no objects under .*/links \(1 linked folder skipped: name a linked folder"):
         Store(str(folder.parent / "links")).check_readable()
 
 
@@ -943,7 +943,7 @@ def test_a_file_that_stands_in_the_way_is_named(folder):
             Store(str(path)).check_writable()
     (folder / "runs").mkdir()
     for create_only in (False, True):
-        with pytest.raises(StorageError, match="runs: a folder stands in the way"):
+        with pytest.raises(StorageError, match="runs: a folder has that name"):
             Store(str(folder)).put("runs", b"x", create_only)
     assert (folder / "file").read_bytes() == b"x"
     assert sorted(path.name for path in folder.iterdir()) == ["file", "runs"]

@@ -1,7 +1,6 @@
 """`Store` over S3 when the network and the store misbehave: through a faulty proxy, in front of a real S3 API."""
 
 import gzip
-import ipaddress
 import os
 import pickle
 import random
@@ -15,11 +14,8 @@ from email.utils import format_datetime
 import boto3
 import pytest
 from botocore.exceptions import CredentialRetrievalError, SSOTokenLoadError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from faulty_proxy import FAULTS, Answer, FaultyProxy, s3_error
+from certificates import make_authority
+from faulty_proxy import FAULTS, Answer, FaultyProxy, once, s3_error
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage import Store
@@ -85,16 +81,6 @@ def failure(call, *args, **kwargs):
     assert SECRET not in told
     assert type(pickle.loads(pickle.dumps(caught.value))) is type(caught.value)  # noqa: S301 - our own bytes
     return told
-
-
-def once(does, method="", text=""):
-    """A rule that holds for the first request that fits."""
-    left = [1]
-
-    def rule(asked, path, headers, body):
-        return does if asked.startswith(method) and text in path and left and left.pop() else None
-
-    return rule
 
 
 # --- random faults ---------------------------------------------------------------------------------------------------------
@@ -182,7 +168,7 @@ def test_a_creation_whose_answer_was_lost_is_ours(store, proxy, fault):
     assert proxy.faults[fault] == 1
     assert store.get("claim") == b"mine"
     proxy.rule = once(Answer(fault=fault), "PUT")
-    with pytest.raises(FileExistsError, match="claim exists already"):
+    with pytest.raises(FileExistsError, match="claim already exists"):
         store.put("claim", b"other", create_only=True)
     assert store.get("claim") == b"mine"
 
@@ -262,7 +248,7 @@ def test_a_refusal_in_the_middle_of_a_run_is_told_at_once(store, proxy, code):
         assert proxy.requests == 1 or name == "head", name
 
 
-SKEWED = {"Date": format_datetime(datetime.now(UTC) - timedelta(minutes=20))}
+SKEWED = {"Date": format_datetime(datetime.now(UTC) - timedelta(minutes=2000))}
 ELSEWHERE = {"x-amz-bucket-region": "eu-west-3"}
 PROBLEMS = [
     (s3_error(404, "NoSuchBucket"), "not_found: the bucket 'storage-faults' does not exist at http://127.0.0.1:"),
@@ -270,14 +256,14 @@ PROBLEMS = [
     (s3_error(403, "InvalidAccessKeyId"), "access_denied: the store does not know the access key: check AWS_PROFILE, or"),
     (s3_error(403, "SignatureDoesNotMatch"), "access_denied: the secret does not belong to the access key: check AWS_PROFILE"),
     (s3_error(400, "ExpiredToken"), "access_denied: the session has expired: sign in again (`aws sso login`), or renew"),
-    (s3_error(403, "RequestTimeTooSkewed", headers=SKEWED), "access_denied: the clock of this machine is 2"),
-    (s3_error(403, "RequestTimeTooSkewed"), "access_denied: the clock of this machine is wrong: set it"),
-    (s3_error(301, "PermanentRedirect", headers=ELSEWHERE), "access_denied: the bucket lies in the region eu-west-3: set"),
+    (s3_error(403, "RequestTimeTooSkewed", headers=SKEWED), "access_denied: this machine's clock is 2"),
+    (s3_error(403, "RequestTimeTooSkewed"), "access_denied: this machine's clock is wrong: correct it"),
+    (s3_error(301, "PermanentRedirect", headers=ELSEWHERE), "access_denied: the bucket is in the region eu-west-3: set"),
     (
         s3_error(400, "AuthorizationHeaderMalformed", inner="<Region>eu-west-3</Region>"),
-        "access_denied: the bucket lies in the",
+        "access_denied: the bucket is in the",
     ),
-    (s3_error(301, "PermanentRedirect"), "access_denied: the bucket lies in another region: set AWS_REGION to it"),
+    (s3_error(301, "PermanentRedirect"), "access_denied: the bucket is in another region: set AWS_REGION to it"),
     (s3_error(405, "MethodNotAllowed", "not here"), "storage_error: ListObjectsV2: not here (MethodNotAllowed)"),
 ]
 
@@ -316,29 +302,9 @@ def test_a_listing_answered_with_nothing_is_asked_for_again(store, proxy):
 # --- settings of AWS -------------------------------------------------------------------------------------------------------
 
 
-def certificate(name, key, issuer, signing_key, *extensions):
-    def named(text):
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(named(issuer), named(name), key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(signing_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """A folder with an authority's certificate, and key and certificate of a server at 127.0.0.1 that it signed."""
-    folder = tmp_path_factory.mktemp("authority")
-    root, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    itself = x509.BasicConstraints(ca=True, path_length=None)
-    (folder / "ca.pem").write_bytes(certificate("our authority", root, "our authority", root, itself))
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    secret = server.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "server.pem").write_bytes(secret + certificate("server", server, "our authority", root, here))
-    return folder
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_it_prints_what_changes_and_writes_the_page_and_the_list(ask: Ask, tmp_p
         f"published: shop 1 ({OLD.hash})",
         f"demo {MODEL}, 2 runs",
         "2026-11-01 to 2026-11-09 (UTC), 9 days",
-        f"{len(changed)} images are decided otherwise",
+        f"{len(changed)} images get a different decision",
         "divided by the 9 days from 2026-11-01 to 2026-11-09",
         "s3://shop/listings/",
         "2026-11-05",
@@ -122,7 +122,7 @@ def test_hostile_names_are_shown_harmlessly(ask: Ask) -> None:
     found = ask("--where", "uri LIKE '%red%' OR uri LIKE '%line%' OR uri LIKE '%1+1%'")
     assert found.code == 0
     assert "\x1b" not in found.out
-    assert "images for which this does not hold: uri LIKE" in found.out
+    assert "images that do not meet the condition: uri LIKE" in found.out
 
 
 def test_an_earlier_backtest_is_replaced_and_other_files_stay(ask: Ask, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_earlier_backtest_is_replaced_and_other_files_stay(ask: Ask, tmp_path
     (folder / "notes.txt").write_text("keep")
     assert "written: mine/changed.parquet" in ask("--output", "mine").err
     found = ask("--output", "mine", "--against", policy_file(tmp_path, NEW_TEXT, "same.yaml"))
-    assert "written over those of an earlier backtest: mine/changed.parquet" in found.err
+    assert "replaced an earlier backtest's file: mine/changed.parquet" in found.err
     assert pq.read_table(folder / "changed.parquet").num_rows == 0
     assert (folder / "notes.txt").read_text() == "keep"
 
@@ -156,7 +156,7 @@ def test_the_same_policy_changes_nothing(ask: Ask, tmp_path: Path) -> None:
     for against in ("published", policy_file(tmp_path, OLD_TEXT, "old.yaml")):
         found = ask("--against", against, "--max-new-blocks", "0", "--max-new-reviews", "0", policy=OLD_TEXT)
         assert found.code == 0
-        assert "0 images are decided otherwise (0%)" in found.out
+        assert "0 images get a different decision (0%)" in found.out
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------------
@@ -237,8 +237,8 @@ def test_embeddings_of_several_models_are_refused_with_the_way_out(ask: Ask, tmp
     assert found.err.rstrip().endswith("say which to use with --fingerprint")
     found = ask("--fingerprint", OTHER_MODEL, policy=OLD_TEXT, results=folder)
     assert found.code == 0
-    assert f"what another model scored: demo {MODEL}: " in found.out
-    assert "what another model scored: RN50/openai 1111111111111111: " in found.out
+    assert f"images that another model scored: demo {MODEL}: " in found.out
+    assert "images that another model scored: RN50/openai 1111111111111111: " in found.out
     assert f"there are:\n  demo {MODEL}" in ask("--fingerprint", "nonsense", policy=OLD_TEXT, results=folder).err
     new = OLD_TEXT.replace("{name: demo}", "{name: ViT-B-32, pretrained: openai}")
     assert "there are no embeddings of the model ViT-B-32/openai" in ask(policy=new, results=folder).err
@@ -269,7 +269,7 @@ def test_with_known_prompts_torch_is_not_needed(results: str, tmp_path: Path, be
         file, "--results", results, "--no-thumbnails", "--output", str(tmp_path / "out"), before=before, after=after
     )
     assert done.returncode == 0, done.stderr
-    assert "images are decided otherwise" in done.stdout
+    assert "images get a different decision" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -316,7 +316,7 @@ def with_prompts(prompts: str) -> str:
 
 def test_of_the_demo_it_is_what_a_run_under_the_new_policy_says(demo: dict[str, Any], ask: Ask) -> None:
     text = POLICY_FILE.read_text()
-    assert "0 images are decided otherwise" in ask(policy=text, results=demo["results"]).out
+    assert "0 images get a different decision" in ask(policy=text, results=demo["results"]).out
     new = (
         with_prompts("a dog, a cup").replace("unreadable: review", "unreadable: block").replace("review: 0.40", "review: 0.05")
     )

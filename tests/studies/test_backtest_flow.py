@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import boto3
 import httpx
 import pyarrow.parquet as pq
 import pytest
-import test_flow
+from prefect_servers import prefect_server
 from published import POLICY_TEXT
 from vector_results import Image, publish_vectors
 
@@ -22,7 +23,6 @@ from moderation.results.retention import leftovers
 from moderation.results.runs import all_runs
 from moderation.storage import Store
 
-server = test_flow.server
 RESULTS = "s3://moderation/results"
 RUN = """
 import json, sys
@@ -37,6 +37,12 @@ IMAGES = [
     Image("s3://shop/listings/it's | a [rifle](x) `.jpg", [[0.53125]]),
     Image("s3://shop/users/face.jpg", [[0.0625, 0.25]]),
 ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def test_what_would_change_is_shown_and_kept_beside_the_results(server: dict[str
     assert {task["name"].rpartition("-")[0] for task in newest(server, "task_runs")} == {
         "check inputs",
         "embed prompts",
-        "decide anew",
+        "re-decide",
         "report",
     }
     artifacts = {artifact["key"]: artifact["data"] for artifact in newest(server, "artifacts")}

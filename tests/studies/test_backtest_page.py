@@ -2,17 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from backtest_pages import a_backtest, a_changed, a_policy, some_days
+from browsers import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 from markdown_it import MarkdownIt
 from needs import needs_chromium
 from PIL import Image
 from report_pages import HOSTILE, SOURCE, Page, words_of
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.common.safe_text import visible
 from moderation.errors import OutputError
@@ -248,18 +246,6 @@ def test_a_reader_that_hangs_is_ended(tmp_path: Path) -> None:
     (item,) = [item for page in Store(str(tmp_path)).list() for item in page]
     assert previews(ObjectReader(manifests=True, local_files=True), [(item.uri, item.etag, 0)], timeout_s=0.01) == {}
     assert GROUP > 1
-
-
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    with closing(Recorder()) as recorder:
-        yield recorder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Browser]:
-    with closing(Browser(tmp_path_factory.mktemp("profile"), recorder.port)) as browser:
-        yield browser
 
 
 @needs_chromium

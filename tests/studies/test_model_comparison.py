@@ -1,20 +1,17 @@
 """Comparing two models: the sample, agreement, thresholds for the other model, what is said about them, and the page."""
 
-import base64
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsers import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from needs import needs_chromium
-from PIL import Image
 from report_pages import Page
 from support import make_policy
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, browser, recorder
 
 from moderation import ModelError
 from moderation.policy.schema import Policy, Rule
@@ -28,8 +25,6 @@ from moderation.studies.model_comparison.comparison_text import about, notes
 from moderation.studies.model_comparison.object_sample import SampledObjects, sample_objects
 from moderation.studies.model_comparison.refitting import FEW, Labels, fit_flag_rate, fit_precision, fitted_rule
 from moderation.studies.model_comparison.rule_comparison import Scored, compare_rules
-
-__all__ = ["browser", "recorder"]  # fixtures
 
 SOURCE = "s3://bucket/uploads"
 
@@ -290,9 +285,9 @@ def compared(policy: Policy, a: Any, b: Any, name: str = "image") -> ModelCompar
         rules=found.rules,
         actions=found.actions,
         actions_fitted=found.actions_fitted,
-        told=(),
+        summary=(),
     )
-    return replace(whole, told=about(whole))
+    return replace(whole, summary=about(whole))
 
 
 def some_scores(seed: int = 0, count: int = 400) -> tuple[Any, Any]:
@@ -353,13 +348,13 @@ class TestRules:
 class TestWords:
     def test_they_say_what_would_change(self) -> None:
         found = compared(POLICY, *some_scores())
-        now, fitted, *_ = found.told
+        now, fitted, *_ = found.summary
         assert now.startswith("With the thresholds as they are, B decides ")
         assert "of 400 images otherwise" in now
         assert fitted.startswith("With thresholds for B, B decides ")
         guns = found.rules[0]
-        assert f"A flags {guns.flagged_a} of 400 images, B {guns.flagged_b} with the same thresholds." in guns.told
-        assert guns.told.endswith("Both see this rule alike.")
+        assert f"A flags {guns.flagged_a} of 400 images, B {guns.flagged_b} with the same thresholds." in guns.summary
+        assert guns.summary.endswith("Both see this rule alike.")
         assert notes(found) == (
             "There are fewer images than the 500 asked for: 403.",
             "3 of the 403 objects drawn could not be scored and are left out: corrupt 2, not_found 1.",
@@ -367,32 +362,28 @@ class TestWords:
 
     def test_rules_that_would_flag_many_more_or_fewer_are_named(self) -> None:
         a, b = some_scores()
-        assert any("less than half as many images: guns" in line for line in compared(POLICY, a, b**4).told)
-        assert any("more than twice as many images: guns" in line for line in compared(POLICY, a**6, a).told)
+        assert any("less than half as many images: guns" in line for line in compared(POLICY, a, b**4).summary)
+        assert any("more than twice as many images: guns" in line for line in compared(POLICY, a**6, a).summary)
 
     def test_models_that_see_otherwise_are_told_apart(self) -> None:
         rng = np.random.default_rng(0)
         found = compared(POLICY, some_scores()[0], rng.random((400, 2)).astype(np.float32))
-        assert "They see this rule differently" in found.rules[0].told or found.rules[0].both > 0.6 * found.rules[0].flagged_a
+        assert (
+            "They see this rule differently" in found.rules[0].summary or found.rules[0].both > 0.6 * found.rules[0].flagged_a
+        )
 
     def test_nothing_flagged_is_said(self) -> None:
         quiet = np.full((50, 2), 0.01, np.float32)
         found = compared(POLICY, quiet, quiet + np.float32(0.01))
-        assert "Neither model flags any of these 50 images" in found.rules[0].told
-        assert any("do not say all thresholds for B of: guns" in line for line in found.told)
-        assert found.told[0] == "With the thresholds as they are, B decides all 50 images as A does."
+        assert "Neither model flags any of these 50 images" in found.rules[0].summary
+        assert any("do not say all thresholds for B of: guns" in line for line in found.summary)
+        assert found.summary[0] == "With the thresholds as they are, B decides all 50 images as A does."
 
     def test_one_model_under_two_names_is_said(self) -> None:
         a, _ = some_scores()
         found = compared(POLICY, a, a)
         found = replace(found, b=replace(found.b, fingerprint=found.a.fingerprint))
         assert about(found)[0].startswith("A and B are the same model")
-
-
-def a_thumbnail() -> str:
-    file = io.BytesIO()
-    Image.effect_noise((160, 120), 80).convert("RGB").save(file, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def a_page(name: str = "image") -> str:

@@ -17,12 +17,14 @@ from moderation import OutputError, RunSettings, SettingsError, Store, run
 from moderation.commands.replay import replay
 from moderation.common.safe_text import visible
 from moderation.demo import IMAGES_DIR, POLICY_FILE
+from moderation.results import schemas
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.schemas import Table
 from moderation.results.stored_prompts import read_prompts
 from moderation.studies.replay.replay_result import Replay
 from moderation.studies.replay.replaying import replay_all, replay_run
 from moderation.studies.replay.row_comparison import differing
+from moderation.studies.replay.shard_reading import RunFiles, load_shards, shards_of
 
 Edit = Callable[[pa.Table], pa.Table]
 
@@ -129,7 +131,7 @@ def test_every_run_follows_from_what_it_stored_bit_for_bit(output: Store) -> Non
         assert one.errors >= 2
         assert sum(entry.rows for entry in manifest.files if entry.table == "embeddings") > manifest.scored, "no animation"
     assert manifest_of(output, "run-2").policy_includes
-    assert manifest_of(output, "run-2").decided_anew == manifest_of(output, "run-2").scored
+    assert manifest_of(output, "run-2").redecided == manifest_of(output, "run-2").scored
 
 
 @pytest.mark.parametrize(
@@ -230,6 +232,24 @@ def test_an_error_code_of_nobody_is_told(output: Store) -> None:
     tamper(output, "decisions", lambda rows: with_value("error_code", row_where(rows, status="error"), "odd")(rows), "error")
     found = replay_run(output, "run-1")
     assert [(one.column, one.stored) for one in found.shown] == [("error_code", "odd")]
+
+
+def test_columns_that_came_after_a_file_was_written_are_no_differences(output: Store) -> None:
+    later = [f.name for f in schemas.DECISIONS if f.metadata[b"since"] != b"1"]
+    assert later
+
+    def first_version(rows: pa.Table) -> pa.Table:
+        return rows.drop_columns(later).replace_schema_metadata({"schema_version": "1"})
+
+    tamper(output, "decisions", first_version)
+    assert replay_run(output, "run-1").identical
+    files = RunFiles(output, manifest_of(output))
+    assert set(later) in [shard.later for shard in load_shards(files, shards_of(files)[0])]
+
+
+def test_a_column_that_a_file_should_have_and_lacks_is_told(output: Store) -> None:
+    tamper(output, "decisions", lambda rows: rows.drop_columns(["top_rule"]))
+    assert replay_run(output, "run-1").by_column.keys() == {"decisions.top_rule"}
 
 
 def test_missing_and_surplus_rows_of_scores_are_told(output: Store) -> None:
@@ -474,7 +494,7 @@ def moderate(output: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_the_command_says_what_differs(output: Store, moderate: Callable[..., str]) -> None:
     told = moderate("run-1")
-    assert "identical: every decision and score follows, bit for bit" in told
+    assert "identical: recomputing from the stored embeddings and policy gives every decision and score, bit for bit" in told
     assert moderate("--all").splitlines()[-1] == "2 of 2 runs are identical"
     tamper(output, "decisions", with_value("policy", 0, "\x1b[31m[bold]other"))
     told = moderate("run-1", code=1)

@@ -24,7 +24,7 @@ from moderation.commands.sample import sample
 from moderation.errors import OutputError, PolicyError, SettingsError, UserError
 from moderation.html.previews import previews
 from moderation.html.thumbnails import LARGE
-from moderation.policy.decision import decide
+from moderation.policy.decision import Thresholds, decide
 from moderation.policy.loading import load_policy, parse_policy
 from moderation.results.archive import open_archive
 from moderation.results.manifest import find_manifest
@@ -83,7 +83,7 @@ def store() -> Store:
 def test_strata_are_what_decisions_say(store: Store) -> None:
     found = drawn_from(store, 90)
     scores = np.array(list(SCORES.values()), np.float32)[:, None]
-    decided = decide(scores, (FIREARMS,), POLICY.near)
+    decided = decide(scores, Thresholds.of((FIREARMS,), POLICY.near))
     below = ~decided.flagged[:, 0]
     sizes = {"flagged": int(decided.flagged.sum()), "near": int((decided.near & below).sum())}
     sizes["random"] = len(IMAGES) - sum(sizes.values())
@@ -290,7 +290,7 @@ def test_the_command_writes_a_csv_and_a_page(folder: Path, monkeypatch: pytest.M
     images = [Image(f"file://{folder}/{name}", [[0.8]]) for name in ("gone.jpg", "<script>alert(1)</script>.jpg")]
     publish_vectors(Store(str(folder / "results")), images, POLICY, POLICY_TEXT, run_id="20261122T030000Z-ffffff")
     told = command("--rule", "firearms", "--n", "100", "--since", "2026-11-22", folder=folder)
-    assert "there are only 2 images with scores, fewer than --n 100: all are drawn" in told
+    assert "only 2 images have scores, fewer than --n 100: all of them are drawn" in told
     rows = list(csv.DictReader(io.StringIO((folder / "labels" / "firearms.csv").read_text(), newline="")))
     assert {row["uri"] for row in rows} == {image.uri for image in images}
     home = folder / "my home"
@@ -299,7 +299,7 @@ def test_the_command_writes_a_csv_and_a_page(folder: Path, monkeypatch: pytest.M
     page = (folder / "labels" / "firearms.html").read_text()
     assert "<script>alert" not in page
     assert "2 have no preview" in page
-    with pytest.raises(OutputError, match="is there already, perhaps with labels"):
+    with pytest.raises(OutputError, match="already exists and may contain labels"):
         command("--rule", "firearms", folder=folder)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 from needs import needs_chromium
 from report_pages import HOSTILE, a_policy
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.studies.sampling.label_sheet import LabelledImage, LabelSheet, render
 from moderation.studies.sampling.labels_file import header, unlabelled
@@ -23,12 +23,6 @@ pytestmark = needs_chromium
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, " ": 32, "Tab": 9}
 URIS = [f"s3://bucket/uploads/{name}" for name in ("a.jpg", "b.jpg", "gone.jpg", *PAYLOADS.values())]
 URIS = [uri for uri in URIS if uri.isascii() or "\udcff" not in uri]  # what is no UTF-8 cannot be in Parquet
-
-
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    with closing(Recorder()) as recorder:
-        yield recorder
 
 
 @pytest.fixture

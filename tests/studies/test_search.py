@@ -240,13 +240,13 @@ def test_what_is_no_image_is_told(demo: Path, tmp_path: Path, content: bytes, to
 
 def test_the_command_tells_mistakes(demo: Path, tmp_path: Path) -> None:
     for arguments, error, told in (
-        ((), SettingsError, "say what to search for"),
+        ((), SettingsError, "give a text to search for"),
         (("a car", "--image", "x.jpg"), SettingsError, "either a text or an --image"),
         (("  ",), SettingsError, "empty"),
         (("car", "--json", "--csv"), SettingsError, "one of --csv and --json"),
         (("car", "--top", "0"), SettingsError, "--top 0"),
         (("car", "--where", "no_such = 1"), SettingsError, "no_such"),
-        (("car", "--since", "1x"), SettingsError, "is no time"),
+        (("car", "--since", "1x"), SettingsError, "is not a time"),
         (("car", "--fingerprint", "0"), SettingsError, "no run .* used a model of fingerprint '0'"),
         (("--image", str(tmp_path / "none.jpg")), SettingsError, "cannot read the image"),
         (("--image", "bad\0name"), SettingsError, "cannot read the image"),

@@ -1,13 +1,11 @@
 """The page of a search: names do nothing, images stay blurred, and it fits a phone."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pytest
+from browsers import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 from needs import needs_chromium
 from report_pages import Page, words_of
-from test_report_browser import OVERFLOW, PAYLOADS, Browser, Recorder, a_thumbnail
 
 from moderation.studies.search.search_page import Hit, SearchPage, render
 
@@ -28,12 +26,6 @@ def test_what_was_found_is_told() -> None:
     assert "No image was found." in words_of(a_page("a red car", []))
     assert "Images that look like x.jpg" in words_of(a_page("x.jpg", ["a"], by_image=True))
     assert not Page(a_page("a red car", ["a.jpg"])).named("script")
-
-
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    with closing(Recorder()) as recorder:
-        yield recorder
 
 
 @needs_chromium

@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import typer
-from PIL import Image as Picture
 from report_pages import Page, words_of
 from tuned_results import POLICY_TEXT, uri, write_labels, write_scores
 from typer.testing import CliRunner
@@ -232,7 +232,7 @@ def test_any_is_about_the_whole_policy(stored, policy, labels):
         (("--reviews-per-day", "inf"), "--reviews-per-day inf"),
         (("--reviews-per-day", 5, "--for", "block"), "leave out --for block"),
         (("--prevalence", 1.5), "--prevalence 1.5"),
-        (("--confident",), "--confident says how sure"),
+        (("--confident",), "--confident needs"),
         (("--write",), "--write needs a target"),
         (("--rule", "guns"), "has no rule 'guns'"),
         (("--rule", "beer"), "is off"),
@@ -266,16 +266,25 @@ def test_the_plots_are_always_the_same_and_run_nothing(stored, policy, labels, t
         options = ("--precision", 0.9, "--output", tmp_path / name)
         assert run(policy, "--results", stored[0], "--labels", labels, *options).exit_code == 0
         files = sorted((tmp_path / name).iterdir())
-        assert [file.name for file in files] == ["tune-firearms.png", "tune-firearms.svg", "tune.html"]
+        assert [file.name for file in files] == ["tune-firearms.svg", "tune.html"]
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
     assert digests[0] == digests[1]
-    with Picture.open(tmp_path / "one" / "tune-firearms.png") as picture:
-        assert picture.size[0] > 1000
-    svg = (tmp_path / "one" / "tune-firearms.svg").read_text()
-    assert "<script" not in svg
+    file = (tmp_path / "one" / "tune-firearms.svg").read_text()
+    parsed = ElementTree.fromstring(file)  # noqa: S314
+    assert parsed.findtext("{*}title").startswith("firearms: ")
+    assert "review tuned" in parsed.findtext("{*}desc")
     page = Page((tmp_path / "one" / "tune.html").read_text())
-    assert not page.named("script")
-    assert [image["src"].partition(",")[0] for image in page.named("img")] == ["data:image/svg+xml;base64"]
+    assert not page.named("img")
+    drawn = page.named("svg")
+    assert [image["role"] for image in drawn] == ["img"] * 3
+    assert re.fullmatch(
+        r"Precision and recall of firearms by threshold, .* band for the whole curve; review tuned 0\.\d+: "
+        r"precision 0\.9\d+, recall 0\.\d+; review now 0\.50: .*; block now 0\.90: recall 0\.000",
+        drawn[0]["aria-label"],
+    )
+    for content in (file, (tmp_path / "one" / "tune.html").read_text()):
+        assert "<script" not in content
+        assert len(re.findall(r'points="[0-9., ]+"', content)) == content.count("points=") == 6
 
 
 def test_hostile_names_do_nothing_on_the_page_and_in_the_terminal(stored, policy, tmp_path):
@@ -290,7 +299,8 @@ def test_hostile_names_do_nothing_on_the_page_and_in_the_terminal(stored, policy
     page = Page(html)
     assert not page.named("script")
     assert not page.named("i")
-    assert len(page.named("img")) == 1
+    assert len(page.named("svg")) == 3
+    assert not page.named("img")
     assert "<script>alert(1)</script>" in words_of(html)
 
 
@@ -301,7 +311,7 @@ def test_neither_torch_nor_ray_is_loaded(stored, policy, labels):
         f"given = ['{policy}', '--results', '{stored[0]}', '--labels', '{labels}', '--recall', '0.9']\n"
         "result = CliRunner().invoke(app, given)\n"
         "assert result.exit_code == 0, result.output\n"
-        "print(sorted({'torch', 'ray', 'prefect', 'great_expectations', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'ray', 'prefect', 'great_expectations'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert found.stdout.strip() == "[]"

@@ -235,7 +235,8 @@ def broken(studio: Studio) -> dict[str, tuple[str, bytes]]:
     webp = _saved(studio.draw("🌮", rng, 240, 300), "WEBP")
     gif = _saved(studio.draw("🚀", rng, 160, 200).quantize(64), "GIF")
     middle = png.index(b"IDAT") + 40
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><circle cx="32" cy="32" r="30"/></svg>\n'
+    logo = b'<circle cx="32" cy="32" r="30"/><text x="18" y="38" fill="white">Logo</text>'  # text is not drawn
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64">' + logo + b"</svg>\n"
     pdf = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n"
     page = b"<!DOCTYPE html>\n<html><head><title>504 Gateway Time-out</title></head><body></body></html>\n"
     return {

@@ -40,7 +40,7 @@ def _smpte240(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(levels < 0.0913, levels / 4, ((levels + 0.1115) / 1.1115) ** (1 / 0.45))
 
 
-_CURVES: dict[int, Curve] = {
+CURVES: dict[int, Curve] = {
     1: _video,
     4: lambda levels: levels**2.2,
     5: lambda levels: levels**2.8,
@@ -53,6 +53,7 @@ _CURVES: dict[int, Curve] = {
     11: _video,
     17: lambda levels: levels**2.6 * 52.37 / 48,
 }
+"""By the number of the transfer function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def by_code_points(primaries: int, transfer: int) -> Known | None:
         return None
     if transfer in (PQ, HLG):
         return Known(by_function(_tone_mapped(chromaticities, transfer)))
-    curve = _CURVES.get(transfer)
+    curve = CURVES.get(transfer)
     if curve is None:
         return None
     profile = made_profile(chromaticities, curve)

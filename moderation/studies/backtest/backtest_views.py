@@ -84,7 +84,7 @@ class ImageTile:
     before: str
     after: str
     score: str
-    told: str
+    caption: str
     """the rule, and the score against its threshold"""
     was: str
     """score and thresholds of the same rule before; empty where nothing is known"""
@@ -197,9 +197,9 @@ class Sheets:
             images = [image for image in self._found.examples if (image.before, image.after) == (before, after)]
             count = self._found.transitions.get((before, after), 0)
             if count:
-                told = f"{number(count)} image{'' if count == 1 else 's'}"
+                message = f"{number(count)} image{'' if count == 1 else 's'}"
                 more = "" if len(images) >= count else f", {number(len(images))} of them shown"
-                made.append(Sheet(f"{before} → {after}", told + more, self._tiles(images)))
+                made.append(Sheet(f"{before} → {after}", message + more, self._tiles(images)))
         return tuple(made)
 
     def shadow(self) -> tuple[Sheet, ...]:
@@ -207,13 +207,13 @@ class Sheets:
         made = []
         for rule, found in self._found.rules.items():
             if found.would:
-                told = f"would flag {number(found.would)} image{'' if found.would == 1 else 's'}"
+                message = f"would flag {number(found.would)} image{'' if found.would == 1 else 's'}"
                 more = (
                     ""
                     if len(found.would_flag) >= found.would
                     else f", the {number(len(found.would_flag))} highest scores shown"
                 )
-                made.append(Sheet(rule, told + more, self._tiles(found.would_flag)))
+                made.append(Sheet(rule, message + more, self._tiles(found.would_flag)))
         return tuple(made)
 
     def nearest(self, rule: str) -> tuple[ImageTile, ...]:
@@ -234,7 +234,7 @@ class Sheets:
             before=image.before,
             after=image.after,
             score=_scores(image),
-            told=_told(image, rule),
+            caption=_caption(image, rule),
             was=self._was(image),
             sealed=rule is None or rule.severity is Severity.CRITICAL,
         )
@@ -295,7 +295,7 @@ def _scores(image: Changed) -> str:
     return after if before == after else f"{before} → {after or NONE}"
 
 
-def _told(image: Changed, rule: Rule | None) -> str:
+def _caption(image: Changed, rule: Rule | None) -> str:
     """firearms: 0.012 below review 0.60."""
     if image.rule is None:
         return "could not be scored: `unreadable` decides"

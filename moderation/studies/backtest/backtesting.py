@@ -17,10 +17,10 @@ from moderation.studies.backtest.backtest_result import Backtest, RuleChange
 from moderation.studies.backtest.changed_images import writing
 from moderation.studies.backtest.counting import Total, before_after, day_name
 from moderation.studies.backtest.shard_backtest import Comparison
-from moderation.studies.backtest.shown_images import Distances, Examples, Nearest, WouldFlag
+from moderation.studies.backtest.shown_images import Examples, Nearest, WouldFlag
 from moderation.studies.backtest.sides import Scorer
 
-STAGE = "deciding anew"
+STAGE = "re-deciding"
 PUBLISHED = "published"
 
 
@@ -58,7 +58,6 @@ def backtest(
         old=old_scorer,
         condition=condition,
         hashes={run.run_id: run.hash for run in archive.runs},
-        distances=Distances(scorer.rules),
         nearest=nearest,
         folders=total.folders,
         same_scores=old_scorer is not None and scorer.same_scores(old_scorer),
@@ -82,8 +81,8 @@ def backtest(
     days = sorted(total.days)
     return Backtest(
         against=against,
-        old=told(old.policy) if old else ", ".join(dict.fromkeys(map(told, archive.runs))),
-        new=told(new.policy),
+        old=policy_name(old.policy) if old else ", ".join(dict.fromkeys(map(policy_name, archive.runs))),
+        new=policy_name(new.policy),
         archive=archive.used,
         left_out=archive.others,
         scored=scored,
@@ -105,7 +104,7 @@ def backtest(
     )
 
 
-def told(policy: Policy | ArchivedRun) -> str:
+def policy_name(policy: Policy | ArchivedRun) -> str:
     """A policy in words: name, version and hash."""
     return f"{policy.policy} {policy.version} ({policy.hash})"
 
@@ -132,5 +131,5 @@ def _rules(total: Total, scorer: Scorer, nearest: Nearest, would_flag: WouldFlag
 
 def _nothing(archive: Archive, condition: Condition | None, not_chosen: int) -> str:
     if condition is not None and not_chosen:
-        return f"--where {condition.sql!r} is true of none of the {not_chosen:,} images: there is nothing to decide anew"
-    return f"the runs under {archive.output.uri} hold no image: there is nothing to decide anew"
+        return f"--where {condition.sql!r} is true of none of the {not_chosen:,} images: there is nothing to re-decide"
+    return f"the runs under {archive.output.uri} hold no image: there is nothing to re-decide"

@@ -71,10 +71,10 @@ def day_bars(shown: Spans, action: str, name: str) -> Markup:
     ]
     width = min((plot.right - plot.left) / max(len(pairs), 1), 60.0)
     for index, (span, pair) in enumerate(zip(shown.spans, pairs, strict=True)):
-        told = f"{span.label}: {number(pair[0])} before, {number(pair[1])} after"
+        message = f"{span.label}: {number(pair[0])} before, {number(pair[1])} after"
         left = plot.x(index) + (plot.x(1) - plot.x(0) - width) / 2
         bars = [_bar(plot, left + width * at, 0.4 * width, n / top, kind) for at, n, kind in _pair(pair, action)]
-        parts.append(Markup("<g><title>{}</title>{}</g>").format(told, Markup("").join(bars)))
+        parts.append(Markup("<g><title>{}</title>{}</g>").format(message, Markup("").join(bars)))
     if shown.spans:
         parts.append(text(plot.left, plot.height - 8, shown.spans[0].label))
     if len(shown.spans) > 1:

@@ -15,7 +15,7 @@ from moderation.studies.backtest import changed_images
 from moderation.studies.backtest.backtest_result import Changed
 from moderation.studies.backtest.counting import Tally
 from moderation.studies.backtest.folders import FolderCounts
-from moderation.studies.backtest.shown_images import EXAMPLES, Distances, Nearest
+from moderation.studies.backtest.shown_images import EXAMPLES, Nearest
 from moderation.studies.backtest.sides import Scored, Scorer, action_labels, actions, flag_lists, labels, published
 
 _NAMES = tuple(action.value for action in ACTIONS)
@@ -55,7 +55,6 @@ class Comparison:
     condition: Condition | None
     hashes: dict[str, str]
     """the policy hash of each run"""
-    distances: Distances
     nearest: Nearest
     folders: FolderCounts
     same_scores: bool = False
@@ -94,7 +93,7 @@ class Comparison:
             before = self.old.verdicts(old.scores)
         found.tally.count(images.scored, before.action, after.action, self.folders.depth)
         found.tally.count_flags(before, after)
-        distances = self.distances.nearest(new.scores)
+        distances = self.new.thresholds.distance(new.scores)
         for image, rule in self.nearest.candidates(distances):
             found.nearest.append((rule, self._near(new, before.action, after.action, image, rule)))
         self._shadow(found, new, before.action, after.action)
@@ -116,7 +115,7 @@ class Comparison:
             after=_NAMES[after[image]],
             rule=self.new.names[rule],
             score=float(score[0]),
-            threshold=_short(self.distances.threshold(score, of)[0]),
+            threshold=_short(self.new.thresholds.nearer(score, of)[0]),
         )
 
     def _shadow(self, found: ShardFound, new: Scored, before: NDArray[np.int8], after: NDArray[np.int8]) -> None:
@@ -124,10 +123,10 @@ class Comparison:
         for rule, images in self.new.would(new.scores).items():
             found.tally.would[self.new.names[rule]] = len(images)
             score = new.scores[images, rule]
-            block = self.new.rules[rule].block
+            block = self.new.thresholds.block[rule]
             for at in np.argsort(-score, kind="stable")[:EXAMPLES]:
                 one = self._near(new, before, after, int(images[at]), rule)
-                does = "block" if block is not None and score[at] >= np.float32(block) else "review"
+                does = "block" if score[at] >= block else "review"
                 found.would_flag.setdefault(rule, []).append(replace(one, before=one.after, after=does))
 
     def _changed(
@@ -159,7 +158,7 @@ class Comparison:
             rule=rule,
             score=pa.array(score, mask=unknown),
             score_before=score_before,
-            threshold=pa.array(self.distances.threshold(score, index), mask=unknown),
+            threshold=pa.array(self.new.thresholds.nearer(score, index), mask=unknown),
             frame=pa.array(new.frames(image, index), mask=unknown),
             flags_before=flags_before,
             flags_after=flag_lists(decided.flagged, self.new.names),

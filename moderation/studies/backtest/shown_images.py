@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.policy.decision import ACTIONS
-from moderation.policy.schema import Rule
 from moderation.studies.backtest.backtest_result import Changed
 
 NEAREST = 12
@@ -15,29 +14,6 @@ NEAREST = 12
 EXAMPLES = 24
 """Images kept for each kind of change, such as allow to review."""
 _STRENGTH = {action.value: number for number, action in enumerate(ACTIONS)}
-
-
-class Distances:
-    """How far scores are from the thresholds of R rules."""
-
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._thresholds = np.array(
-            [[np.nan if t is None else t for t in (rule.review, rule.block)] for rule in rules], np.float32
-        ).T
-        alone = np.isnan(self._thresholds)
-        self._thresholds[alone] = self._thresholds[::-1][alone]  # every rule has one of the two
-
-    def nearest(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Distances [N, R] of scores [N, R] from the nearer threshold."""
-        review, block = self._thresholds
-        found: NDArray[np.float32] = np.minimum(np.abs(scores - review), np.abs(scores - block))
-        return found
-
-    def threshold(self, score: NDArray[np.float32], rule: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The threshold [N] of rules [N] that is nearer to scores [N]; of equally near ones `review`."""
-        review, block = self._thresholds[:, rule]
-        found: NDArray[np.float32] = np.where(np.abs(score - block) < np.abs(score - review), block, review)
-        return found
 
 
 class Nearest:

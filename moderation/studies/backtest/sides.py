@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import ACTIONS, Decisions, decide
-from moderation.policy.schema import Mode
 from moderation.results.stored_images import StoredImages
+from moderation.scoring.judging import best_frames
 
 _ACTION_NAMES = pa.array([action.value for action in ACTIONS], pa.string())
 _FLAGS = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -40,12 +40,12 @@ class Scorer:
         self.compiled = compiled
         self.rules = compiled.rules
         self.names = tuple(rule.id for rule in self.rules)
-        lowest = [min(rule.thresholds) if rule.mode is Mode.LIVE else np.inf for rule in self.rules]
-        self._lowest = np.array(lowest, np.float32)
+        self.thresholds = compiled.thresholds
+        self._lowest = np.where(self.thresholds.live, self.thresholds.lowest, np.float32(np.inf))
 
     def decide(self, scores: NDArray[np.float32]) -> Decisions:
         """All there is to say about images with the scores [N, R]."""
-        return decide(scores, self.rules, self.compiled.policy.near)
+        return decide(scores, self.thresholds)
 
     def verdicts(self, scores: NDArray[np.float32]) -> Verdicts:
         """The same actions and flags alone, for a part of the time: only images that a live rule flags are looked at."""
@@ -58,8 +58,8 @@ class Scorer:
 
     def would(self, scores: NDArray[np.float32]) -> dict[int, NDArray[np.int64]]:
         """The images, of N with the scores [N, R], that each shadow rule would flag were it live, by the rule's index."""
-        shadow = [at for at, rule in enumerate(self.rules) if rule.mode is Mode.SHADOW]
-        return {at: np.flatnonzero(scores[:, at] >= np.float32(min(self.rules[at].thresholds))) for at in shadow}
+        shadow = np.flatnonzero(~self.thresholds.live).tolist()
+        return {at: np.flatnonzero(scores[:, at] >= self.thresholds.lowest[at]) for at in shadow}
 
     def same_scores(self, other: "Scorer") -> bool:
         """Whether both policies give every image the same scores, in the same columns: only thresholds or modes differ."""
@@ -96,11 +96,8 @@ class Scored:
     def frames(self, image: NDArray[np.int64], rule: NDArray[np.int64]) -> NDArray[np.int32]:
         """The numbers [K] of the frames that gave images [K] their scores under rules [K], the earliest among equals."""
         starts = self.images.starts
-        best = starts[image]
-        for number in np.flatnonzero(starts[image + 1] - best > 1):
-            first, end = starts[image[number] : image[number] + 2]
-            best[number] = first + self.by_frame[first:end, rule[number]].argmax()
-        found: NDArray[np.int32] = self.images.frames[best]
+        best = best_frames(self.by_frame, starts[image], starts[image + 1])
+        found: NDArray[np.int32] = self.images.frames[best[np.arange(len(image)), rule]]
         return found
 
 

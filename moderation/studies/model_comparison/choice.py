@@ -3,7 +3,7 @@
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.loading import load_policy
 from moderation.policy.model_choice import ModelChoice
-from moderation.policy.schema import Policy, ScoreKind
+from moderation.policy.schema import Policy
 
 
 def model_choice(text: str) -> ModelChoice:
@@ -37,10 +37,11 @@ def check_choice(choice: ModelChoice, policy: Policy) -> None:
     from moderation.model.catalog import facts_of  # noqa: PLC0415 - open_clip takes seconds to import
 
     facts = facts_of(choice)
-    sigmoid = [rule.id for rule in policy.active_rules if rule.score is ScoreKind.SIGMOID]
-    if sigmoid and not facts.has_bias:
-        rules = f"rule {sigmoid[0]!r}" if len(sigmoid) == 1 else f"rules {', '.join(map(repr, sigmoid))}"
+    biased = [rule for rule in policy.active_rules if rule.score.facts.needs_bias]
+    if biased and not facts.has_bias:
+        rules = f"rule{'s' if len(biased) > 1 else ''} {', '.join(repr(rule.id) for rule in biased)}"
+        kinds = ", ".join(dict.fromkeys(f"`{rule.score}`" for rule in biased))
         raise PolicyError(
-            f"{rules}: `sigmoid` needs a SigLIP-family model; {choice.label} has no bias, so it has no such scores: "
+            f"{rules}: {kinds} needs a SigLIP-family model; {choice.label} has no bias, so it has no such scores: "
             "compare with a model of that family, or use `score: contrast`"
         )

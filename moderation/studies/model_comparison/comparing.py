@@ -81,7 +81,7 @@ def compare_models(
             "sources: labels name images by the URI that results give them"
         )
 
-    models = [load_model(choice, policy) for choice in (a, b)]  # both, so that what is wrong with B is told at once
+    models = [load_model(choice, policy) for choice in (a, b)]  # both, so that what is wrong with B is reasons at once
     by_a, by_b = (
         score_objects(model, found.objects, reader, limits, _teller(2 * len(found.objects), number * len(found.objects)))
         for number, model in enumerate(models)
@@ -105,8 +105,8 @@ def _compared(
         errors[item.uri] for item, taken in zip(found.objects, found.in_sample, strict=True) if taken and item.uri in errors
     )
     if not counted.any():
-        told = ", ".join(f"{code} {count:,}" for code, count in codes.most_common())
-        raise SourceError(f"none of the {int(found.in_sample.sum()):,} objects that were drawn can be scored: {told}")
+        reasons = ", ".join(f"{code} {count:,}" for code, count in codes.most_common())
+        raise SourceError(f"none of the {int(found.in_sample.sum()):,} objects that were drawn can be scored: {reasons}")
     scored = Scored(
         objects=[item for item, good in zip(found.objects, readable, strict=True) if good],
         a=a.score[readable],
@@ -133,9 +133,9 @@ def _compared(
         rules=compared.rules,
         actions=compared.actions,
         actions_fitted=compared.actions_fitted,
-        told=(),
+        summary=(),
     )
-    return replace(whole, told=about(whole))
+    return replace(whole, summary=about(whole))
 
 
 def _labels(policy: Policy, scored: Scored, truths: Truths) -> dict[str, Labels]:

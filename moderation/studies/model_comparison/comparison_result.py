@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from moderation.policy.schema import Mode, ScoreKind, Severity
+from moderation.policy.schema import Mode, Severity
+from moderation.policy.score_kind import ScoreKind
 
 Hold = Literal["flag-rate", "precision"]
 """What thresholds for the other model keep as it is: how many images they flag, or how many of these rightly."""
@@ -99,7 +100,7 @@ class RuleComparison:
     thresholds: tuple[Threshold, ...]
     disagreements: tuple[Disagreement, ...]
     """those that differ most come first"""
-    told: str
+    summary: str
     """what it means, in words"""
 
     @property
@@ -140,7 +141,7 @@ class ModelComparison:
     """of whole images, live rules only, with the policy's thresholds"""
     actions_fitted: Transitions
     """with the thresholds for B under B"""
-    told: tuple[str, ...]
+    summary: tuple[str, ...]
     """what it means, in sentences"""
 
     @property

@@ -15,7 +15,7 @@ ENOUGH = 10
 
 def about_rule(found: RuleComparison, images: int) -> RuleComparison:
     """The rule with a few sentences about it."""
-    return replace(found, told=_rule(found, images))
+    return replace(found, summary=_rule(found, images))
 
 
 def _rule(found: RuleComparison, images: int) -> str:
@@ -42,7 +42,7 @@ def about(found: ModelComparison) -> tuple[str, ...]:
     """What moving from A to B would change, the most important first."""
     if found.same_model:
         return ("A and B are the same model: weights, architecture, preprocessing and precision. Nothing would change.",)
-    told = [
+    sentences = [
         f"With the thresholds as they are, {_otherwise(found.actions, found.images)}",
         f"With thresholds for B, {_otherwise(found.actions_fitted, found.images)}",
     ]
@@ -50,15 +50,15 @@ def about(found: ModelComparison) -> tuple[str, ...]:
     more = [rule.rule for rule in live if rule.flagged_b > MANY_TIMES * max(rule.flagged_a, 1)]
     fewer = [rule.rule for rule in live if rule.flagged_a > MANY_TIMES * max(rule.flagged_b, 1)]
     if more:
-        told.append(f"Left as they are, these rules would flag more than twice as many images: {', '.join(more)}.")
+        sentences.append(f"Left as they are, these rules would flag more than twice as many images: {', '.join(more)}.")
     if fewer:
-        told.append(f"Left as they are, these rules would flag less than half as many images: {', '.join(fewer)}.")
+        sentences.append(f"Left as they are, these rules would flag less than half as many images: {', '.join(fewer)}.")
     unknown = [rule.rule for rule in live if not rule.is_fitted]
     if unknown:
-        told.append(f"These images do not say all thresholds for B of: {', '.join(unknown)}. A larger --sample may.")
+        sentences.append(f"These images do not say all thresholds for B of: {', '.join(unknown)}. A larger --sample may.")
     if not changed(found.actions):
-        return (*told[:1], *told[2:])
-    return tuple(told)
+        return (*sentences[:1], *sentences[2:])
+    return tuple(sentences)
 
 
 def _otherwise(actions: Transitions, images: int) -> str:
@@ -75,13 +75,13 @@ def _otherwise(actions: Transitions, images: int) -> str:
 
 def notes(found: ModelComparison) -> tuple[str, ...]:
     """What the images are, and what is missing among them."""
-    told = []
+    sentences = []
     if found.taken < found.asked:
-        told.append(f"There are fewer images than the {found.asked:,} asked for: {found.taken:,}.")
+        sentences.append(f"There are fewer images than the {found.asked:,} asked for: {found.taken:,}.")
     if found.unreadable:
         codes = ", ".join(f"{code} {count:,}" for code, count in found.unreadable.items())
         left = sum(found.unreadable.values())
-        told.append(f"{left:,} of the {found.taken:,} objects drawn could not be scored and are left out: {codes}.")
+        sentences.append(f"{left:,} of the {found.taken:,} objects drawn could not be scored and are left out: {codes}.")
     if found.hold == "precision":
-        told.append(f"{found.labelled:,} images have labels; they say how often a flag is right, and nothing else.")
-    return tuple(told)
+        sentences.append(f"{found.labelled:,} images have labels; they say how often a flag is right, and nothing else.")
+    return tuple(sentences)

@@ -15,6 +15,7 @@ from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer, text_head
+from moderation.scoring.options import ScorerOptions
 from moderation.sources import ObjectReader
 from moderation.studies.model_comparison.comparison_result import Side
 
@@ -79,7 +80,7 @@ def score_objects(
     frame = np.zeros((len(objects), width), np.int32)
     place = {item.uri: number for number, item in enumerate(objects)}
     errors: dict[str, str] = {}
-    with ImageScorer(encoder, model.compiled, limits=limits, read=reader.read, look_up=reader.look_up) as scorer:
+    with ImageScorer(encoder, model.compiled, ScorerOptions(limits=limits), read=reader.read, look_up=reader.look_up) as scorer:
         began = time.monotonic()
         for start in range(0, len(objects), BATCH):
             rows = scorer.score(objects[start : start + BATCH])

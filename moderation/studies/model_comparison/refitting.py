@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.policy.schema import Rule, ScoreKind
+from moderation.policy.schema import Rule
 from moderation.studies.model_comparison.comparison_result import FEW, Threshold
 
 Floats = NDArray[np.float32]
@@ -85,7 +85,7 @@ def _fitted(rule: Rule, a: Floats, b: Floats, find: Find) -> tuple[Threshold, ..
     if len(cuts) == 2 and isinstance(cuts[0], _Cut) and isinstance(cuts[1], _Cut) and cuts[1].high < cuts[0].high:
         cuts[1] = cuts[0]  # block never lies below review
     same = len(cuts) == 2 and cuts[0] == cuts[1] and thresholds[0][1] != thresholds[1][1]
-    floor = -1.0 if rule.score is ScoreKind.SIMILARITY else 0.0
+    floor = rule.score.facts.low
     found: list[Threshold] = []
     for number, ((kind, now), cut) in enumerate(zip(thresholds, cuts, strict=True)):
         part = (number + 1) / 3 if same else 0.5  # two thresholds between the same two scores keep their order

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.policy.decision import ACTIONS, Decisions, decide
+from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
 from moderation.policy.schema import Policy, Rule
 from moderation.records import ObjectRef
 from moderation.studies.model_comparison.agreement import agreement, rank_correlation
@@ -62,8 +62,9 @@ def compare_rules(policy: Policy, scored: Scored, labels: Mapping[str, Labels] |
         frame=scored.frame[sample],
         in_sample=sample[sample],
     )
-    by_a, by_b = decide(chosen.a, rules, policy.near), decide(chosen.b, rules, policy.near)
-    by_fitted = decide(chosen.b, fitted, policy.near)
+    now = Thresholds.of(rules, policy.near)
+    by_a, by_b = decide(chosen.a, now), decide(chosen.b, now)
+    by_fitted = decide(chosen.b, Thresholds.of(fitted, policy.near))
     return Compared(
         rules=tuple(
             _rule(rule, found, chosen, r, (by_a, by_b, by_fitted))
@@ -116,7 +117,7 @@ def _rule(
         both=int(((a > 0) & (fitted > 0)).sum()),
         thresholds=thresholds,
         disagreements=_disagreements(scored, r, (a, b, fitted)),
-        told="",
+        summary="",
     )
     return about_rule(found, len(scored.objects))
 

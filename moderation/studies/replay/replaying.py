@@ -59,8 +59,8 @@ def replay_all(output: Store) -> Iterator[Replay]:
         uris = (item.uri for page in output.list("runs/") for item in page if item.uri.endswith(".json"))
         keys = sorted(output.key_of(uri) for uri in uris)
     if not keys:
-        told = unpublished(output) or "see `moderate runs list`"
-        raise SettingsError(f"no run is published under {output.uri}: {told}")
+        message = unpublished(output) or "see `moderate runs list`"
+        raise SettingsError(f"no run is published under {output.uri}: {message}")
     for key in keys:
         run_id = key.removeprefix("runs/").removesuffix(".json")
         with _reading(output):
@@ -136,8 +136,8 @@ def _identity(manifest: Manifest, run_id: str, *, quarantined: bool) -> list[str
     expected = "quarantined" if quarantined else "published"
     if manifest.state != expected:
         problems.append(f"the manifest says {manifest.state!r}, and lies where {expected} runs do")
-    taken_up = manifest.scored + manifest.errored
-    if manifest.listed != manifest.unchanged + taken_up:
+    processed = manifest.scored + manifest.errored
+    if manifest.listed != manifest.unchanged + processed:
         problems.append(
             f"the manifest lists {manifest.listed:,} objects, but {manifest.unchanged:,} unchanged, {manifest.scored:,} scored "
             f"and {manifest.errored:,} errored do not add up to that"

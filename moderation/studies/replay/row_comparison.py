@@ -45,7 +45,9 @@ class Differences:
         self._take(table, column, len(rows), uris.take(pa.array(rows)).to_pylist())
         for row in rows[: SHOWN - len(self.shown)]:
             rule = None if rules is None else rules[row].as_py()
-            self.shown.append(Difference(uris[row].as_py(), table, column, _told(stored[row]), _told(recomputed[row]), rule))
+            self.shown.append(
+                Difference(uris[row].as_py(), table, column, _in_words(stored[row]), _in_words(recomputed[row]), rule)
+            )
         if column == "score":
             self._measure(stored.take(pa.array(rows)), recomputed.take(pa.array(rows)))
 
@@ -94,7 +96,7 @@ def _nulls(column: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
     return nulls
 
 
-def _told(value: pa.Scalar) -> str:
+def _in_words(value: pa.Scalar) -> str:
     """A value with as many digits as it takes to tell it from its neighbours."""
     plain = value.as_py()
     if plain is None:

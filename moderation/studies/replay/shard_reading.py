@@ -44,6 +44,8 @@ class LoadedShard:
     name: str
     tables: dict[Table, pa.Table] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    later: set[str] = field(default_factory=set)
+    """columns of `decisions` that the file lacks since it is of an earlier schema version; they are nulls in `tables`"""
 
     @property
     def is_whole(self) -> bool:
@@ -98,13 +100,14 @@ def load_shards(files: RunFiles, shards: Mapping[str, Mapping[Table, FileEntry]]
     for name, entries in shards.items():
         shard = LoadedShard(name)
         for table, entry in entries.items():
-            found = _load(files, entry, shard.problems)
+            found = _load(files, entry, shard)
             if found is not None:
                 shard.tables[table] = found
         yield shard
 
 
-def _load(files: RunFiles, entry: FileEntry, problems: list[str]) -> pa.Table | None:
+def _load(files: RunFiles, entry: FileEntry, shard: LoadedShard) -> pa.Table | None:
+    problems = shard.problems
     key = files.key(entry)
     place = files.output.uri_of(key)
     try:
@@ -124,7 +127,16 @@ def _load(files: RunFiles, entry: FileEntry, problems: list[str]) -> pa.Table | 
         return None
     if rows.num_rows != entry.rows:
         problems.append(f"{place} has {rows.num_rows:,} rows; the manifest says {entry.rows:,}")
+    if entry.table == "decisions":
+        shard.later |= _later(rows.schema)
     return _in_schema(rows, entry.table, place, problems)
+
+
+def _later(found: pa.Schema) -> set[str]:
+    """The columns of decisions that came after the schema version that a file states."""
+    stated = (found.metadata or {}).get(b"schema_version", b"")
+    version = int(stated) if stated.isdigit() else schemas.VERSION
+    return {f.name for f in schemas.DECISIONS if f.name not in found.names and int(f.metadata[b"since"]) > version}
 
 
 def _in_schema(rows: pa.Table, table: Table, place: str, problems: list[str]) -> pa.Table | None:

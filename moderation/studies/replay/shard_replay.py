@@ -9,10 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from moderation.errors import ErrorCode
 from moderation.records import Counts
 from moderation.results import schemas
-from moderation.scoring.judging import Judged, RowContext, identity_columns, judge, judged_columns, same, score_rows
+from moderation.results.stored_images import frame_starts
+from moderation.scoring.judging import (
+    RETRYABLE,
+    Judged,
+    RowContext,
+    error_columns,
+    identity_columns,
+    judge,
+    judged_columns,
+    same,
+    score_rows,
+)
 from moderation.studies.replay.replay_result import Difference
 from moderation.studies.replay.row_comparison import NOTHING, Differences
 from moderation.studies.replay.shard_reading import LoadedShard
@@ -21,7 +31,6 @@ UNIT = 0.005
 """How far a unit vector may be from length 1, as float16 rounds it."""
 _BLOCK = 4096
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)
-_RETRYABLE = {code.value: code.retryable for code in ErrorCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +69,8 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
         judged = judge(context.compiled, embeddings.vectors, embeddings.starts, embeddings.frames)
     keys = {"run_id": same(context.run_id, len(scored)), "uri": scored["uri"].combine_chunks()}
     keys["etag"] = scored["etag"].combine_chunks()
-    _compare_scored(scored, judged, context, differences)
-    _compare_errors(errors, context, differences)
+    _compare_columns(scored, _scored_columns(judged, context), shard, differences)
+    _compare_columns(errors, _error_columns(errors, context, differences), shard, differences)
     _compare_scores(shard.tables["scores"], _by_rule(score_rows(keys, judged), judged), differences)
     _compare_embeddings(embeddings, keys, scored["sha256"], differences)
     return replace(judged.counts(), errored=_errors_by_code(errors))
@@ -75,7 +84,7 @@ def _embeddings(shard: LoadedShard, scored: pa.Table, dim: int) -> _Embeddings |
     if problem is not None:
         shard.problems.append(f"shard {shard.name}: {problem}")
         return None
-    starts = _starts(rows["uri"])
+    starts = frame_starts(rows["uri"])
     frames = rows["frame"].to_numpy()
     column = rows["embedding"]
     flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float16) for chunk in column.chunks]
@@ -93,7 +102,7 @@ def _misfit(rows: pa.Table, scored: pa.ChunkedArray, dim: int) -> str | None:
         return "embeddings has a row without a URI or a frame"
     if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
         return "an embedding is null"
-    starts = _starts(rows["uri"])
+    starts = frame_starts(rows["uri"])
     theirs = rows["uri"].take(pa.array(starts[:-1]))
     without, strange = (a.filter(pc.invert(pc.is_in(a, b))) for a, b in ((scored, theirs), (theirs, scored)))
     if len(without):
@@ -104,15 +113,6 @@ def _misfit(rows: pa.Table, scored: pa.ChunkedArray, dim: int) -> str | None:
     repeated = np.diff(frames) == 0
     repeated[starts[1:-1] - 1] = False  # the last frame of an image and the first of the next
     return "an image has two embeddings for one frame" if repeated.any() else None
-
-
-def _starts(uris: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Where each image begins among its frames, and the number of frames at the end."""
-    count = len(uris)
-    if count == 0:
-        return np.zeros(1, np.int64)
-    differs = np.asarray(pc.not_equal(uris.slice(1), uris.slice(0, count - 1)), np.bool_)
-    return np.concatenate([[0], np.flatnonzero(differs) + 1, [count]]).astype(np.int64)
 
 
 def _check_lengths(shard: LoadedShard, rows: pa.Table, vectors: NDArray[np.float16]) -> None:
@@ -129,9 +129,9 @@ def _check_lengths(shard: LoadedShard, rows: pa.Table, vectors: NDArray[np.float
         shard.problems.append(f"the embedding of {uri!r}, frame {frame}, is no unit vector: it {what}{many}")
 
 
-def _compare_scored(scored: pa.Table, judged: Judged, context: RowContext, differences: Differences) -> None:
-    count = len(scored)
-    expected = {
+def _scored_columns(judged: Judged, context: RowContext) -> dict[str, pa.Array]:
+    count = len(judged.score)
+    return {
         "run_id": same(context.run_id, count),
         "error_code": pa.nulls(count, pa.string()),
         "error_detail": pa.nulls(count, pa.string()),
@@ -139,38 +139,26 @@ def _compare_scored(scored: pa.Table, judged: Judged, context: RowContext, diffe
         **judged_columns(judged),
         **identity_columns(context, count, _NOW),
     }
-    _compare_columns(scored, expected, differences)
 
 
-def _compare_errors(errors: pa.Table, context: RowContext, differences: Differences) -> None:
+def _error_columns(errors: pa.Table, context: RowContext, differences: Differences) -> dict[str, pa.Array]:
     """What became of images without scores: `unreadable` or `unsupported` decides, and nothing is known of them."""
     count = len(errors)
     codes = errors["error_code"].to_pylist()
     for uri, code in zip(errors["uri"].to_pylist(), codes, strict=True):
-        if code not in _RETRYABLE:
-            told = NOTHING if code is None else code
-            differences.add(Difference(uri, "decisions", "error_code", told, "a code that this program knows"))
-    nothing = pa.array([[]] * count, schemas.DECISIONS.field("flags").type)
-    no = pa.repeat(pa.scalar(value=False), count)
-    empty = ("format", "width", "height", "frames", "frame", "top_rule", "top_category", "top_score", "top_threshold")
-    expected = {
+        if code not in RETRYABLE:
+            text = NOTHING if code is None else code
+            differences.add(Difference(uri, "decisions", "error_code", text, "a code that this program knows"))
+    return {
         "run_id": same(context.run_id, count),
-        "status": same("error", count),
-        "retryable": pa.array([_RETRYABLE.get(code, False) for code in codes], pa.bool_()),
-        "action": pa.array([context.compiled.policy.action_on_error(code).value for code in codes], pa.string()),
-        "flagged": no,
-        "flags": nothing,
-        "shadow_flags": nothing,
-        "near_threshold": no,
-        **{name: pa.nulls(count, schemas.DECISIONS.field(name).type) for name in empty},
+        **error_columns(context.compiled.policy, codes),
         **identity_columns(context, count, _NOW),
     }
-    _compare_columns(errors, expected, differences)
 
 
-def _compare_columns(stored: pa.Table, expected: dict[str, pa.Array], differences: Differences) -> None:
+def _compare_columns(stored: pa.Table, expected: dict[str, pa.Array], shard: LoadedShard, differences: Differences) -> None:
     for name in schemas.DECISIONS.names:  # the order in which people read them
-        if name in expected and name != "scored_at":
+        if name in expected and name not in ("scored_at", *shard.later):
             differences.compare("decisions", name, stored[name], expected[name], stored["uri"])
 
 

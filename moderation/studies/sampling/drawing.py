@@ -53,12 +53,12 @@ def draw(
     if not len(STRATA) <= count <= MOST:
         raise SettingsError(f"--n {count}: give {len(STRATA)} to {MOST:,}, at least one image for each of {', '.join(STRATA)}")
     wanted = Wanted(drawn=count, closest=count // len(STRATA))
-    bounds = Bounds(np.float32(rule.thresholds[0]), np.float32(compiled.policy.near), seed)
     column = [one.id for one in compiled.rules].index(rule.id)
+    bounds = Bounds(compiled.thresholds.lowest[column], compiled.thresholds.near, seed)
 
     def work(images: StoredImages) -> tuple[Kept, int]:
         score = compiled.scores(images.vectors)[:, [column]]
-        best = best_frames(score, images.starts)[:, 0]
+        best = best_frames(score, images.starts[:-1], images.starts[1:])[:, 0]
         return kept(images.scored, score[best, 0], images.frames[best], bounds, wanted), images.errors.num_rows
 
     all_kept, errors = nothing(), 0

@@ -101,7 +101,7 @@ def address(uri: str, *, local: bool) -> str | None:
 
 @cache
 def _script() -> str:
-    return resources.files("moderation.report").joinpath("pages", "label_sheet.js").read_text(encoding="utf-8")
+    return resources.files("moderation.html").joinpath("pages", "label_sheet.js").read_text(encoding="utf-8")
 
 
 @cache

@@ -7,18 +7,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moderation.common.float16_blocks import double_blocks
 from moderation.errors import SettingsError
 from moderation.results.archive import Archive, ModelRuns
 from moderation.results.example_images import DIGEST, Example, Pictures, collapse
 from moderation.results.stored_images import StoredImages
+from moderation.scoring.judging import best_frames
 from moderation.studies.search.queries import Queries
 
 MOST = 1_000
 """Images found at most."""
-_BLOCK = 512
-"""Embeddings compared at a time: fewer are padded, since how a matrix product is rounded depends on its shape."""
-_DOUBLES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
-"""Every float16 as float64, by its bits: looking them up is many times as fast as numpy's conversion."""
 _COLUMNS = ("sha256", "pdq", "pdq_quality", "action", "flags")
 
 
@@ -106,11 +104,8 @@ def nearest(
 def cosines(vectors: NDArray[np.float16], queries: Queries) -> NDArray[np.float64]:
     """The highest cosine [F] of each unit embedding [F, D] with the queries [Q, D], in [-1, 1]."""
     found = np.empty(len(vectors))
-    doubles = np.zeros((_BLOCK, queries.shape[1]))
-    for start in range(0, len(vectors), _BLOCK):
-        part = vectors[start : start + _BLOCK]
-        np.take(_DOUBLES, part.view(np.uint16), out=doubles[: len(part)], mode="clip")
-        found[start : start + len(part)] = (queries @ doubles.T).max(axis=0)[: len(part)]
+    for rows, doubles in double_blocks(vectors):
+        found[rows] = (queries @ doubles.T).max(axis=0)[: rows.stop - rows.start]
     return np.clip(found, -1.0, 1.0, out=found)
 
 
@@ -119,10 +114,7 @@ def _nearest(images: StoredImages, queries: Queries, top: int) -> _Part:
     if not count:
         return _Part(0, (), {})
     by_frame = cosines(images.vectors, queries)
-    best = images.starts[:-1].copy()
-    for image in np.flatnonzero(np.diff(images.starts) > 1):
-        first, end = images.starts[image], images.starts[image + 1]
-        best[image] = first + by_frame[first:end].argmax()
+    best = best_frames(by_frame[:, None], images.starts[:-1], images.starts[1:])[:, 0]
     score = by_frame[best]
     kept = Pictures(images.scored).collapse(np.arange(count), -score, top)
     rows = images.scored.take(pa.array([image for image, _ in kept], pa.int64())).to_pylist()

@@ -51,7 +51,7 @@ def render(page: SearchPage, thumbnails: Mapping[tuple[str, int], str], query_im
             frame=hit.frame,
             thumbnail=thumbnails.get((hit.uri, hit.frame)),
             score=text.score(hit.score),
-            told=", ".join(hit.flags),
+            caption=", ".join(hit.flags),
             action=hit.action,
             label="" if hit.action == "allow" else hit.action,
             alike=hit.alike,

@@ -45,8 +45,8 @@ def checked(file: LabelFile, policy: Policy, scored: Iterable[str], unreadable: 
     for label in file.labels:
         lost = None
         if label.rule in off:
-            told = f"the rule {label.rule} is off, so that it has no scores: set `mode: shadow`"
-            troubles.setdefault(told, []).append(label.line)
+            message = f"the rule {label.rule} is off, so that it has no scores: set `mode: shadow`"
+            troubles.setdefault(message, []).append(label.line)
             continue
         if label.rule != ANY and label.rule not in usable:
             hint = known("rules", label.rule, sorted(usable))

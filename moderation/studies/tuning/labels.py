@@ -137,14 +137,14 @@ def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
         return f"`rule` is empty: write the id of a rule, or {ANY}"
     rule = ANY if rule.lower() == ANY else rule
     weight = None
-    told = cells.get("weight", "").strip()
-    if told:
+    wording = cells.get("weight", "").strip()
+    if wording:
         try:
-            weight = float(told if delimiter == "," else told.replace(",", "."))
+            weight = float(wording if delimiter == "," else wording.replace(",", "."))
         except ValueError:
             weight = math.nan
         if not 0 < weight <= _HEAVIEST:
-            return f"the weight {_short(told)} is not a positive number"
+            return f"the weight {_short(wording)} is not a positive number"
     return Label(uri, rule, _SPELLINGS.get(said), weight, cells.get("stratum", "").strip(), line)
 
 
@@ -174,8 +174,8 @@ def _settled(labels: Sequence[Label]) -> tuple[tuple[Label, ...], list[Remark]]:
     remarks = []
     if contradictions:
         what = "1 image is" if pairs == 1 else f"{pairs:,} times an image is"
-        told = f"{what} labelled both true and false for one rule"
-        remarks.append(Remark(told, tuple(sorted(contradictions)), "left out"))
+        wording = f"{what} labelled both true and false for one rule"
+        remarks.append(Remark(wording, tuple(sorted(contradictions)), "left out"))
     if repeats:
         count = "1 row repeats" if len(repeats) == 1 else f"{len(repeats):,} rows repeat"
         remarks.append(Remark(f"{count} an earlier one", tuple(sorted(repeats)), "left out"))

@@ -142,18 +142,18 @@ def _below(thresholds: NDArray[np.float32], place: int) -> float | None:
 
 def doubts(sample: Sample, choice: Choice) -> list[str]:
     """Why a choice may rest on too few labels, in words; nothing if it does not."""
-    point, told = choice.point, []
+    point, doubts = choice.point, []
     flagged = point.positives + point.negatives
     if flagged < _FEW_FLAGGED:
-        told.append(f"only {flagged} labelled image{'s' * (flagged != 1)} reach{'es' * (flagged == 1)} the threshold")
+        doubts.append(f"only {flagged} labelled image{'s' * (flagged != 1)} reach{'es' * (flagged == 1)} the threshold")
     if choice.measure == "precision" and point.precision is not None:
-        told += _unresolved(sample, choice)
+        doubts += _unresolved(sample, choice)
     ranged = point.precision if choice.measure == "precision" else point.recall
     if ranged is not None and ranged.width > 2 * NARROW:
-        told.append(
+        doubts.append(
             f"the interval of the {choice.measure} is {100 * ranged.width:.0f} points wide: the labels are too few to tell"
         )
-    return told
+    return doubts
 
 
 def _unresolved(sample: Sample, choice: Choice) -> list[str]:

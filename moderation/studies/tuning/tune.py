@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from moderation.errors import SettingsError
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.decision import decide
-from moderation.policy.schema import Mode, Policy, Rule, ScoreKind
+from moderation.policy.decision import Thresholds, decide
+from moderation.policy.schema import Mode, Policy, Rule
 from moderation.results.archive import Archive
 from moderation.studies.tuning.curves import Area, Curve, average_precision, curve
 from moderation.studies.tuning.evidence import Judged, Unusable, checked, judged
@@ -207,10 +207,8 @@ def _rule(rule: Rule, key: Key, found: Judged, target: Target | None, counted: C
         return result
     if target.measure == "reviews_per_day":
         blocked = counted.above(rule.block) if rule.block is not None else 0
-        threshold = counted.lowest_with(blocked + target.value * days)
-        if rule.score is not ScoreKind.SIMILARITY:
-            threshold = max(threshold, 0.0)
-        highest = 1.0 if rule.block is None else rule.block
+        threshold = max(counted.lowest_with(blocked + target.value * days), rule.score.facts.low)
+        highest = rule.score.facts.high if rule.block is None else rule.block
         point = point_at(sample, min(threshold, highest))
         if rule.block is None and threshold > highest:
             return replace(result, found=Unreachable("reviews_per_day", target.value, confident=False, best=point))
@@ -239,7 +237,7 @@ def _whole(policy: Policy, labels: LabelFile, scores: Scores, tuned: list[RuleTu
 
 
 def _flags(scores: Scores, rules: tuple[Rule, ...], policy: Policy) -> dict[str, float]:
-    flagged = decide(scores.scores, rules, policy.near).flagged.any(axis=1)
+    flagged = decide(scores.scores, Thresholds.of(rules, policy.near)).flagged.any(axis=1)
     return dict(zip(scores.uris, flagged.astype(float).tolist(), strict=True))
 
 

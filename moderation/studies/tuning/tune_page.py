@@ -1,6 +1,5 @@
 """The page of a tuning: what was found for each rule, with its curves."""
 
-import base64
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
@@ -9,7 +8,7 @@ from jinja2 import Template
 
 from moderation.html.templates import template
 from moderation.studies.tuning import tune_text
-from moderation.studies.tuning.plots import drawing
+from moderation.studies.tuning.plots import Panel, panels
 from moderation.studies.tuning.thresholds import Unreachable
 from moderation.studies.tuning.tune import RuleTuning, Tuning
 
@@ -29,8 +28,7 @@ class RuleView:
     rows: tuple[tuple[str, tune_text.Line], ...]
     notes: tuple[str, ...]
     doubts: tuple[str, ...]
-    picture: str
-    """SVG as a data URI"""
+    panels: tuple[Panel, ...]
 
 
 def tuning_page(found: Tuning, day: str) -> str:
@@ -41,13 +39,12 @@ def tuning_page(found: Tuning, day: str) -> str:
         day=day,
         views=[_view(one, found) for one in found.rules],
         whole=_whole(found),
-        told=tune_text.labels_told(found),
+        label_remarks=tune_text.label_remarks(found),
     )
 
 
 def _view(one: RuleTuning, found: Tuning) -> RuleView:
     area = one.area
-    picture = base64.b64encode(drawing(one, found.target, "svg")).decode()
     return RuleView(
         id=one.rule.id,
         labels=tune_text.counts(one.sample),
@@ -60,7 +57,7 @@ def _view(one: RuleTuning, found: Tuning) -> RuleView:
         rows=tuple(tune_text.rows(one)),
         notes=one.remarks,
         doubts=one.doubts,
-        picture=f"data:image/svg+xml;base64,{picture}",
+        panels=panels(one, found.target),
     )
 
 

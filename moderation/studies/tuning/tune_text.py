@@ -17,9 +17,9 @@ def basis(sample: Sample) -> str:
     if sample.basis == "prevalence":
         return f"prevalence {share(sample.prevalence)} as given"
     interval = sample.prevalence_interval()
-    told = f" ({share(interval[0])} to {share(interval[1])})" if interval else ""
+    message = f" ({share(interval[0])} to {share(interval[1])})" if interval else ""
     source = "by the weights of the labels" if sample.basis == "weights" else "as in the labels"
-    return f"prevalence {share(sample.prevalence)}{told} {source}"
+    return f"prevalence {share(sample.prevalence)}{message} {source}"
 
 
 def counts(sample: Sample) -> str:
@@ -58,14 +58,14 @@ def headline(one: RuleTuning) -> str:
     if point is None or point.precision is None:
         return ""
     at, right = threshold(point.threshold), point.precision
-    told = f"At {at}, about {_of_100(right.value)} of 100 flagged images are right"
+    message = f"At {at}, about {_of_100(right.value)} of 100 flagged images are right"
     if point.recall is not None:
-        told += f", and about {_of_100(point.recall.value)} of 100 that should be flagged are"
+        message += f", and about {_of_100(point.recall.value)} of 100 that should be flagged are"
     if right.value - right.low > NARROW:
         more = one.found.more_labels if isinstance(one.found, Choice) else None
-        told += f"; with these labels it could be as few as {_of_100(right.low)} of 100 that are right"
-        told += f": label about {more:,} more" if more else ": label more"
-    return told
+        message += f"; with these labels it could be as few as {_of_100(right.low)} of 100 that are right"
+        message += f": label about {more:,} more" if more else ": label more"
+    return message
 
 
 def _of_100(value: float) -> str:
@@ -122,17 +122,17 @@ def evidence(one: RuleTuning, day: str) -> str:
     return f"tuned {day}: {'; '.join(parts)}"
 
 
-def labels_told(found: Tuning) -> list[str]:
+def label_remarks(found: Tuning) -> list[str]:
     """What should be known of the file of labels, each with its lines."""
     file = found.labels
-    told = [f"{file.place(remark.lines)}: {remark}" for remark in file.remarks]
+    message = [f"{file.place(remark.lines)}: {remark}" for remark in file.remarks]
     if file.open:
         lines = [label.line for label in file.labels if label.truth is None]
-        told.append(f"{file.place(lines)}: {file.open:,} rows have no usable label")
-    told += [f"{'the whole policy' if rule == ANY else rule}: {why}" for rule, why in found.unusable.items()]
+        message.append(f"{file.place(lines)}: {file.open:,} rows have no usable label")
+    message += [f"{'the whole policy' if rule == ANY else rule}: {why}" for rule, why in found.unusable.items()]
     if found.unlabelled:
-        told.append(f"no labels for {', '.join(found.unlabelled)}")
-    return told
+        message.append(f"no labels for {', '.join(found.unlabelled)}")
+    return message
 
 
 def _interval(found: Choice) -> str:

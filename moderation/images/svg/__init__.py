@@ -1,0 +1,1 @@
+"""SVG, as far as it is drawn as browsers draw it: what is beyond that is refused by name, never drawn differently."""
