@@ -1,6 +1,6 @@
 """A headless Chromium that shows pictures, and how far ours are from them: what a browser shows is what must be scored.
 
-Each picture is drawn at its natural size on white, an SVG at 512 pixels, and averaged to 64×64 in the page; ours is
+Each picture is drawn at its natural size on white, an SVG at 256 pixels, and averaged to 64×64 in the page; ours is
 averaged the same way.
 """
 
@@ -29,7 +29,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 SIDE = 64
 ALIKE = 6.0
 """Levels of 255: pictures whose mean difference is at most this are the same."""
-DRAWN = 512
+DRAWN = 256
 """Pixels of the longer side of an SVG."""
 ANSWER_SECONDS = 120
 

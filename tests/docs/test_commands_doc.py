@@ -39,7 +39,9 @@ def code_in(text: str) -> list[str]:
     """The code of a page, line by line: fenced blocks, and what stands between backticks in a sentence."""
     fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     lines = [line for block in fenced for line in block.replace("\\\n", " ").splitlines()]
-    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+    return lines + [
+        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    ]
 
 
 def mentions(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -51,7 +53,9 @@ def mentions(text: str) -> Iterator[tuple[str, list[str]]]:
             yield " ".join(words[:length]), [word for word in words if re.fullmatch(r"--[a-z-]+", word)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"{page.parent.name}/{page.name}")
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"{page.parent.name}/{page.name}"
+)
 def test_commands_and_options_on_a_page_exist(page: Path) -> None:
     for command, options in mentions(TEXT[page]):
         assert command in COMMANDS or command in GROUPS, f"moderate {command}"

@@ -37,7 +37,7 @@ BANNED = re.compile("|".join(rf"\b(?:{idiom})\b" for idiom in BETTER), re.IGNORE
 
 
 def prose(text: str) -> str:
-    """A page without what the program prints and names: code, and fenced blocks that name no language. Line breaks become spaces."""
+    """A page without code, nor fenced blocks that name no language (output). Line breaks become spaces."""
     text = re.sub(r"`[^`\n]+`", "`code`", re.sub(r"^```\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
     return re.sub(r"\s+(?:# )?", " ", text)
 
@@ -51,7 +51,12 @@ def test_no_idiom_that_has_to_be_read_twice(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "sentence",
-    ["Only new images are taken\nup.", "It is decided anew.", "  # once it is mended,\n  # go on\n  # with it", "Held back: flood"],
+    [
+        "Only new images are taken\nup.",
+        "It is decided anew.",
+        "  # once it is mended,\n  # go on\n  # with it",
+        "Held back: flood",
+    ],
 )
 def test_the_idioms_are_seen_across_lines(sentence: str) -> None:
     assert BANNED.search(prose(sentence))

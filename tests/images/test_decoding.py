@@ -1,5 +1,6 @@
 """From bytes to upright RGB frames: known pictures, limits, and everything that is broken."""
 
+import gzip
 import io
 import itertools
 import random
@@ -517,7 +518,7 @@ NO_IMAGES = {
     "text": b"just some words\n" * 20,
     "text that starts with BM": b"BMW price list\n" * 20,
     "csv": b"uri\ns3://a/b.jpg\n",
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>',
+    "SVGZ": gzip.compress(b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"/>', mtime=0),
     "HTML": b"<!doctype html><html><body>404</body></html>",
     "JSON": b'{"a": 1}',
     "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",

@@ -126,8 +126,7 @@ FOREIGN = {
     "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(60),
     "MPEG": b"\0\0\1\xb3" + bytes(60),
     "QOI": b"qoif" + struct.pack(">II", 8, 8) + b"\3\0" + bytes(20),
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-    "JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40),
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><text>words</text></svg>',
     "a JPEG inside": b"x" + encoded(plain(), "JPEG"),
 }
 

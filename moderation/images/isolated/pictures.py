@@ -9,7 +9,7 @@ from moderation.images.colour.colours import Conversion
 from moderation.images.guarding import Deadline
 from moderation.images.isolated.jpeg_xl import JpegXl
 from moderation.images.isolated.svg_pictures import SvgPicture
-from moderation.images.svg.reading import Embed
+from moderation.images.svg.attributes import Embed
 from moderation.images.unread import JXL
 
 

@@ -11,7 +11,8 @@ from moderation.errors import ErrorCode, ImageError
 from moderation.images.colour.colours import Conversion
 from moderation.images.guarding import Deadline
 from moderation.images.isolated.running import PROCESS_MEMORY, decoded, package_folder
-from moderation.images.svg.reading import Embed, read_svg
+from moderation.images.svg.attributes import Embed
+from moderation.images.svg.reading import read_svg
 
 _RENDERER = 256 << 20
 """Bytes that drawing may take, beside the text: layers of filters and masks, each of them as large as the picture."""
