@@ -121,29 +121,6 @@ def test_make_targets_in_the_readme_exist() -> None:
     assert named <= targets
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("running", "analysts", "quality", "labels", "operations"))]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_and_options_in_the_docs_exist(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from typer.testing import CliRunner
-
-    from moderation.cli import app
-
-    monkeypatch.setenv("COLUMNS", "200")
-    named: dict[str, set[str]] = {}
-    for line in (ROOT / page).read_text().splitlines():
-        for said in line.split("moderate ")[1:]:
-            command = re.match(r"(?:runs|policy|results|model) [a-z]+|[a-z]+", said)
-            if command is not None:
-                named.setdefault(command[0], set()).update(re.findall(r"(?<![\w-])--[a-z-]+", said))
-    assert named
-    for command, options in named.items():
-        found = CliRunner().invoke(app, [*command.split(), "--help"])
-        assert found.exit_code == 0, command
-        assert [option for option in options if option not in found.output] == [], command
-
-
 def test_files_that_the_readme_links_to_exist() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert links

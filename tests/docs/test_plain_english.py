@@ -30,8 +30,6 @@ BETTER = {
     r"for good": "permanently, or in production",
     r"set aside": "quarantined, or ignored",
     r"what (?:becomes|became) of": "what happens to",
-    r"once more": "again",
-    r"some (?:ten|thirty|\d[\d,.]*)": "about",
 }
 BANNED = re.compile("|".join(rf"\b(?:{idiom})\b" for idiom in BETTER), re.IGNORECASE)
 
