@@ -84,7 +84,7 @@ class JpegXl:
         self._data = data
         self._deadline = deadline
         found = decoded("jxl_header", self._library, data, deadline, _HEADER_MEMORY + 2 * len(data)).facts
-        facts = _Facts(**{**found, "profile": bytes.fromhex(str(found["profile"]))})  # type: ignore[arg-type]
+        facts = _Facts(**{**found, "profile": bytes.fromhex(str(found["profile"]))})
         self.size = self.drawn = (facts.width, facts.height)
         self.frames = facts.frames
         self.has_alpha = _ALPHA in facts.channels
@@ -123,7 +123,7 @@ class JpegXl:
         if found.pixels is None or not 0 < count <= len(indexes) or len(found.pixels) != count * each:
             raise ImageError(ErrorCode.CORRUPT, "no pixels")
         mode = "RGBA" if self.has_alpha else "RGBX"
-        view = memoryview(found.pixels)
+        view = np.frombuffer(found.pixels, np.uint8)
         for i in range(count):
             part = view[i * each : (i + 1) * each]
             picture = Image.frombuffer(mode, self.size, part, "raw", mode, 0, 1)
