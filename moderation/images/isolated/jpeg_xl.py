@@ -124,7 +124,7 @@ class JpegXl:
         if found.pixels is None or not 0 < count <= len(indexes) or len(found.pixels) != count * each:
             raise ImageError(ErrorCode.CORRUPT, "no pixels")
         mode = "RGBA" if self.has_alpha else "RGBX"
-        view = memoryview(found.pixels)
+        view = np.frombuffer(found.pixels, np.uint8)
         for i in range(count):
             part = view[i * each : (i + 1) * each]
             picture = Image.frombuffer(mode, self.size, cast("bytes", part), "raw", mode, 0, 1)  # any buffer will do

@@ -164,6 +164,8 @@ class _Decoder:
         except BrokenJxlError:
             if not facts:
                 raise
+        if not facts:
+            raise BrokenJxlError("there is no picture in the file")
         return {**facts, "frames": max(frames, 1)}
 
     def frames(self, order: Order) -> dict[str, object]:
