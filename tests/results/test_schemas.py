@@ -77,7 +77,7 @@ def test_columns_are_those_of_the_contract_and_described(schema: pa.Schema, name
     assert schema.metadata[b"schema_version"] == b"3"
 
 
-def test_types() -> None:
+def test_columns_have_the_documented_types() -> None:
     utc = pa.timestamp("us", tz="UTC")
     assert schemas.DECISIONS.field("scored_at").type == utc
     assert schemas.DECISIONS.field("flags").type.value_type == pa.string()
