@@ -69,7 +69,9 @@ def test_a_plan_fits_machine_by_machine(
         ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have none with device `cpu`"),
     ],
 )
-def test_what_does_not_fit_is_refused(machines: list[tuple[float, float]], values: dict[str, object], message: str) -> None:
+def test_a_plan_that_the_cluster_has_no_room_for_is_refused(
+    machines: list[tuple[float, float]], values: dict[str, object], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         plan(*machines, **values)
 
@@ -186,7 +188,7 @@ def moderate(
 
 @pytest.mark.slow
 @both
-def test_a_run_on_a_cluster(
+def test_a_run_on_a_cluster_publishes_all_objects(
     cluster: RayCluster, address: str, demo_images: Path, prefect_home: Path, s3_endpoint: str, tmp_path: Path
 ) -> None:
     import boto3
@@ -285,7 +287,9 @@ def test_who_has_no_token_is_refused_in_one_line(address: str, environment: dict
 
 
 @pytest.mark.slow
-def test_the_command_says_so_too(cluster: RayCluster, demo_images: Path, prefect_home: Path, tmp_path: Path) -> None:
+def test_the_command_refuses_a_missing_token_in_one_line(
+    cluster: RayCluster, demo_images: Path, prefect_home: Path, tmp_path: Path
+) -> None:
     policy = tmp_path / "p.yaml"
     policy.write_text(POLICY)
     told = ["run", demo_images, "-p", policy, "-o", tmp_path / "out", "--ray-address", cluster.address]
@@ -296,7 +300,7 @@ def test_the_command_says_so_too(cluster: RayCluster, demo_images: Path, prefect
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "http://head:8265", "ray://", "ray://head", "head:port", "[", " "])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_a_malformed_cluster_address_is_refused(address: str) -> None:
     from moderation.cluster.joining import join
 
     with pytest.raises(SettingsError) as refused:
@@ -305,7 +309,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_nobody_there(form: str) -> None:
+def test_an_address_where_no_cluster_answers_is_refused(form: str) -> None:
     from moderation.cluster.joining import join
 
     address = form.format(free_port())
@@ -400,7 +404,7 @@ with ray_session(address):
 
 
 @pytest.mark.slow
-def test_a_folder_that_only_this_machine_has_is_found_out(cluster: RayCluster, tmp_path: Path) -> None:
+def test_a_folder_that_other_nodes_do_not_have_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
     source, output = tmp_path / "in" / "deep", tmp_path / "out"
     source.mkdir(parents=True)
     for number in range(5):
@@ -473,7 +477,7 @@ def small(python: str) -> Iterator[RayCluster]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["direct", "client"])
-def test_a_lost_node_costs_its_batches_only(small: RayCluster, way: str, tmp_path: Path) -> None:
+def test_when_a_node_is_lost_only_its_batches_are_scored_again(small: RayCluster, way: str, tmp_path: Path) -> None:
     address = small.client_address if way == "client" else small.address
     with begun(small, address, tmp_path, "scoring") as driver:
         time.sleep(4)

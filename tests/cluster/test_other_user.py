@@ -185,7 +185,7 @@ def test_the_token_goes_to_nobody_who_stands_in_for_a_process_that_died(theirs: 
     assert token.encode().hex() not in "".join(said)
 
 
-def test_a_place_that_others_can_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_that_other_users_can_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     open_to_all = tmp_path / "open"
     (open_to_all / "own").mkdir(parents=True)

@@ -39,7 +39,7 @@ def test_images_that_kill_hang_or_raise_are_isolated_and_all_others_scored(ray_c
     assert starts(tmp_path) <= 2 + 4 + 3
 
 
-def test_an_unlucky_image_is_tried_again_and_new_batches_go_on_meanwhile(ray_cluster: None, tmp_path: Path) -> None:
+def test_an_image_whose_worker_dies_is_retried_while_new_batches_continue(ray_cluster: None, tmp_path: Path) -> None:
     names = ["unlucky-with-its-batch-its-part-and-alone", *(f"{i:03}" for i in range(199))]
     events: list[int | str] = []
 
@@ -65,7 +65,7 @@ def test_a_worker_that_one_image_made_sick_is_replaced_and_no_other_image_blamed
 
 
 @pytest.mark.slow
-def test_the_clock_of_a_batch_stands_still_while_another_is_before_it(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_batch_that_waits_behind_another_uses_up_no_time(ray_cluster: None, tmp_path: Path) -> None:
     with ScorerPool(Poisoned(tmp_path), PoolPlan(1, 0.5, 0.0), 3.5) as pool:
         assert unscored(score_all(["slow-a", "slow-b"], pool, batch_size=1)) == {}
     assert starts(tmp_path) == 1
@@ -80,7 +80,7 @@ def test_the_clock_of_a_batch_stands_still_while_another_is_before_it(ray_cluste
     ],
     ids=["workers that die", "workers that raise", "workers whose replacements do not start"],
 )
-def test_a_storm_of_failures_stops_the_run(
+def test_a_run_stops_when_nothing_but_failures_comes_back(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, names: list[str]
 ) -> None:
     monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
@@ -108,7 +108,7 @@ def test_isolation_finds_those_that_kill_and_no_others(count: int, data: st.Data
     assert deaths <= 3 * len(poison)
 
 
-def test_a_model_that_does_not_load_is_the_error_it_raises(ray_cluster: None, tmp_path: Path) -> None:
+def test_the_error_of_a_model_that_does_not_load_reaches_the_caller(ray_cluster: None, tmp_path: Path) -> None:
     pool = ScorerPool(Poisoned(tmp_path, "load"), PoolPlan(1, 0.5, 0.0), 60)
     with pool, pytest.raises(ModelError, match="did you mean"):
         pool.describe(["a thing"])

@@ -27,7 +27,7 @@ def state(process: int) -> str:
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, "end"])
-def test_nothing_is_left_of_a_run(way: signal.Signals | str) -> None:
+def test_no_process_and_no_file_is_left_when_a_run_ends(way: signal.Signals | str) -> None:
     with driver_with_ray() as driver:
         processes = driver.processes
         assert driver.actor in processes
@@ -45,7 +45,7 @@ def test_nothing_is_left_of_a_run(way: signal.Signals | str) -> None:
         wait_until(lambda: {state(process) for process in processes} <= {"gone", "Z"}, "processes are left")
 
 
-def test_what_is_left_when_the_cleaner_is_killed_too_goes_with_the_next_run() -> None:
+def test_what_a_killed_cleaner_leaves_is_removed_by_the_next_run() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # paths of sockets must be short
         place = Path(folder)
         with driver_with_ray(RAY_TMPDIR=str(place)) as driver:
@@ -63,7 +63,7 @@ def test_what_is_left_when_the_cleaner_is_killed_too_goes_with_the_next_run() ->
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_the_command_when_it_is_killed_as_it_scores(demo_images: Path, tmp_path: Path) -> None:
+def test_no_process_and_no_file_is_left_when_the_command_is_killed_while_scoring(demo_images: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(20):
         shutil.copytree(demo_images, tmp_path / "in" / str(number))

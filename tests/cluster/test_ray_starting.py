@@ -135,7 +135,7 @@ def test_a_ray_that_cannot_start_says_why_in_one_line(environment: dict[str, str
         ("mkdir gone && cd gone && rmdir ../gone", "the current folder is gone, and Ray needs one: "),
     ],
 )
-def test_a_ray_without_means_says_so_in_one_line(limit: str, said: str, tmp_path: Path) -> None:
+def test_a_ray_without_enough_files_memory_or_disk_is_one_line(limit: str, said: str, tmp_path: Path) -> None:
     done = drive(tmp_path, before=("sh", "-c", f'{limit} && exec "$@"', "sh"))
     assert (done.returncode, done.stderr) == (2, ""), done.stdout
     assert done.stdout.startswith(f"error: {said}")

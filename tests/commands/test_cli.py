@@ -115,7 +115,7 @@ def test_an_unknown_model_is_one_clear_line(images: Path, tmp_path: Path, enviro
 
 
 @pytest.mark.slow
-def test_control_c_stops_cleanly_and_the_run_can_go_on(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_control_c_stops_cleanly_and_the_run_can_be_resumed(tmp_path: Path, environment: dict[str, str]) -> None:
     command = [*MODERATE, "run", str(IMAGES_DIR), "-p", str(POLICY_FILE), "-o", str(tmp_path / "out"), "--run-id", "mine"]
     running = subprocess.Popen(
         [*command, "--batch-size", "8", "--shard-size", "16"],

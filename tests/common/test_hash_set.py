@@ -7,7 +7,7 @@ from moderation.common.hash_set import HashSet, hashes
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=12), max_size=12))
-def test_a_hash_set_tells_what_it_sees_for_the_first_time(pages: list[list[str]]) -> None:
+def test_a_hash_set_recognises_what_it_has_seen_before(pages: list[list[str]]) -> None:
     found, known = HashSet(), set()
     for page in pages:
         fresh = found.add(hashes(page)).tolist()

@@ -22,7 +22,7 @@ rules:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_run_tells_its_shards_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_logs_its_shards_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images").mkdir()
     for number in range(6):
         (tmp_path / f"images/{number}.jpg").write_text("x")
@@ -56,7 +56,7 @@ def test_hostile_text_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> N
     assert "ValueError" in content["exception"]
 
 
-def test_afterwards_logging_is_as_before() -> None:
+def test_logging_settings_are_restored_after_a_run() -> None:
     logger = logging.getLogger("moderation")
     before = (logger.level, logger.propagate, list(logger.handlers))
     with json_lines():
@@ -65,7 +65,7 @@ def test_afterwards_logging_is_as_before() -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("json", "json"), (" JSON ", "json"), ("", "text"), ("xml", "text")])
-def test_the_environment_says_the_format_where_nobody_else_does(
+def test_the_log_format_comes_from_the_environment_if_nothing_else_sets_it(
     monkeypatch: pytest.MonkeyPatch, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(FORMAT_VARIABLE, value)
@@ -73,7 +73,7 @@ def test_the_environment_says_the_format_where_nobody_else_does(
     assert log_format("text") == "text"
 
 
-def test_a_formats_name_that_is_not_one_is_refused() -> None:
+def test_an_unknown_log_format_is_refused() -> None:
     command = [sys.executable, "-m", "moderation.cli", "run", "x", "-p", "p", "-o", "o", "--log-format", "xml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -9,7 +9,7 @@ import pytest
 from moderation.common.prefetch import ahead
 
 
-def test_items_come_in_order_and_a_few_are_made_ahead() -> None:
+def test_items_come_in_order_and_a_few_are_prefetched() -> None:
     made: list[int] = []
 
     def items() -> Iterator[int]:
@@ -27,7 +27,7 @@ def test_items_come_in_order_and_a_few_are_made_ahead() -> None:
     assert list(found) == list(range(1, 10))
 
 
-def test_what_goes_wrong_is_raised_where_the_item_is_missed() -> None:
+def test_an_error_while_prefetching_is_raised_in_place_of_the_item() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise KeyError("a bug")
@@ -38,7 +38,7 @@ def test_what_goes_wrong_is_raised_where_the_item_is_missed() -> None:
         next(found)
 
 
-def test_closing_ends_the_thread() -> None:
+def test_closing_ends_the_prefetching_thread() -> None:
     def items() -> Iterator[int]:
         while True:
             yield 1

@@ -20,5 +20,5 @@ def test_long_words_are_cut_in_the_middle_and_short_ones_stay() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\xff" * 300, b"new\nline" * 40])
-def test_any_name_can_be_shown(raw: bytes) -> None:
+def test_any_object_name_can_be_shown_safely(raw: bytes) -> None:
     visible(shortened(os.fsdecode(raw))).encode()

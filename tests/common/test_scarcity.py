@@ -22,11 +22,11 @@ from moderation.demo import IMAGES_DIR, POLICY_FILE
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on a disk: "),
     ],
 )
-def test_what_is_lacking_is_said_in_words(error: BaseException, words: str) -> None:
+def test_a_missing_resource_is_named_in_words(error: BaseException, words: str) -> None:
     assert (scarcity(error) or "").startswith(words)
 
 
-def test_other_errors_are_not_about_that() -> None:
+def test_other_errors_are_not_taken_for_a_missing_resource() -> None:
     others = (OSError(errno.ENOENT, "No such file", "/a"), OSError("text"), RuntimeError("a mistake of ours"), ValueError("x"))
     assert [scarcity(error) for error in others] == [None] * len(others)
 

@@ -57,7 +57,7 @@ def ended(run: Terminal, code: int, folder: Path, said: str = f"stopped; nothing
     assert not (folder / "out").exists() or list(published_manifests(Store(str(folder / "out")))) == []
 
 
-def test_control_c_while_it_starts_up(run: Terminal, tmp_path: Path) -> None:
+def test_control_c_while_starting_up_stops_the_run_with_one_line(run: Terminal, tmp_path: Path) -> None:
     run.read_until("starting", START_S)
     run.control_c()
     ended(run, 130, tmp_path)
@@ -65,14 +65,14 @@ def test_control_c_while_it_starts_up(run: Terminal, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["loading the model", SCORING, "checking"])
-def test_control_c_while_it_works(run: Terminal, tmp_path: Path, stage: str) -> None:
+def test_control_c_while_scoring_stops_the_run_with_one_line(run: Terminal, tmp_path: Path, stage: str) -> None:
     run.read_until(stage, START_S)
     run.control_c()
     ended(run, 130, tmp_path)
 
 
 @pytest.mark.slow
-def test_control_c_twice(run: Terminal, tmp_path: Path) -> None:
+def test_a_second_control_c_stops_the_run_at_once(run: Terminal, tmp_path: Path) -> None:
     run.read_until(SCORING, START_S)
     run.control_c()
     time.sleep(0.8)
@@ -83,14 +83,14 @@ def test_control_c_twice(run: Terminal, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_are_treated_alike(run: Terminal, tmp_path: Path, number: int) -> None:
+def test_sigterm_and_sighup_stop_a_run_as_control_c_does(run: Terminal, tmp_path: Path, number: int) -> None:
     run.read_until(SCORING, START_S)
     run.kill(number)
     ended(run, 128 + number, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_terminal_that_is_closed(run: Terminal, tmp_path: Path) -> None:
+def test_closing_the_terminal_stops_the_run(run: Terminal, tmp_path: Path) -> None:
     run.read_until(SCORING, START_S)
     run.hang_up()
     ended(run, 128 + signal.SIGHUP, tmp_path)

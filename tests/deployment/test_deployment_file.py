@@ -73,7 +73,7 @@ def test_what_is_edited_stands_in_one_block_and_nowhere_else() -> None:
     assert "/" not in below.replace("flows/", "").partition("deployments:")[2].replace("T00:30:00+00:00", "")
 
 
-def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str) -> None:
+def test_a_valid_deployment_file_passes_and_leaves_nothing_behind(tmp_path: Path, good: str) -> None:
     well, wrong = checked(tmp_path, good)
     assert wrong == []
     assert well == [
@@ -109,13 +109,13 @@ def test_a_good_file_is_well_and_leaves_nothing_behind(tmp_path: Path, good: str
         ("- name: nightly", "- name: nightly\n   x: [", ["prefect.yaml:7: this line is indented by 3 spaces"]),
     ],
 )
-def test_a_mistake_is_told_at_its_place(tmp_path: Path, good: str, old: str, new: str, told: list[str]) -> None:
+def test_a_mistake_is_reported_with_its_line_and_column(tmp_path: Path, good: str, old: str, new: str, told: list[str]) -> None:
     assert old in good
     wrong = " | ".join(checked(tmp_path, good.replace(old, new, 1))[1])
     assert [words for words in told if words not in wrong] == [], wrong
 
 
-def test_every_mistake_is_told_at_once_with_exit_code_2(tmp_path: Path, good: str) -> None:
+def test_every_mistake_is_reported_at_once_with_exit_code_2(tmp_path: Path, good: str) -> None:
     text = good.replace("[images]", "[nowhere]").replace("policy.yaml", "none.yaml").replace("0 2 * * *", "61 2 * * *")
     (tmp_path / "prefect.yaml").write_text(text)
     with pytest.raises(SettingsError, match=r"3 findings in .*: nothing was deployed") as error:
@@ -127,7 +127,7 @@ def test_every_mistake_is_told_at_once_with_exit_code_2(tmp_path: Path, good: st
         deploy(file=tmp_path / "prefect.yaml", offline=True)
 
 
-def test_a_policy_s_own_mistakes_are_told_where_they_stand(tmp_path: Path, good: str) -> None:
+def test_mistakes_in_a_deployed_policy_are_reported_at_their_lines(tmp_path: Path, good: str) -> None:
     (tmp_path / "policy.yaml").write_text("policy: p\nmodel: {name: demo}\nrulez: []\n")
     _, wrong = checked(tmp_path, good)
     assert any(line.startswith("policy.yaml:3: unknown key `rulez`") for line in wrong), wrong

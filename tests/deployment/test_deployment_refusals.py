@@ -317,7 +317,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize(("old", "new"), RIGHT.values(), ids=RIGHT)
-def test_what_prefect_takes_is_well(folder: Path, old: str, new: str) -> None:
+def test_what_prefect_accepts_is_accepted(folder: Path, old: str, new: str) -> None:
     assert old in FILE
     assert wrong(folder, FILE.replace(old, new, 1)) == []
 

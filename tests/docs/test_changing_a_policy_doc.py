@@ -58,11 +58,11 @@ def test_the_example_gives_the_numbers_of_the_page(place: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_exist(command: str) -> None:
+def test_commands_that_the_page_names_exist(command: str) -> None:
     assert not unknown_words(command)
 
 
-def test_its_links_lead_somewhere() -> None:
+def test_links_of_the_page_lead_somewhere() -> None:
     anchors = {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in re.findall("^#+ (.*)", PAGE, re.M)}
     for target in re.findall(r"\]\(([^)]+)\)", PAGE):
         path, _, anchor = target.partition("#")
@@ -70,7 +70,7 @@ def test_its_links_lead_somewhere() -> None:
         assert path or anchor in anchors, target
 
 
-def test_the_flow_is_as_it_says() -> None:
+def test_the_flow_example_of_the_page_runs() -> None:
     code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
     assert "BacktestSettings(" in code
     done = subprocess.run(

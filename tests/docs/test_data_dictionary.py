@@ -15,11 +15,11 @@ PAGE = DOCS / "data-dictionary.md"
 RENEW = "renew it: moderate results dictionary > docs/data-dictionary.md"
 
 
-def test_the_page_is_what_is_made_of_the_schemas() -> None:
+def test_the_page_is_the_one_generated_from_the_schemas() -> None:
     assert PAGE.read_text(encoding="utf-8") == dictionary(), RENEW
 
 
-def test_the_command_prints_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_data_dictionary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["moderate", "results", "dictionary"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -27,14 +27,14 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().out == dictionary()
 
 
-def test_every_column_of_every_table_is_told_once() -> None:
+def test_every_column_of_every_table_is_described_once() -> None:
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", dictionary(), re.DOTALL | re.MULTILINE))
     for schema in (schemas.DECISIONS, schemas.SCORES, schemas.embeddings(8), RUNS):
         table = schema.metadata[b"table"].decode()
         assert re.findall(r"^\| `([a-z0-9_]+)` \|", sections[table], re.MULTILINE) == schema.names
 
 
-def test_rows_are_whole() -> None:
+def test_every_row_of_the_dictionary_has_all_its_cells() -> None:
     """A vertical bar in a description does not end its cell."""
     tables = [line for line in dictionary().splitlines() if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
@@ -42,7 +42,7 @@ def test_rows_are_whole() -> None:
     assert any(r"scored \| error" in line for line in tables)
 
 
-def test_what_changes_with_the_model_stands_for_itself() -> None:
+def test_column_types_are_given_in_arrow_notation() -> None:
     assert "| `embedding` | `fixed_size_list<float16>[D]` | no | 1 |" in dictionary()
     assert "| `flags` | `list<string>` | no | 1 |" in dictionary()
     assert "| `pdq` | `string` | yes | 2 |" in dictionary()

@@ -8,14 +8,14 @@ from operations_page import PAGE, section
 from places import ROOT
 
 
-def test_every_automation_is_there() -> None:
+def test_every_automation_is_in_the_operations_page() -> None:
     from flows.automations import RESUME, TELL
 
     named = re.findall(r"^\| `(clip-moderation: [^`]+)` \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted((*RESUME, *TELL))
 
 
-def test_every_deployment_is_there() -> None:
+def test_every_deployment_is_in_the_operations_page() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     named = re.findall(r"^\| `(\w+/[\w-]+)` \|", section("First deployment"), re.MULTILINE)
     assert named == [f"{one['flow_name']}/{one['name']}" for one in deployments]

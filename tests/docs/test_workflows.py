@@ -50,7 +50,7 @@ def test_a_workflow_is_valid_and_safe(path: Path) -> None:
         ("needs: check", "needs: {check: true}", "is not of type|is not valid"),
     ],
 )
-def test_the_schema_finds_mistakes(tmp_path: Path, right: str, wrong: str, found: str) -> None:
+def test_the_workflow_schema_finds_planted_mistakes(tmp_path: Path, right: str, wrong: str, found: str) -> None:
     path = tmp_path / "workflow.yml"
     path.write_text(EXAMPLE_WORKFLOW.read_text().replace(right, wrong))
     result = against_schema(path)
@@ -67,7 +67,7 @@ def test_the_schema_finds_mistakes(tmp_path: Path, right: str, wrong: str, found
         (re.search(r"actions/checkout@\w{40}", EXAMPLE_WORKFLOW.read_text())[0], "actions/checkout@main", "unpinned-uses"),
     ],
 )
-def test_the_audit_finds_what_is_unsafe(tmp_path: Path, right: str, wrong: str, found: str) -> None:
+def test_the_audit_finds_planted_unsafe_steps(tmp_path: Path, right: str, wrong: str, found: str) -> None:
     path = tmp_path / "workflow.yml"
     path.write_text(EXAMPLE_WORKFLOW.read_text().replace(right, wrong))
     result = audited(path)
@@ -77,7 +77,7 @@ def test_the_audit_finds_what_is_unsafe(tmp_path: Path, right: str, wrong: str, 
 
 @needs_bash
 @pytest.mark.parametrize(("workflow", "step", "script"), SCRIPTS)
-def test_what_a_step_runs_is_what_there_is(workflow: str, step: str, script: str) -> None:
+def test_every_workflow_step_runs_commands_and_options_that_exist(workflow: str, step: str, script: str) -> None:
     assert "${{" not in script, "values come through env, where a shell does not run them"
     parsed = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert parsed.returncode == 0, parsed.stderr

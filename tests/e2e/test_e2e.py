@@ -141,7 +141,7 @@ def test_a_fresh_checkout_runs_by_its_schedule(platform: Platform, request: pyte
     assert f"{RESULTS}/{manifest.report}" in shown["moderation-report"]
 
 
-def test_the_next_run_takes_up_nothing(platform: Platform) -> None:
+def test_the_next_run_processes_nothing_that_is_unchanged(platform: Platform) -> None:
     before = {manifest.run_id for manifest in published_manifests(Store(RESULTS))}
     listed = platform.steps("run_demo")
     platform.lap("run_demo")
@@ -176,7 +176,7 @@ def test_a_run_outlives_a_lost_node(platform: Platform) -> None:
     platform.lap("node: finished")
 
 
-def test_a_run_that_was_killed_with_its_worker_goes_on(platform: Platform, killed: Slow) -> None:
+def test_a_run_that_was_killed_with_its_worker_is_resumed(platform: Platform, killed: Slow) -> None:
     killed.finished(attempts=2)
     platform.lap("killed: finished")
 

@@ -80,7 +80,7 @@ def test_a_daily_interval_moves_and_starts_twice() -> None:
         assert told(starts(DAILY, OCTOBER, 56)) == twice
 
 
-def test_the_page_has_a_row_for_each() -> None:
+def test_the_operations_page_has_a_row_for_each_kind_of_schedule() -> None:
     table = section("First deployment").partition("### Daylight saving")[2]
     assert re.findall(r"^\| `(?:cron|interval): \"?([^`\"]+)\"?`", table, re.MULTILINE) == [
         "30 2 * * *",

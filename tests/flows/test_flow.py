@@ -124,7 +124,7 @@ def test_a_run_is_scored_and_published_while_prefects_server_hangs(server: dict[
 
 
 @pytest.mark.slow
-def test_shards_go_on_while_prefects_server_hangs_for_a_minute(server: dict[str, str], tmp_path: Path) -> None:
+def test_shards_are_scored_while_prefects_server_hangs_for_a_minute(server: dict[str, str], tmp_path: Path) -> None:
     images = tmp_path / "images"
     for copy in range(12):
         shutil.copytree(IMAGES_DIR / "uploads", images / str(copy))
@@ -152,7 +152,7 @@ moderate.with_options(retries=1)(RunSettings(sources=source, policy=policy, outp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["check", "report"])
-def test_a_retry_goes_on_with_the_run_that_the_flow_run_began(server: dict[str, str], tmp_path: Path, stage: str) -> None:
+def test_a_retry_resumes_the_run_that_the_flow_run_began(server: dict[str, str], tmp_path: Path, stage: str) -> None:
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(next((IMAGES_DIR / "listings").iterdir()), images)
@@ -166,7 +166,7 @@ def test_a_retry_goes_on_with_the_run_that_the_flow_run_began(server: dict[str, 
     assert (flow_run["state_type"], flow_run["run_count"]) == ("COMPLETED", 2)
 
 
-def test_the_parameters_make_a_form(server: dict[str, str]) -> None:
+def test_the_parameters_of_the_flow_make_a_form(server: dict[str, str]) -> None:
     from flows.moderate import moderate
 
     schema = moderate.parameters.model_dump()

@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name(
     assert all(text in str(raised.value) for text in told)
 
 
-def test_a_folder_that_is_gone_and_a_pipe_stop_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_and_a_pipe_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("PREFECT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))

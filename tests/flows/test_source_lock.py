@@ -110,7 +110,7 @@ def hanging(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_run_taken_for_dead_that_comes_back_publishes_nothing_twice(prefect: Prefect, tmp_path: Path) -> None:
+def test_a_run_marked_as_crashed_that_is_still_alive_publishes_nothing_twice(prefect: Prefect, tmp_path: Path) -> None:
     output = tmp_path / "out"
     settings: dict[str, Any] = {
         "sources": [str(IMAGES_DIR)],

@@ -217,11 +217,11 @@ def deep_png(kind, samples):
         (6, [[0x1000, 0x2000, 0x3000, 0xFFFF], [0x1000, 0x2000, 0x3000, 0]], [[16, 32, 48], [255] * 3]),
     ],
 )
-def test_of_16_bits_the_upper_8_are_taken(kind, samples, expected):
+def test_16_bit_images_keep_their_upper_8_bits(kind, samples, expected):
     assert picture(deep_png(kind, samples))[0].tolist() == expected
 
 
-def test_of_16_bit_colours_in_a_tiff_the_upper_8_are_taken():
+def test_16_bit_colours_in_a_tiff_keep_their_upper_8_bits():
     tags = [(256, 4, 1, 2), (257, 4, 1, 1), (258, 3, 3, 134), (262, 3, 1, 2), (273, 4, 1, 140), (277, 3, 1, 3), (278, 4, 1, 1)]
     directory = struct.pack("<H", 9) + b"".join(
         struct.pack("<HHLL", *tag) for tag in sorted([*tags, (259, 3, 1, 1), (279, 4, 1, 12)])
@@ -383,7 +383,7 @@ ANIMATED = {
 
 @pytest.mark.parametrize(("kind", "options"), ANIMATED.items(), ids=ANIMATED)
 @pytest.mark.parametrize("limit", [1, 2, 8, 64])
-def test_of_an_animation_some_frames_are_taken(kind, options, limit):
+def test_a_few_frames_of_an_animation_are_scored(kind, options, limit):
     images = [plain(20, 12, colour) for colour in COLOURS]
     data = encoded(images[0], kind, save_all=True, append_images=images[1:], **options)
     header = DecodedImage(data, LIMITS).header
@@ -435,7 +435,7 @@ def test_all_images_of_a_heif_are_read_in_their_order():
         assert np.abs(np.asarray(frame, int) - COLOURS[index]).mean() < 8
 
 
-def test_frames_can_be_had_once():
+def test_frames_can_be_iterated_once():
     image = DecodedImage(encoded(scene(), "PNG"), LIMITS)
     assert len(list(image.frames())) == 1
     with pytest.raises(ImageError, match="the frames of an image can be had once"):
@@ -452,7 +452,7 @@ def test_one_frame_is_in_memory_at_a_time():
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
-def test_a_time_limit_is_some_seconds(seconds):
+def test_a_time_limit_must_be_a_positive_number_of_seconds(seconds):
     with pytest.raises(ValueError, match="max_seconds"):
         ImageLimits(max_seconds=seconds)
 
@@ -467,7 +467,7 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
 
 
-def test_no_bytes_are_empty():
+def test_an_object_without_bytes_is_empty():
     assert code_of(b"") == ErrorCode.EMPTY
 
 
@@ -506,7 +506,7 @@ def test_a_large_jpeg_is_judged_by_what_decoding_it_takes():
         DecodedImage(data, limits)  # at full scale
 
 
-def test_there_is_an_end_to_the_pixels_of_a_jpeg_at_reduced_scale_too():
+def test_a_jpeg_at_reduced_scale_still_has_a_pixel_limit():
     data = encoded(plain(4000, 3000, "red"), "JPEG")
     with pytest.raises(ImageError, match="too_many_pixels: 4000 x 3000"):
         DecodedImage(data, ImageLimits(max_pixels=900_000), 224)
@@ -572,7 +572,7 @@ def test_an_image_cut_off_in_its_header_is_corrupt(kind, length):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_before_a_broken_frame_all_are_scored(kind):
+def test_frames_before_a_broken_one_are_scored(kind):
     images = [noise(40, 40, seed) for seed in range(5)]
     data = encoded(images[0], kind, save_all=True, append_images=images[1:])
     image = DecodedImage(data[: len(data) * 3 // 4], LIMITS)

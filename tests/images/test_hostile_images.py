@@ -74,7 +74,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("make", SLOW.values(), ids=SLOW)
-def test_what_takes_too_long_is_stopped(make):
+def test_decoding_that_takes_too_long_is_stopped(make):
     data = make()
     limits = ImageLimits(max_seconds=0.1, max_frames=64)
     start = time.thread_time()
@@ -164,7 +164,7 @@ def test_no_parser_of_another_format_runs(parsers_run):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("tail", [b"PK\x03\x04" + bytes(100), b"<script>alert(1)</script>", b"%PDF-1.4\n" * 20, bytes(1000)])
-def test_what_hangs_on_an_image_changes_nothing(kind, tail):
+def test_bytes_after_the_end_of_an_image_change_nothing(kind, tail):
     data = encoded(Image.linear_gradient("L").convert("RGB"), kind)
     [expected], [found] = decode(data), decode(data + tail)
     assert np.array_equal(found, expected)
@@ -320,7 +320,7 @@ def large(name, side):
 
 @pytest.mark.slow
 @needs_linux
-def test_the_memory_that_is_foreseen_is_what_is_taken(tmp_path):
+def test_decoding_takes_no_more_memory_than_was_estimated(tmp_path):
     for name in LARGE:
         (tmp_path / name).write_bytes(large(name, 4096))
     for kind, images in {"gif": "P", "png": "RGBA", "webp": "RGBA"}.items():

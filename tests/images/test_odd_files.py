@@ -93,7 +93,7 @@ def test_planes_of_16_bits_are_refused_and_never_noise():
     ("indexes", "primary", "limit", "expected"),
     [([0, 3, 6, 9], 3, 4, [0, 3, 6, 9]), ([0, 3, 6, 9], 7, 4, [0, 3, 7, 9]), ([0, 9], 5, 2, [0, 5]), ([0], 5, 1, [5])],
 )
-def test_the_primary_image_takes_the_place_of_the_nearest(indexes, primary, limit, expected):
+def test_the_primary_image_replaces_the_nearest_sampled_frame(indexes, primary, limit, expected):
     assert with_primary(indexes, primary, limit) == expected
 
 
@@ -132,7 +132,7 @@ def test_the_perceptual_hash_is_of_what_is_seen():
     assert np.array_equal(CLIP(found, None, image.colours), np.asarray(image.colours(Image.fromarray(CLIP(found)))))
 
 
-def test_what_is_rewritten_is_small():
+def test_a_bmp_whose_header_claims_a_huge_size_is_not_unpacked():
     """A BMP whose header asks for much is not unpacked to that."""
     side = 1 << 14
     assert side * side * 4 > MAX_SIZE
@@ -183,7 +183,7 @@ def test_a_report_counts_damaged_images():
 
 
 @needs_shared("cases")
-def test_cases_of_public_reports():
+def test_files_from_public_bug_reports_are_decoded_as_expected():
     right = {"jpeg_without_eoi.jpg": True, "apng_gap.png": True, "gif_cut_in_2nd_frame.gif": True, "png_text_bad_crc.png": True}
     for path in sorted(CASES.iterdir()):
         image = None

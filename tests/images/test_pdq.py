@@ -69,12 +69,12 @@ def test_larger_pictures_have_the_hash_of_what_they_are_reduced_to(size: tuple[i
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (512, 3), (64, 64), (3000, 2)])
-def test_any_size_has_a_hash(size: tuple[int, int]) -> None:
+def test_images_of_any_size_have_a_hash(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
     found, quality = pdq(Image.fromarray(noise))
     assert len(found) == 64
     assert 0 <= quality <= 100
 
 
-def test_a_plain_picture_has_nothing_to_tell() -> None:
+def test_a_plain_picture_has_hash_quality_zero() -> None:
     assert pdq(Image.new("RGB", (300, 200), "red"))[1] == 0

@@ -107,7 +107,7 @@ def test_hostile_files_and_cases_are_scored_as_they_are_shown(browser: Chromium)
 
 
 @needs_chromium
-def test_the_judge_sees_differences(browser: Chromium) -> None:
+def test_the_comparison_of_shown_and_scored_pixels_finds_differences(browser: Chromium) -> None:
     """It is no use if everything is alike to it."""
     shown = browser.shown(encoded(scene(), "PNG", icc_profile=PROFILES["channels swapped"]))
     assert shown is not None
@@ -130,7 +130,7 @@ def test_large_photos_with_a_profile_are_scored_as_they_are_shown(browser: Chrom
     assert (image.colours is None) == (name == "inverted")
 
 
-def test_what_was_right_before_is_the_same_to_the_bit() -> None:
+def test_ordinary_images_keep_the_same_pixels_bit_for_bit() -> None:
     """Crops and perceptual hashes of the demo's images and of real photos, as version 1 of decoding made them.
 
     Other versions of the codecs may decode otherwise; then this compares with Pillow alone.

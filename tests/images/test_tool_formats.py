@@ -67,7 +67,7 @@ def test_a_format_that_only_tools_show_is_off_and_its_error_names_the_setting(to
 
 
 @pytest.mark.parametrize(("tool", "data"), EACH)
-def test_where_the_setting_names_it_its_picture_is_scored_within_the_limits(tool: ToolFormat, data: bytes) -> None:
+def test_a_format_that_the_setting_names_is_scored_within_the_limits(tool: ToolFormat, data: bytes) -> None:
     assert np.abs(decoded(data, formats=[tool]).astype(int) - np.asarray(PICTURE)).mean() < 3
     image = DecodedImage(data, ImageLimits(formats=(tool,)))
     assert (image.header.width, image.header.height, image.header.frames) == (60, 40, 1)
@@ -80,7 +80,7 @@ def test_where_the_setting_names_it_its_picture_is_scored_within_the_limits(tool
 
 
 @pytest.mark.parametrize(("tool", "data"), EACH)
-def test_cut_and_broken_ones_are_error_rows(tool: ToolFormat, data: bytes) -> None:
+def test_truncated_and_broken_tool_formats_are_error_rows(tool: ToolFormat, data: bytes) -> None:
     random = np.random.default_rng(3)
     for _ in range(60):
         broken = bytearray(data[: int(random.integers(4, len(data)))])
@@ -90,14 +90,14 @@ def test_cut_and_broken_ones_are_error_rows(tool: ToolFormat, data: bytes) -> No
             decoded(bytes(broken), formats=list(ToolFormat), max_pixels=1_000_000)
 
 
-def test_text_is_none_of_them() -> None:
+def test_text_files_are_not_taken_for_tool_formats() -> None:
     for data in (b"Pictures follow tomorrow, all of them.", b"P.S. I love you" * 3, b"PK\3\4" + bytes(60), b"\n\n\n\n" * 9):
         with pytest.raises(ImageError) as found:
             decoded(data, formats=list(ToolFormat))
         assert "not one of" in found.value.detail
 
 
-def test_a_name_that_is_none_is_refused_in_one_line() -> None:
+def test_an_unknown_format_name_is_refused_in_one_line() -> None:
     found = CliRunner().invoke(app, ["run", "x", "--policy", "p.yaml", "--output", "o", "--formats", "jpeg2000,gimp"])
     assert found.exit_code != 0
     assert "--formats: input should be 'jpeg2000', 'psd', 'tga', 'pnm', 'dds', 'pcx' or 'qoi', got 'gimp'" in str(
@@ -150,7 +150,7 @@ def test_compressed_svg_is_not_read() -> None:
         b"\x1f\x8bno",
     ],
 )
-def test_what_only_holds_such_a_picture_is_not_named(data: bytes) -> None:
+def test_a_file_that_merely_contains_such_a_picture_is_not_named(data: bytes) -> None:
     with pytest.raises(ImageError) as found:
         decoded(data)
     assert "not one of" in found.value.detail

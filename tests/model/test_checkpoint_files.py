@@ -142,13 +142,13 @@ def refusal(path, label="weights/w.pt"):
 
 
 @pytest.mark.parametrize(("name", "make", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_checkpoint_is_said_in_one_line(name, make, said, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused_in_one_line(name, make, said, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(make(tmp_path))
     assert said in refusal(tmp_path / "in" / name)
 
 
-def test_what_is_no_file_is_said_in_one_line(tmp_path, monkeypatch):
+def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path, monkeypatch):
     assert "is a folder: name the file in it" in refusal(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert "is no regular file" in refusal(tmp_path / "pipe")
@@ -187,7 +187,7 @@ def test_a_file_that_may_not_be_read_is_said_in_one_line(tmp_path):
     assert message.endswith("cannot be read (permission denied): let the user who runs this read it")
 
 
-def test_what_is_a_checkpoint_is_read_in_every_format(tmp_path):
+def test_checkpoints_are_read_in_every_supported_format(tmp_path):
     expected = {"logit_scale": (), "visual.proj": (64, 64)}
     parallel = OrderedDict((f"module.{name}", tensor) for name, tensor in STATE.items())
     save_file(STATE, tmp_path / "a.safetensors")

@@ -78,7 +78,7 @@ def test_every_file_has_one_label_and_every_label_a_file() -> None:
     assert found == set(names)
 
 
-def test_labels_are_consistent(policy: dict[str, list[dict[str, str]]]) -> None:
+def test_labels_of_demo_images_contradict_neither_themselves_nor_the_policy(policy: dict[str, list[dict[str, str]]]) -> None:
     modes = {rule["id"]: rule["mode"] for rule in policy["rules"]}
     for row in labels():
         assert row["expect"] in {"flagged", "clean", "error"}
@@ -158,7 +158,7 @@ def test_the_demo_images_can_be_made_again(font: Path) -> None:
                 assert difference.mean() < 4, label.file
 
 
-def test_metrics_and_card_agree() -> None:
+def test_metrics_of_the_model_card_are_those_of_the_metrics_file() -> None:
     metrics = json.loads((MODEL_DIR / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["concepts"] == len(load_concepts())
     assert metrics["top1"] >= 0.85

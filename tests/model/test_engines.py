@@ -50,7 +50,7 @@ def pictures(count, seed=0, size=64):
         ((9, 0), "fp32", "fp32", "fp32 was asked for"),
     ],
 )
-def test_what_changes_bits_is_chosen_by_the_hardware(capability, precision, expected, why, compiler):
+def test_the_engine_is_chosen_by_the_hardware_alone(capability, precision, expected, why, compiler):
     machine = Abilities(capability, compiler, "a device")
     engine = chosen_engine("auto", precision, machine, 16)
     assert engine == Engine("eager", expected, 16)
@@ -69,7 +69,7 @@ def test_the_choice_is_the_same_every_time_and_takes_no_time(name):
     assert encoders[0].engine.why.startswith(f"CPU with {torch.backends.cpu.get_cpu_capability()}; ")
 
 
-def test_what_cannot_run_is_refused(encoder, monkeypatch, tmp_path, name):
+def test_an_engine_that_cannot_run_here_is_refused(encoder, monkeypatch, tmp_path, name):
     with pytest.raises(ModelError, match="needs a CUDA device"):
         chosen_engine("graphs", "auto", CPU)
     with pytest.raises(ModelError, match="needs a CUDA device"):
@@ -147,7 +147,7 @@ def test_every_engine_decides_on_all_demo_images_like_eager():
 # --- batches under way -----------------------------------------------------------------------------------------------------
 
 
-def test_start_gives_what_encode_images_gives(encoder):
+def test_start_and_encode_images_give_the_same_embeddings(encoder):
     images = pictures(33)
     expected = encoder.encode_images(images)
     waits = [encoder.start(list(images[i : i + 16])) for i in range(0, 33, 16)]
@@ -155,7 +155,7 @@ def test_start_gives_what_encode_images_gives(encoder):
     assert np.concatenate([wait() for wait in waits]).tobytes() == expected.tobytes()
 
 
-def test_threads_get_their_own(encoder):
+def test_each_thread_gets_the_embeddings_of_its_own_batch(encoder):
     images = pictures(24)
     expected = encoder.encode_images(images)
     found = {}

@@ -90,7 +90,7 @@ def for_model(preprocessing, **options):
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
-def test_plain_files_are_read_to_their_end(subsampling):
+def test_plain_jpegs_are_read_up_to_their_end_marker(subsampling):
     data = jpeg(scene(100, 80), subsampling=subsampling)
     for tail in (b"", b"rubbish", data):
         plain = plain_jpeg(data + tail)
@@ -164,7 +164,7 @@ _SMALL = jpeg(scene(16, 16), quality=20)
     kind=st.sampled_from(["bicubic", "bilinear", "box"]),
     data=st.data(),
 )
-def test_resizing_is_pillows(size, target, kind, data):
+def test_resizing_gives_the_pixels_of_pillow(size, target, kind, data):
     picture = scene(*size, seed=size[0])
     spans = []
     for length, after in zip(size, target, strict=True):
@@ -178,7 +178,7 @@ def test_resizing_is_pillows(size, target, kind, data):
     assert np.abs(found - expected).max() <= 1
 
 
-def test_turning_and_grey_are_pillows():
+def test_rotation_and_grey_give_the_pixels_of_pillow():
     picture = scene(40, 30)
     tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     for orientation in range(10):
@@ -339,7 +339,7 @@ def broken_inside():
     return bytes(data)
 
 
-def test_a_file_that_fails_takes_no_other_along(encoder):
+def test_a_file_that_fails_does_not_fail_others_of_its_batch(encoder):
     decoder = for_model(encoder.preprocessing)
     files = [jpeg(scene(200 + n, 150, seed=n)) for n in range(12)]
     alone = [decoder.decode(data, 1).pixels for data in files]
@@ -423,7 +423,7 @@ def failing(files, device):
         (failing, None, "a plain JPEG could not be decoded"),
     ],
 )
-def test_a_decoder_that_differs_is_refused_with_one_line(decode, encoder, reason, caplog):
+def test_a_decoder_that_differs_from_pillow_is_refused_in_one_line(decode, encoder, reason, caplog):
     with caplog.at_level(logging.WARNING):
         decoder = GpuJpegDecoder(CLIP, encoder, device="cpu", decode=decode)
     [record] = caplog.records
@@ -434,7 +434,7 @@ def test_a_decoder_that_differs_is_refused_with_one_line(decode, encoder, reason
     assert decoder.counts == DecoderCounts(passed_on=1)
 
 
-def test_a_decoder_that_agrees_is_taken(decoder):
+def test_a_decoder_that_agrees_with_pillow_is_used(decoder):
     assert decoder.refused is None
 
 

@@ -129,7 +129,7 @@ def test_scores_are_those_that_a_run_would_store(few: Path, other: str) -> None:
     assert (again.rules, again.actions) == (found.rules, found.actions)
 
 
-def test_a_checkpoint_that_knows_nothing_is_told_apart(few: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_knows_nothing_is_reported(few: Path, tmp_path: Path) -> None:
     name = save_tiny_clip(tmp_path / "tiny")
     found = compare_models(load_policy(POLICY_FILE), DEMO, model_choice(name), [str(few)], sample=60)
     assert found.b.name == name
@@ -174,7 +174,7 @@ def test_sigmoid_rules_need_a_model_with_a_bias() -> None:
     refused(PolicyError, "demo has no bias", policy=policy)
 
 
-def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
+def test_models_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) -> None:
     refused(ModelError, "unknown model 'ViT-B-33': did you mean", b=model_choice("ViT-B-33/openai"))
     refused(ModelError, "no pretrained tag 'nowhere'", a=model_choice("ViT-B-32/nowhere"))
     refused(ModelError, "differ in `quick_gelu`", a=model_choice("ViT-B-32/nowhere/weights.safetensors"))

@@ -84,7 +84,7 @@ def test_a_path_is_never_taken_for_a_tag():
     assert [tag for _, tag in TAGGED if "/" in tag or "." in tag or "\\" in tag] == []
 
 
-def test_the_policy_may_say_only_what_is_open():
+def test_a_policy_may_set_only_what_the_weights_leave_open():
     squashed = settings_of_checkpoint(choice("ViT-H-14", preprocess={"resize_mode": "squash"}, quick_gelu=True))
     assert squashed == as_open_clip_has_it("ViT-H-14", "dfn5b")
     assert settings_of_checkpoint(choice("ViT-B-32", quick_gelu=False)) == as_open_clip_has_it("ViT-B-32", "laion2b_s34b_b79k")
@@ -245,7 +245,7 @@ def test_weights_for_larger_pictures_are_refused_and_not_bent(register, weights,
         OpenClipEncoder(name, str(tmp_path / "longer.safetensors"), device="cpu")
 
 
-def test_a_bias_is_not_made_up(register, weights, tmp_path):
+def test_weights_without_a_bias_get_none(register, weights, tmp_path):
     state = load_file(weights / "siglip.safetensors")
     del state["logit_bias"]
     save_file(state, tmp_path / "no-bias.safetensors")
@@ -293,7 +293,7 @@ def test_a_folder_of_an_older_version_keeps_the_defaults_of_its_format(folder):
 
 
 @pytest.mark.parametrize("said", [{"preprocess": {"mean": [0.1, 0.1, 0.1]}}, {"quick_gelu": True}])
-def test_what_a_folder_says_itself_the_policy_may_not(folder, said):
+def test_a_policy_may_not_contradict_what_a_model_folder_says(folder, said):
     with pytest.raises(ModelError, match="has a configuration that says"):
         OpenClipEncoder(f"local-dir:{folder}", device="cpu", **said)
 

@@ -114,12 +114,12 @@ def test_an_embedding_never_depends_on_its_batch(encoder):
         assert encoder.encode_images(images[-count:]).tobytes() == whole[-count:].tobytes()
 
 
-def test_no_images_have_no_embeddings(encoder):
+def test_an_empty_batch_gives_an_empty_array_of_embeddings(encoder):
     found = encoder.encode_images(pictures(0))
     assert (found.shape, found.dtype) == ((0, encoder.dim), np.float32)
 
 
-def test_a_text_means_the_same_in_any_company(encoder):
+def test_a_text_embedding_does_not_depend_on_other_texts(encoder):
     alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
     assert np.abs(encoder.encode_texts(TEXTS * 30) - np.tile(alone, (30, 1))).max() < 2e-6
 
@@ -140,7 +140,7 @@ def test_pixels_of_another_shape_or_type_are_refused(encoders, pixels):
         encoders["clip"].encode_images(pixels)
 
 
-def test_what_a_model_says_of_itself(encoders, folders):
+def test_an_encoder_reports_its_name_dimension_and_scale(encoders, folders):
     clip, siglip, resnet = encoders["clip"], encoders["siglip"], encoders["resnet"]
     assert [clip.name, siglip.name, resnet.name] == [folders["clip"], folders["siglip"], folders["resnet"]]
     assert [clip.dim, siglip.dim, resnet.dim] == [64, 64, 48]
@@ -326,7 +326,7 @@ def test_a_missing_folder_is_named(tmp_path):
     assert f"'{tmp_path}/empty/open_clip_config.json'" in message(f"local-dir:{tmp_path}/empty")
 
 
-def test_a_folder_without_weights_gives_no_random_ones(clip_folder):
+def test_a_model_folder_without_weights_is_refused(clip_folder):
     (clip_folder / "open_clip_model.safetensors").unlink()
     assert "could not be loaded" in message(f"local-dir:{clip_folder}")
 

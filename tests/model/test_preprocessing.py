@@ -52,7 +52,7 @@ def test_seven_published_tensors_are_met_to_the_bit(target_size):
     interpolation=st.sampled_from(["bicubic", "bilinear"]),
     fill=st.sampled_from([0, 127, 255]),
 )
-def test_it_is_open_clips_own_to_the_bit(width, height, size, mode, interpolation, fill):
+def test_preprocessing_equals_open_clips_bit_for_bit(width, height, size, mode, interpolation, fill):
     from open_clip.transform import image_transform
 
     if max(width, height) > MAX_ASPECT * min(width, height) and mode == "shortest":
@@ -70,7 +70,7 @@ def test_it_is_open_clips_own_to_the_bit(width, height, size, mode, interpolatio
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 2), (3, 1), (223, 225), (224, 224), (225, 223), (640, 480), (7168, 224), (224, 7168)]
 )
-def test_odd_and_extreme_sizes_are_open_clips_too(size):
+def test_odd_and_extreme_sizes_equal_open_clips(size):
     from open_clip.transform import image_transform
 
     picture = noise(*size)
@@ -102,7 +102,7 @@ def test_a_very_long_picture_takes_little_memory(size, mode):
     assert (pixels == [10, 20, 30]).all(axis=-1).any(), "nothing is left of the picture"
 
 
-def test_of_a_very_long_picture_the_middle_is_seen():
+def test_the_middle_of_a_very_long_picture_is_scored():
     picture = Image.new("RGB", (10, 4000), "red")
     picture.paste((0, 0, 255), (0, 1980, 10, 2020))
     pixels = CLIP(picture).astype(int)

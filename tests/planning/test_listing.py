@@ -83,7 +83,7 @@ def test_a_page_that_fails_is_asked_for_again_by_its_token(serve: ListingServer,
         assert serve.bucket.asked["page"] == 4 + 2
 
 
-def test_behind_a_key_is_what_sorts_behind_it_in_any_order(serve: ListingServer) -> None:
+def test_listing_after_a_key_gives_the_keys_that_sort_after_it(serve: ListingServer) -> None:
     serve.bucket = bucket(order=shuffled(1))
     assert sorted(keys(Store("s3://shop/in"), after="150.jpg")) == [f"{number:03}.jpg" for number in range(151, 302)]
 
@@ -97,7 +97,7 @@ def test_where_order_is_promised_a_key_out_of_order_stops_the_listing(serve: Lis
             keys(Store("s3://shop/in"))
 
 
-def test_which_stores_promise_order() -> None:
+def test_aws_buckets_promise_key_order_and_other_endpoints_do_not() -> None:
     assert s3_listing.promises_order("https://s3.eu-central-1.amazonaws.com", "shop")
     assert s3_listing.promises_order("https://s3.cn-north-1.amazonaws.com.cn", "shop")
     assert not s3_listing.promises_order("https://s3.us-west-2.amazonaws.com", "shop--usw2-az1--x-s3")
@@ -157,7 +157,7 @@ def test_a_page_that_contradicts_itself_is_asked_for_again_and_then_named(serve:
         keys(Store("s3://shop/in"))
 
 
-def test_pages_without_objects_are_no_end(serve: ListingServer) -> None:
+def test_an_empty_page_does_not_end_a_listing(serve: ListingServer) -> None:
     def hollow(xml: str) -> str:
         return xml if "in/100" not in xml else xml[: xml.index("<KeyCount>")] + xml[xml.index("<NextCont") :]
 
@@ -210,7 +210,7 @@ def test_a_plan_of_an_unordered_store_names_every_object_once_however_often_it_i
     assert tally.complete
 
 
-def test_killed_behind_a_page_that_happens_to_be_in_order_loses_nothing(serve: ListingServer, tmp_path: Path) -> None:
+def test_a_run_killed_after_a_page_that_happens_to_be_in_order_loses_nothing(serve: ListingServer, tmp_path: Path) -> None:
     serve.bucket = bucket(order=lambda found: [*found[200:], *found[:200]])
     given = inputs(tmp_path / "out")
     next(plan_shards(given, PATHS, 50, None, Tally()))

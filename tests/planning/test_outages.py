@@ -80,7 +80,7 @@ def test_broken_objects_of_a_store_that_answers_never_stop_a_run() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_what_met_an_outage_is_read_once_the_store_is_back() -> None:
+def test_objects_that_failed_in_an_outage_are_read_when_the_store_is_back() -> None:
     store, outage = Flaky(), Outage("s3://shop")
     store.down = True
     asked = store.ask
@@ -92,7 +92,7 @@ def test_what_met_an_outage_is_read_once_the_store_is_back() -> None:
     assert read_through(outage, lambda patience: store.read(1, patience), ask) == 1
 
 
-def test_a_refusal_is_an_answer() -> None:
+def test_a_store_that_refuses_counts_as_up() -> None:
     outage = Outage("s3://shop")
 
     def refuse(_: float | None) -> None:

@@ -44,7 +44,7 @@ def settings(images: Path, output: object, **more: object) -> RunSettings:
     return RunSettings.model_validate(values)
 
 
-def test_a_full_disk_and_a_manifest_that_exists(images: Path, tmp_path: Path, tiny_disk: Path) -> None:
+def test_a_full_disk_and_an_existing_manifest_are_reported_in_one_line(images: Path, tmp_path: Path, tiny_disk: Path) -> None:
     with pytest.raises(OutputError, match=r"No space left.*nothing was published.*--run-id r") as caught:
         stub_run(settings(images, tiny_disk / "out", shard_size=2))
     assert "\n" not in str(caught.value)
@@ -76,7 +76,9 @@ def test_a_scratch_folder_without_room_says_where_to_make_some(tiny_disk: Path, 
         (folder / "x").write_bytes(bytes(1 << 20))
 
 
-def test_a_bucket_that_refuses_writes_half_way(images: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_starts_to_refuse_writes_stops_the_run(
+    images: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boto3.client("s3").create_bucket(Bucket="refusing")
     copies = 0
 

@@ -127,7 +127,7 @@ def test_the_manifest_names_every_file_with_its_rows_and_bytes(demo: tuple[Store
     assert not (folder / "_staging").exists()
 
 
-def test_the_report_is_there_and_whole(demo: tuple[Store, Outcome]) -> None:
+def test_the_report_is_written_and_complete(demo: tuple[Store, Outcome]) -> None:
     output, outcome = demo
     page = output.get(outcome.manifest.report).decode()
     assert outcome.report == output.uri_of(outcome.manifest.report)
@@ -168,7 +168,7 @@ def test_the_same_images_through_s3_give_the_same_decisions(demo: tuple[Store, O
     assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in stored
 
 
-def test_a_second_run_takes_up_only_what_is_new_or_changed(few: Path, tmp_path: Path) -> None:
+def test_a_second_run_processes_only_new_or_changed_objects(few: Path, tmp_path: Path) -> None:
     first = stub_run(settings(few, tmp_path / "out"))
     again = stub_run(settings(few, tmp_path / "out"))
     assert (first.listed, first.unchanged) == (12, 0)
@@ -250,7 +250,7 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_and_publishes_the_same_rows(
+def test_a_killed_command_is_resumed_and_publishes_the_same_rows(
     demo: tuple[Store, Outcome], tmp_path: Path, prefect_home: Path
 ) -> None:
     output, outcome = demo

@@ -74,9 +74,7 @@ def test_several_folders_are_listed_one_after_the_other(tmp_path: Path, folder: 
 
 @pytest.mark.parametrize("shards", [0, 1, 2, 3])
 @pytest.mark.parametrize("kind", ["folder", "folders", "manifest", "manifests"])
-def test_an_attempt_goes_on_behind_the_last_shard_that_was_planned(
-    tmp_path: Path, folder: Path, kind: str, shards: int
-) -> None:
+def test_an_attempt_resumes_after_the_last_planned_shard(tmp_path: Path, folder: Path, kind: str, shards: int) -> None:
     first = manifest(tmp_path / "1.jsonl", "images/c.jpg", "images/c.jpg", "images/a/2.png", "images/a/1.jpg", "images/c.jpg")
     second = manifest(tmp_path / "2.jsonl", "images/b/2.jpg", "images/a/1.jpg", "images/b/1.jpg", "images/gone.jpg")
     sources = {"folder": [folder], "folders": [folder / "b", folder / "a"], "manifest": [first], "manifests": [first, second]}
@@ -105,7 +103,7 @@ def test_objects_of_a_manifest_are_looked_up_and_those_that_are_gone_keep_their_
     assert tally.listed == 3
 
 
-def test_what_is_decided_is_not_processed_again(tmp_path: Path, folder: Path) -> None:
+def test_decided_objects_are_not_processed_again(tmp_path: Path, folder: Path) -> None:
     ledger = Ledger()
     store = Store(str(folder))
     done = [store.head("a/1.jpg"), store.head("b/1.jpg"), store.head("c.jpg")._replace(etag="another version")]
@@ -169,7 +167,7 @@ def test_the_first_shard_comes_before_the_listing_has_ended(tmp_path: Path, fold
         (["nothing.csv"], "nothing.csv"),
     ],
 )
-def test_sources_that_cannot_be_used_are_told(tmp_path: Path, folder: Path, sources: list[str], words: str) -> None:
+def test_unusable_sources_are_reported(tmp_path: Path, folder: Path, sources: list[str], words: str) -> None:
     manifest(tmp_path / "list.jsonl", "images/c.jpg")
     with pytest.raises(SourceError, match=words):
         inputs(tmp_path, *(tmp_path / source for source in sources))

@@ -55,7 +55,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def test_defects_hold_a_run_back_and_say_what_to_do(runs: Runs) -> None:
+def test_a_run_with_defects_is_quarantined_and_says_what_to_do(runs: Runs) -> None:
     assert runs(plain=396, flag=4) == ""
     for names, words in (
         ({"plain": 280, "flag": 120}, ["flag_rate", "firearms", "30 % where 1 %"]),
@@ -74,7 +74,7 @@ def test_defects_hold_a_run_back_and_say_what_to_do(runs: Runs) -> None:
     assert connect(str(runs.output)).execute("select count(*) from decisions").fetchall() == [(400,)]
 
 
-def test_a_check_that_only_warns_lets_a_run_through(
+def test_a_run_with_warnings_only_is_published(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert runs("checks: {error_rate: warn}", plain=70, error=30) == "error_rate"

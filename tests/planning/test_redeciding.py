@@ -70,7 +70,7 @@ def change(work: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_only_what_is_not_embedded_is_scored(work: Path) -> None:
+def test_only_images_without_stored_embeddings_are_scored(work: Path) -> None:
     first = stub_run(settings(work, "old.yaml"), checked=False)
     assert (first.scored, first.redecided) == (60, 0)
     change(work)
@@ -128,7 +128,7 @@ def planning(work: Path, tally: Tally):
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path) -> None:
+def test_wherever_an_attempt_stops_every_object_is_planned_once(work: Path) -> None:
     stub_run(settings(work, "old.yaml"), checked=False)
     change(work)
     for pages in range(12):
@@ -145,7 +145,7 @@ def test_wherever_an_attempt_breaks_off_every_object_is_planned_once(work: Path)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_was_to_be_redecided_is_scored_if_its_run_was_pruned_meanwhile(work: Path) -> None:
+def test_images_to_re_decide_are_scored_if_their_run_was_pruned_meanwhile(work: Path) -> None:
     first = stub_run(settings(work, "old.yaml"), checked=False)
     stopped(work, 4)  # the listing has ended
     output = Store(str(work / "out"))
@@ -157,7 +157,7 @@ def test_what_was_to_be_redecided_is_scored_if_its_run_was_pruned_meanwhile(work
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_whole_history_is_redecided_without_sources(work: Path) -> None:
+def test_a_whole_history_is_re_decided_without_sources(work: Path) -> None:
     stub_run(settings(work, "old.yaml", include=["0*"]), checked=False)
     stub_run(settings(work, "old.yaml"), checked=False)
     change(work)
@@ -177,7 +177,7 @@ def test_a_whole_history_is_redecided_without_sources(work: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
+def test_a_run_over_an_unreadable_history_can_be_resumed(work: Path) -> None:
     stub_run(settings(work, "old.yaml"), checked=False)
     path = sorted((work / "out/embeddings").rglob("*.parquet"))[2]
     whole = path.read_bytes()
@@ -189,7 +189,7 @@ def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
     assert pipeline.run(again).manifest.redecided == 60
 
 
-def test_a_history_needs_a_published_run(work: Path) -> None:
+def test_re_deciding_a_history_needs_a_published_run(work: Path) -> None:
     (work / "out").mkdir()
     with pytest.raises(SettingsError, match="there is nothing to decide again: no run is published"):
         pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True))
@@ -202,14 +202,14 @@ def test_a_history_needs_a_published_run(work: Path) -> None:
         ({"from_embeddings": True}, "re-decides what the results hold: leave out the sources"),
     ],
 )
-def test_a_run_takes_up_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:
+def test_a_run_processes_either_sources_or_embeddings(work: Path, values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         settings(work, "new.yaml", **values)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.slow
-def test_with_the_real_model_a_decided_image_is_as_a_scored_one_and_is_not_read(tmp_path: Path, demo_images: Path) -> None:
+def test_re_decided_and_scored_images_have_equal_rows_with_the_real_model(tmp_path: Path, demo_images: Path) -> None:
     from moderation.demo import POLICY_FILE
 
     for number, image in enumerate(sorted(path for path in demo_images.rglob("*") if path.is_file())):

@@ -29,7 +29,7 @@ def ref(name: str, modified: datetime = NOW) -> ObjectRef:
         (Selection(include=["A.JPG"]), []),
     ],
 )
-def test_patterns_choose_keys(selection: Selection, taken: list[str]) -> None:
+def test_include_and_exclude_patterns_choose_keys(selection: Selection, taken: list[str]) -> None:
     keys = ["a.jpg", "b/c.png", "b/d.jpg", "new\nline.jpg"]
     assert [key for key in keys if selection.takes_key(key)] == taken
 

@@ -45,14 +45,14 @@ def actions(policy: Policy) -> list[str]:
     return found
 
 
-def test_a_policy_without_it_keeps_its_hash_and_does_as_unreadable_says() -> None:
+def test_a_policy_without_unsupported_keeps_its_hash_and_follows_unreadable() -> None:
     assert OLD.unsupported is None
     assert "unsupported" not in OLD.model_dump(mode="json", exclude_defaults=True)
     assert actions(OLD) == ["review"] * 3
     assert make_policy({}).hash == make_policy({}, unsupported=None).hash != make_policy({}, unsupported="review").hash
 
 
-def test_rows_explanations_and_work_follow_it() -> None:
+def test_explanations_and_review_counts_follow_the_unsupported_key() -> None:
     assert actions(BLOCKS) == ["review", "block", "review"]
     found = unreadable(BLOCKS, "u", "unsupported_format", "why")
     assert (found.action, found.decided_by) == ("block", "unsupported")
@@ -68,7 +68,7 @@ def test_rows_explanations_and_work_follow_it() -> None:
     assert to_review(counts, None, "allow").unreadable == 3
 
 
-def test_a_change_of_it_is_a_change_of_decisions(tmp_path: Path) -> None:
+def test_changing_the_unsupported_key_changes_decisions(tmp_path: Path) -> None:
     [change] = compare(OLD, BLOCKS)
     assert (change.key, change.old, change.new, change.effect) == ("unsupported", None, "block", Effect.DECISIONS)
     output = Store(str(tmp_path / "results"))
@@ -84,7 +84,7 @@ def test_a_change_of_it_is_a_change_of_decisions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [False, True], ids=["as the policy says", "otherwise"])
-def test_replay_and_quality_checks_know_it(wrong: bool) -> None:
+def test_replay_and_quality_checks_know_the_unsupported_key(wrong: bool) -> None:
     context = RowContext("run", compiled(BLOCKS), "demo", MODEL)
     codes = [ErrorCode.CORRUPT, ErrorCode.UNSUPPORTED_FORMAT]
     rows = error_rows(context, [Failure(ref(code.value), code, "why") for code in codes], NOW)

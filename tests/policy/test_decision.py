@@ -52,7 +52,7 @@ def test_a_threshold_is_compared_as_it_is_stored(value):
     ],
     ids=["block only", "review only", "both at once", "extremes"],
 )
-def test_rules_with_one_threshold_or_equal_ones(rule, expected):
+def test_rules_may_have_one_threshold_or_two_equal_ones(rule, expected):
     assert actions(decided([[0.4], [0.6], [1.0]], rule)) == expected
 
 
@@ -74,7 +74,7 @@ def test_shadow_rules_are_shown_and_never_act():
     assert not found.near[0], "near a shadow rule's threshold"
 
 
-def test_where_all_rules_are_shadow_nothing_decides():
+def test_a_policy_of_shadow_rules_only_allows_everything():
     found = decided([[0.99, 0.9], [0.1, 0.1]], {**BOTH, "mode": "shadow"}, {**BOTH, "mode": "shadow"})
     assert actions(found) == ["allow", "allow"]
     assert found.top_rule.tolist() == [-1, -1]
@@ -96,17 +96,17 @@ def test_the_top_rule_has_the_strongest_action_before_all_else():
     assert top([1.0, 0.9], weak, {"review": 0.5, "block": 0.9, "severity": "low"}) == (1, 0.9)
 
 
-def test_then_the_highest_severity():
+def test_of_equal_actions_the_rule_with_the_highest_severity_is_on_top():
     severities = ["high", "low", "critical", "medium"]
     assert top([0.99, 0.99, 0.51, 0.99], *({"review": 0.5, "severity": s} for s in severities)) == (2, 0.5)
 
 
-def test_then_the_largest_margin_over_the_threshold_it_reached():
+def test_of_equal_severities_the_rule_with_the_largest_margin_is_on_top():
     assert top([0.9, 0.7, 0.8], {"review": 0.8}, {"review": 0.2}, {"review": 0.5}) == (1, 0.2)
     assert top([0.95, 0.99], {"review": 0.1, "block": 0.94}, {"review": 0.1, "block": 0.97}) == (1, 0.97)
 
 
-def test_then_the_first():
+def test_of_equal_margins_the_first_rule_is_on_top():
     assert top([0.7, 0.7], {"review": 0.5}, {"review": 0.5}) == (0, 0.5)
 
 
@@ -131,7 +131,7 @@ def test_near_is_either_side_of_either_threshold(score, expected):
     assert one(score, **BOTH).near.tolist() == [expected]
 
 
-def test_near_of_nothing_is_the_threshold_itself():
+def test_a_near_margin_of_zero_means_exactly_at_the_threshold():
     policy = make_policy({"review": 0.25})
     scores = np.array([[0.25], [0.25000003], [0.2]], np.float32)
     assert decide(scores, Thresholds.of(policy.active_rules, 0.0)).near.tolist() == [True, False, False]
@@ -239,6 +239,6 @@ def test_an_image_is_decided_by_its_own_scores_alone(drawn, rows):
             assert getattr(alone, name)[0] == getattr(together, name)[n]
 
 
-def test_no_images_have_no_decisions():
+def test_an_empty_batch_has_no_decisions():
     found = decide(np.empty((0, 1), np.float32), Thresholds.of(make_policy({}).active_rules, 0.05))
     assert [len(found.action), len(found.top_rule), len(found.near)] == [0, 0, 0]

@@ -107,7 +107,7 @@ def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
         ([("[a beer mug]", "[a beer mug, the kitchen knife]")], (10, 27), "means the same to the model as 'a kitchen knife'"),
     ],
 )
-def test_what_is_odd_is_a_warning_with_its_reason(
+def test_odd_but_valid_settings_are_warnings_with_a_reason(
     tmp_path: Path, changes: list[tuple[str, str]], place: tuple[int, int], message: str
 ) -> None:
     checked = check(tmp_path, *changes)
@@ -174,7 +174,7 @@ def test_models_of_many_languages_are_known_by_name(name: str, many: bool) -> No
     assert reads_many_languages(name, "laion5b_s13b_b90k") == many
 
 
-def test_what_can_be_read_and_means_something_else_is_a_warning(tmp_path: Path) -> None:
+def test_yaml_that_means_something_else_than_it_looks_is_a_warning(tmp_path: Path) -> None:
     checked = check(tmp_path, ("[a beer mug]", "[a beer mug; a pint]"))
     assert checked.ok
     assert "`;` separates nothing" in str([f.message for f in checked.findings])
@@ -212,7 +212,7 @@ def test_the_demo_policy_is_clean() -> None:
     assert check_policy(POLICY_FILE, today=TODAY).findings == ()
 
 
-def test_formats_for_editors_and_ci() -> None:
+def test_findings_are_printed_as_json_and_github_annotations() -> None:
     finding = Finding("a,b:c.yaml", 3, 7, "50% of\nit is wrong", "write `x`", "error", "  review: y", 1)
     assert json.loads(as_json([finding]))[0] == {
         "file": "a,b:c.yaml",

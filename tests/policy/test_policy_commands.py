@@ -244,7 +244,9 @@ def test_scores_that_contrast_with_nothing_have_no_lookalike(kind: str) -> None:
         (0.4, None, None, "allow", ""),
     ],
 )
-def test_distances_in_words(score: float, review: float | None, block: float | None, action: str, told: str) -> None:
+def test_distances_to_thresholds_are_given_in_words(
+    score: float, review: float | None, block: float | None, action: str, told: str
+) -> None:
     assert distance(float(np.float32(score)), review, block, Action(action)) == told
 
 
@@ -391,7 +393,7 @@ def test_the_schema_accepts_the_policies_and_rejects_what_the_language_rejects(c
 # the commands
 
 
-def test_explain_as_a_user_meets_it(policy_file: Path, tmp_path: Path) -> None:
+def test_explain_prints_scores_and_thresholds_for_people(policy_file: Path, tmp_path: Path) -> None:
     hostile = tmp_path / HOSTILE.replace("/", "").replace("\n", "")
     shutil.copy(CIGARETTE, hostile)
     found = moderate("explain", policy_file, hostile, BROKEN, "--html", tmp_path / "page.html")
@@ -418,7 +420,7 @@ def test_explain_as_json_is_for_programs(here: Here, policy_file: Path) -> None:
     assert {"score", "review", "block", "distance", "prompt", "cosine", "lookalike", "frame"} <= set(image["rules"][0])
 
 
-def test_test_passes_fails_and_says_which(here: Here, copy: Callable[..., Path], tmp_path: Path) -> None:
+def test_policy_test_says_which_examples_pass_and_fail(here: Here, copy: Callable[..., Path], tmp_path: Path) -> None:
     shutil.copy(KNIFE, tmp_path / "knife.png")
     right = [{"image": "knife.png", "expect": {"weapons": "block", "tobacco": "allow"}}, {"image": str(FOX), "expect": "allow"}]
     passed = here("test", copy(examples=right))
@@ -436,7 +438,9 @@ def test_test_passes_fails_and_says_which(here: Here, copy: Callable[..., Path],
     assert [case.get("name") for case in root.iter("testcase") if len(case)] == [CIGARETTE.as_uri(), "gone.png"]
 
 
-def test_commands_that_need_no_model(here: Here, policy_file: Path, copy: Callable[..., Path]) -> None:
+def test_show_diff_schema_and_a_test_without_examples_need_no_model(
+    here: Here, policy_file: Path, copy: Callable[..., Path]
+) -> None:
     other = copy(owner="others")
     shown = here("show", POLICY_FILE)
     assert shown.returncode == 0

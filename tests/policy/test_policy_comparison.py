@@ -45,13 +45,13 @@ def with_rule(policy: Policy, at: int, **keys: object) -> Policy:
                                                   ("id", "removed", "dice", None, "nothing", "")]),
     ],
 )  # fmt: skip
-def test_changes_of_a_rule(shop: Policy, at: int, keys: dict, expected: list[tuple]) -> None:
+def test_changes_of_a_rule_are_described(shop: Policy, at: int, keys: dict, expected: list[tuple]) -> None:
     found = compare(shop, with_rule(shop, at, **keys))
     assert [(c.key, c.kind, c.old, c.new, c.effect.value) for c in found] == [change[:5] for change in expected]
     assert all(told in change.note for change, (*_, told) in zip(found, expected, strict=True))
 
 
-def test_changes_of_the_policy_as_a_whole(shop: Policy) -> None:
+def test_changes_of_the_policy_as_a_whole_are_described(shop: Policy) -> None:
     new = changed(
         shop,
         model={"name": "ViT-B-32", "pretrained": "openai"},

@@ -58,7 +58,7 @@ def test_own_keys_replace_rules_and_examples_are_added_and_overrides_apply(folde
     assert [e.image for e in policy.examples] == ["pictures/knife.jpg", "dice.jpg"]
 
 
-def test_the_hash_covers_the_result(folder):
+def test_the_hash_covers_included_rules_and_overrides(folder):
     before = load_policy(folder / "shop.yaml").hash
     (folder / "base.yaml").write_text("# a comment\n" + BASE)
     assert load_policy(folder / "shop.yaml").hash == before
@@ -97,7 +97,7 @@ def test_examples_of_an_included_file_are_found_beside_it(folder):
         ("overrides:", "override:", "shop.yaml:4:1", "did you mean `overrides`?"),
     ],
 )
-def test_mistakes_are_told_where_they_stand(folder, old, new, place, told):
+def test_mistakes_in_includes_are_reported_at_their_lines(folder, old, new, place, told):
     assert TOP.count(old) == 1
     (folder / "shop.yaml").write_text(TOP.replace(old, new))
     error = error_of(folder / "shop.yaml")
@@ -105,7 +105,7 @@ def test_mistakes_are_told_where_they_stand(folder, old, new, place, told):
     assert told in error
 
 
-def test_a_mistake_in_the_included_file_is_told_there(folder):
+def test_a_mistake_in_an_included_file_is_reported_in_that_file(folder):
     (folder / "base.yaml").write_text(BASE.replace("prompts: [a beer]", "prompt: [a beer]"))
     error = error_of(folder / "shop.yaml")
     assert "base.yaml:6:" in error

@@ -292,12 +292,12 @@ def test_every_message_is_the_one_in_the_golden_file():
 
 
 @pytest.mark.parametrize(("old", "new", "line"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_told_with_its_line(old, new, line):
+def test_a_mistake_is_reported_with_its_line(old, new, line):
     assert re.match(rf"p\.yaml:{line}:\d+: ", error_of(changed(old, new)))
 
 
 @pytest.mark.parametrize(("old", "new", "line"), DOUBTS.values(), ids=DOUBTS)
-def test_a_doubt_is_a_warning_and_the_policy_loads(old, new, line):
+def test_a_doubtful_value_is_a_warning_and_the_policy_loads(old, new, line):
     assert parse_policy(changed(old, new)).rules
     assert [w.line for w in merge(changed(old, new), "p.yaml", None).warnings] == [line]
 
@@ -355,14 +355,14 @@ def test_a_rule_at_rest_needs_no_threshold():
     assert [r.id for r in parse_policy(changed("    review: 0.2\n", "    mode: off\n")).active_rules] == ["firearms"]
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_reported_at_once():
     text = GOOD.replace("owner", "ownr").replace("severity: high", "severity: higher").replace("review: 0.2", "review: 2")
     text = text.replace("id: beer", "id: firearms").replace("{firearms: block}", "{guns: block}").replace('"food"', '"a beer"')
     assert re.findall(r"^p\.yaml:(\d+)", error_of(text), re.MULTILINE) == ["4", "14", "22", "24", "27", "30"]
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "hello", "42", "null"])
-def test_what_is_no_mapping_is_no_policy(text):
+def test_a_file_that_is_not_a_mapping_is_no_policy(text):
     assert error_of(text).startswith("p.yaml:1:1: a policy is a mapping of keys")
 
 
@@ -371,7 +371,7 @@ def test_an_empty_file_is_no_policy(text):
     assert error_of(text).startswith("p.yaml:1:1: the file is empty")
 
 
-def test_the_norwegian_problem_is_none():
+def test_words_like_no_and_off_stay_text():
     """In YAML 1.2 `no`, `yes` and `on` are words."""
     policy = parse_policy(GOOD.replace("id: beer", "id: no").replace("- a pint", "- yes").replace('"2026.11"', "on"))
     assert (policy.rules[1].id, policy.rules[1].prompts, policy.version) == ("no", ("a beer", "yes"), "on")
@@ -392,7 +392,7 @@ def test_a_date_as_version_is_text():
     ],
     ids=["latin-1", "utf-16", "zeros", "a photo", "huge"],
 )
-def test_what_is_no_text_is_refused(tmp_path, content, told):
+def test_bytes_that_are_not_utf8_text_are_refused(tmp_path, content, told):
     (tmp_path / "p.yaml").write_bytes(content)
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path / "p.yaml")
@@ -436,7 +436,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
-def test_bombs_are_refused_quickly(text):
+def test_yaml_bombs_are_refused_quickly(text):
     start = time.process_time()
     error = error_of(text)
     assert time.process_time() - start < 2
@@ -445,7 +445,7 @@ def test_bombs_are_refused_quickly(text):
 
 
 @needs_linux
-def test_bombs_take_little_memory(tmp_path):
+def test_yaml_bombs_take_little_memory(tmp_path):
     script = """
 import sys
 from moderation.errors import PolicyError

@@ -49,7 +49,7 @@ def test_a_pack_is_valid_sober_and_never_blocks_by_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACKS[1:])
-def test_packs_stand_on_the_base(name: str) -> None:
+def test_policy_packs_include_the_base_policy(name: str) -> None:
     own = {rule.id for rule in load_policy(POLICIES / "base.yaml").rules}
     assert own < {rule.id for rule in load_policy(POLICIES / f"{name}.yaml").rules}
 
@@ -69,13 +69,13 @@ def test_the_schema_accepts_what_the_loader_accepts(path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("ruels", []), ("near", 2), ("unreadable", "perhaps"), ("rules", []), ("overrides", {"A b": {}})]
 )
-def test_the_schema_refuses_mistakes(key: str, value: object) -> None:
+def test_the_policy_schema_refuses_planted_mistakes(key: str, value: object) -> None:
     good = plain(POLICIES / "base.yaml")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**good, key: value}, schema())
 
 
-def test_every_key_is_documented() -> None:
+def test_every_policy_key_is_documented() -> None:
     section = GUIDE[GUIDE.index("## Every key\n") :]
     documented = set(re.findall(r"`([a-z_.\[\]<>]+)`", section))
 
@@ -93,7 +93,7 @@ def test_every_key_is_documented() -> None:
     assert wanted - documented == set()
 
 
-def test_yaml_in_the_guide_is_yaml() -> None:
+def test_yaml_examples_in_the_guide_load() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
     assert len(blocks) >= 4
     for block in blocks:

@@ -101,6 +101,6 @@ def test_text_in_quotes_stays_as_it_is_over_several_lines() -> None:
         'description: "open\nrules：\n  - id: a\n    prompts: ["a gun"]\n    review: 0.5\n',
     ],
 )
-def test_mistakes_beside_them_are_still_seen(text: str) -> None:
+def test_mistakes_beside_valid_oddities_are_still_reported(text: str) -> None:
     with pytest.raises(PolicyError, match=r"stands where|not closed|never closed|quote"):
         parse_policy(HEAD + text)

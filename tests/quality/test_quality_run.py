@@ -93,7 +93,7 @@ def the_only(name, run, history=(), **limits):
 # --- The sums -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_in_which_all_is_well_passes_every_check():
+def test_a_sound_run_passes_every_check():
     found = results(check_run(facts(), LIMITS, [earlier(n) for n in range(1, 6)]))
     assert [r for r in found.values() if not r.passed] == []
     assert set(found) == {name for name, about in CATALOGUE.items() if about.level == "run"}
@@ -199,7 +199,7 @@ def test_small_numbers_are_not_judged():
     assert found["error_rate"].observed == "28.6 % (4 of 14 objects): corrupt 4"
 
 
-def test_a_run_that_takes_up_only_what_is_new_may_find_nothing():
+def test_an_incremental_run_may_process_nothing():
     run = facts(listed=0, unchanged=0, counts=Counts(), aggregates=Aggregates(), rows={}, may_be_empty=True)
     assert all(r.passed for r in results(check_run(run, LIMITS)).values())
     unchanged = facts(listed=50, unchanged=50, counts=Counts(), aggregates=Aggregates(), rows={})
@@ -271,7 +271,7 @@ def test_flag_rates_are_compared_across_versions_and_scores_are_not(change):
 
 
 @pytest.mark.parametrize("method", ["psi", "ks"])
-def test_scores_that_drift_warn(method):
+def test_scores_that_drift_are_a_warning(method):
     drifted = facts(aggregates=Aggregates(rules={RULES[0]: of_rule(USUAL[::-1]), RULES[1]: of_rule()}))
     history = [earlier(n) for n in range(1, 4)]
     limits = QualityLimits.model_validate({"checks": {"drift": {"method": method}}})
@@ -289,7 +289,7 @@ def test_histograms_of_other_bins_are_not_compared():
     assert the_only("drift", facts(), finer).passed
 
 
-def test_only_the_last_runs_count():
+def test_only_the_latest_runs_are_compared_with():
     history = [*(earlier(n, flagged=200) for n in range(11, 30)), *(earlier(n) for n in range(1, 11))]
     assert the_only("flag_rate", facts(), history).observed.startswith("largest change: ")
     assert not the_only("flag_rate", facts(flagged=200), history).passed
@@ -436,7 +436,7 @@ def test_without_a_file_the_defaults_hold():
         ("checks:\n\tflood: off\n", None),
     ],
 )
-def test_every_mistake_in_a_file_of_limits_is_told_at_its_place(text, messages):
+def test_every_mistake_in_a_limits_file_is_reported_at_its_place(text, messages):
     read = parse_limits(text, "q.yaml")
     assert read.limits is None
     assert messages is None or [str(finding) for finding in read.findings] == messages
@@ -445,7 +445,7 @@ def test_every_mistake_in_a_file_of_limits_is_told_at_its_place(text, messages):
     assert "policy" not in str(read.findings)
 
 
-def test_a_file_of_limits_that_cannot_be_read_is_told(tmp_path):
+def test_a_limits_file_that_cannot_be_read_is_reported(tmp_path):
     (finding,) = read_limits(tmp_path / "none.yaml").findings
     assert finding.message == "cannot read the quality limits: no such file or directory"
     (tmp_path / "latin.yaml").write_bytes(b"checks: {}  # \xe4\n")

@@ -140,7 +140,7 @@ def test_errors_are_listed_newest_first(connection: Connection) -> None:
     assert {row[1] for row in found} == {"corrupt", "not_found", "too_large"}
 
 
-def test_a_run_is_a_row(connection: Connection) -> None:
+def test_every_run_is_one_row_of_the_runs_view(connection: Connection) -> None:
     row = dict(zip(RUNS.names, rows(connection, f"SELECT * FROM runs WHERE run_id = '{THIRD}'")[0], strict=True))
     assert (row["listed"], row["unchanged"], row["scored"], row["errored"]) == (15, 0, 12, 3)
     assert row["errored_by_code"] == {"corrupt": 1, "not_found": 1, "too_large": 1}
@@ -247,7 +247,7 @@ def first_version(output: Store, run: str) -> None:
         output.put(f"runs/{run}.json", json.dumps(manifest).encode())
 
 
-def test_a_run_that_took_up_nothing_leaves_empty_views_with_all_columns(tmp_path: Path) -> None:
+def test_a_run_that_processed_nothing_leaves_empty_views_with_all_columns(tmp_path: Path) -> None:
     output = Store(str(tmp_path))
     paths, manifest, _ = stage(output, Job(FIRST, OLD, {}, unchanged=7))
     publish(output, paths, manifest.model_copy(update={"files": ()}), [])
@@ -333,7 +333,7 @@ def test_files_in_a_bucket_cannot_be_written() -> None:
     assert output.get(key) == before
 
 
-def test_own_tables_can_be_joined(folder: Path) -> None:
+def test_tables_of_ones_own_can_be_joined_with_the_views(folder: Path) -> None:
     with connect(str(folder)) as connection:
         connection.register("mine", pa.table({"rule": ["beer"], "team": ["drinks"]}))
         assert rows(connection, "SELECT DISTINCT team FROM scores JOIN mine USING (rule)") == [("drinks",)]
@@ -382,7 +382,7 @@ def test_image_rules_are_flat_and_of_the_newest_decisions(connection: duckdb.Duc
     assert deciding == rows(connection, "SELECT count(*) FILTER (flagged) FROM latest_decisions")
 
 
-def test_pictures_can_be_compared(connection: duckdb.DuckDBPyConnection) -> None:
+def test_perceptual_hashes_can_be_compared_in_sql(connection: duckdb.DuckDBPyConnection) -> None:
     zeros = "0" * 60
     sql = f"SELECT pdq_distance('ff00{zeros}', '0F01{zeros}'), pdq_distance(NULL, 'ff00{zeros}')"
     assert rows(connection, sql) == [(5, None)]

@@ -88,7 +88,7 @@ def test_wide_answers_are_shown_as_records(ask: Ask, monkeypatch: pytest.MonkeyP
     assert "s3://shop/listings/broken.jpg" in uris, "a wrapped URI cannot be copied"
 
 
-def test_tables_do_not_break_uris(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uris_are_not_wrapped_in_tables(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     found = ask("SELECT uri, action FROM latest_decisions WHERE uri LIKE '%rifle%'")
     assert "s3://shop/listings/rifle.jpg" in found.out

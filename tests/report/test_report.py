@@ -56,7 +56,7 @@ def test_hostile_text_is_harmless(key: str, harmless: Page) -> None:
     assert visible(key) in page.text
 
 
-def test_nothing_is_loaded() -> None:
+def test_the_report_loads_nothing_from_the_network() -> None:
     tiny = "data:image/jpeg;base64,AAAA"
     parsed = Page(a_page(["a.jpg"], {(f"{SOURCE}/a.jpg", 0): tiny}, data_docs="data-docs/index.html"))
     assert [image["src"] for image in parsed.named("img")] == [tiny]
@@ -88,7 +88,7 @@ def test_ids_are_unique_and_links_lead_somewhere() -> None:
             assert attributes.get(name, ids[0]) in ids
 
 
-def test_the_numbers_are_there() -> None:
+def test_every_number_of_the_run_is_in_the_report() -> None:
     words = " ".join(Page(a_page(["a.jpg"])).text.split())
     for expected in (
         "11,000 listed = 10,000 unchanged + 990 scored + 10 errors",
@@ -132,7 +132,7 @@ def test_the_same_run_gives_the_same_page() -> None:
     assert a_page(["b.jpg", "a.jpg"]) == a_page(["b.jpg", "a.jpg"])
 
 
-def test_a_run_that_took_nothing_up() -> None:
+def test_the_report_of_a_run_that_processed_nothing_says_so() -> None:
     words = a_run_of(Counts(), checks=())
     for expected in (
         "Nothing new to look at All 10,000 listed images had a decision",
@@ -146,7 +146,7 @@ def test_a_run_that_took_nothing_up() -> None:
     assert "Nothing was listed" in a_run_of(Counts(), listed=0, unchanged=0)
 
 
-def test_a_run_in_which_everything_failed() -> None:
+def test_the_report_of_a_run_in_which_everything_failed_says_so() -> None:
     words = a_run_of(Counts(errored={"corrupt": 7}))
     assert "Nothing was scored Not one of the 7 images" in words
     assert "7 100%" in words
@@ -179,7 +179,7 @@ def test_a_quarantined_run_says_why_and_what_to_do() -> None:
     assert "1 check warns" in ordinary
 
 
-def test_changes_since_the_last_run() -> None:
+def test_the_report_shows_changes_since_the_last_run() -> None:
     empty = an_earlier_run(1, scored=0, listed=11_000, blocked=0, review=0, flagged={})
     last = an_earlier_run(2, run_id="20261119T140312Z-222222")
     words = words_of(a_page(["a.jpg"], earlier=(empty, last)))
@@ -200,7 +200,7 @@ def test_changes_since_the_last_run() -> None:
     assert "There is no earlier run of this policy" in words_of(a_page(["a.jpg"]))
 
 
-def test_changes_in_words() -> None:
+def test_changes_of_counts_and_rates_are_put_in_words() -> None:
     assert [count_change(*pair).words for pair in ((1200, 0), (3, 5), (4, 4))] == ["1,200 more", "2 fewer", "as many as before"]
     assert rate_change((1, 10), (1, 0)) is None
     told = [rate_change((1, 10), before) for before in ((1, 100), (1, 2), (100, 1000))]
@@ -230,7 +230,7 @@ def test_images_are_blurred_and_critical_ones_sealed() -> None:
     assert "2 of the 970 images that no live rule flagged" in " ".join(page.text.split())
 
 
-def test_the_summary_for_machines() -> None:
+def test_the_json_summary_has_every_documented_number() -> None:
     policy, runs = a_policy(), (an_earlier_run(),)
     told = json.loads(summary(a_manifest(policy, COUNTS, sources=["s3://b/\udcff", "s3://c"]), policy, runs))
     assert told["counts"] == {
@@ -253,7 +253,7 @@ def test_the_summary_for_machines() -> None:
     assert nothing["rates"] == dict.fromkeys(told["rates"])
 
 
-def test_colours_can_be_read() -> None:
+def test_colours_have_enough_contrast_in_light_and_dark() -> None:
     """WCAG AA: text has a contrast of at least 4.5 with what it stands on, in light and in dark."""
     css = (Path(moderation.html.__file__).parent / "pages" / "colours.css").read_text()
     light, dark = (
@@ -291,7 +291,7 @@ def test_hidden_characters_are_made_visible(hidden: str, shown: str) -> None:
     assert visible(hidden) == shown
 
 
-def test_numbers_for_people() -> None:
+def test_numbers_are_rounded_and_grouped_for_people() -> None:
     assert [text.percent(n, 100_000) for n in (0, 1, 123, 1234, 99_999, 100_000)] == [
         "0%", "0.001%", "0.12%", "1.2%", "100.0%", "100%",
     ]  # fmt: skip
@@ -303,7 +303,7 @@ def test_numbers_for_people() -> None:
     assert [text.size(n) for n in (0, 999, 1500, 144_000_000)] == ["0 bytes", "999 bytes", "1.5 kB", "144 MB"]
 
 
-def test_keys_are_told_without_what_all_have_in_common() -> None:
+def test_keys_are_shown_without_their_common_prefix() -> None:
     assert text.key_of(["s3://b/in/"], "s3://b/in/x/y.jpg") == "x/y.jpg"
     assert text.key_of(["s3://b/in", "s3://c/more/"], "s3://c/more/x.jpg") == "more/x.jpg"
     assert text.key_of(["s3://b/list.csv"], "s3://c/x.jpg") == "s3://c/x.jpg"
@@ -313,7 +313,7 @@ def test_every_error_code_is_explained() -> None:
     assert set(report_views.MEANINGS) == set(ErrorCode)
 
 
-def test_a_part_is_said_to_be_one_and_quiet_rules_are_folded_below() -> None:
+def test_examples_say_how_many_there_are_and_rules_without_flags_are_folded() -> None:
     page = a_page(["a.jpg", "b.jpg"])
     assert re.search(r"Flagged: \d+ of 20, (spread over the range of scores, )?highest scores first", words_of(page))
     order = re.findall(r'<article class="card rule" id="rule-([^"]+)"', page)

@@ -90,7 +90,7 @@ def test_shards_sum_to_the_run_in_any_order(contents: list[int], random: Random)
     assert reduce(add, parts, Aggregates()) == aggregate(POLICY, *whole)
 
 
-def test_what_is_kept_of_a_rule() -> None:
+def test_statistics_of_a_rule_hold_its_counts_prompts_and_examples() -> None:
     contents = [*range(21), 20, 20]
     decisions, scores = tables(contents, errors=15)
     found = aggregate(POLICY, decisions.drop_columns(["pdq", "pdq_quality"]), scores)
@@ -110,7 +110,7 @@ def test_what_is_kept_of_a_rule() -> None:
     assert all(e.score is not None and e.score < 0.5 for e in found.clean)
 
 
-def test_copies_are_counted() -> None:
+def test_equal_images_are_shown_once_with_their_count() -> None:
     decisions, scores = tables([20] * 5 + [4] * 2)
     plain = (decisions.drop_columns(["pdq", "pdq_quality"]), scores)
     assert [e.copies for e in aggregate(POLICY, *plain).rules["guns"].examples] == [5, 2]
@@ -124,7 +124,7 @@ def test_copies_are_counted() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(1, 6))
-def test_both_ways_to_collapse_agree(contents: list[int], kept: int) -> None:
+def test_the_fast_and_the_plain_way_to_collapse_duplicates_agree(contents: list[int], kept: int) -> None:
     decisions, _ = tables(contents)
     order = np.array([c % 4 for c in contents], np.float64)
     fast = Pictures(decisions).collapse(np.arange(len(contents)), order, kept)
@@ -150,7 +150,7 @@ def test_the_audit_sample_is_uniform_and_bound_to_the_run() -> None:
     assert ((counts > 180) & (counts < 300)).all()
 
 
-def test_nothing_and_nonsense() -> None:
+def test_empty_shards_and_nan_scores_do_not_break_statistics() -> None:
     assert aggregate(POLICY, *tables([])) == Aggregates()
     decisions, scores = tables([3, 4])
     scores = scores.set_column(3, "score", pa.array([np.nan, 0.3, 0.7, np.nan], pa.float32()))
@@ -163,14 +163,14 @@ def test_nothing_and_nonsense() -> None:
     assert read.aggregates.rules["guns"].examples == found.rules["guns"].examples
 
 
-def test_a_large_shard_leaves_little() -> None:
+def test_statistics_of_a_large_shard_stay_small() -> None:
     rules = make_policy(*({"id": f"rule-{i}", "review": 0.5, "block": 0.8} for i in range(50)))
     found = aggregate(rules, *tables(list(range(5000)), rules))
     assert len(found.model_dump_json()) < 300_000
     assert [examples_of(n) for n in (0, 1, 24, 50, 500)] == [12, 12, 12, 5, 1]
 
 
-def test_earlier_runs() -> None:
+def test_earlier_runs_of_the_same_policy_and_sources_come_newest_first() -> None:
     policy, day = a_policy(), timedelta(days=1)
     now = a_manifest(policy, COUNTS)
 

@@ -16,7 +16,7 @@ def thumbnails_of(keys: list[str]) -> dict[tuple[str, int], str]:
     return {(f"{SOURCE}/{kind}{key}", 0): a_thumbnail() for kind in ("", "near ", "clean ") for key in keys}
 
 
-def test_the_measures_work(browser: Browser, recorder: Recorder, tmp_path: Path) -> None:
+def test_the_browser_checks_catch_a_bad_page(browser: Browser, recorder: Recorder, tmp_path: Path) -> None:
     """A page that does all that the report must not do is caught at each of it."""
     page = tmp_path / "bad.html"
     page.write_text(
@@ -121,7 +121,7 @@ def test_images_are_seen_on_purpose_only(browser: Browser, tmp_path: Path) -> No
     assert browser.ask(shown) == 0
 
 
-def test_the_keyboard_is_enough(browser: Browser, tmp_path: Path) -> None:
+def test_the_report_can_be_used_with_the_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(a_page(["plain.jpg"], thumbnails_of(["plain.jpg"])))
     browser.open(page, 1280)

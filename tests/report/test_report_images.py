@@ -22,7 +22,7 @@ from moderation.sources import ObjectReader
 from moderation.storage import Store
 
 
-def test_thumbnails_of_real_files(tmp_path: Path) -> None:
+def test_thumbnails_are_made_of_real_files(tmp_path: Path) -> None:
     Image.new("RGB", (1200, 600), "red").save(tmp_path / "wide.jpg", comment=b"secret")
     Image.new("RGBA", (10, 3000), (0, 0, 255, 128)).save(tmp_path / "tall.png")
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("white", "black", "lime")]

@@ -88,7 +88,7 @@ def rotations() -> NDArray[np.float16]:
 
 
 @pytest.mark.parametrize("cuts", [1, 3])
-def test_twelve_rotations_of_a_fly_take_one_place(rotations: NDArray[np.float16], cuts: int) -> None:
+def test_twelve_rotations_of_one_image_are_shown_as_one_example(rotations: NDArray[np.float16], cuts: int) -> None:
     others = random_vectors(135, rotations.shape[1])
     score = np.concatenate([np.linspace(0.99, 0.999, 12), np.linspace(0.41, 0.98, 135)]).astype(np.float32)
     vectors = np.concatenate([rotations, others])
@@ -141,7 +141,7 @@ def test_unlike_images_of_the_same_first_frame_are_not_one() -> None:
     assert [e.copies for e in aggregate(POLICY, decisions, scores, frames).rules["flies"].spread] == [2]
 
 
-def test_sketches_keep_cosines() -> None:
+def test_embedding_sketches_keep_cosines() -> None:
     vectors = random_vectors(400)
     mixed = vectors[:200].astype(np.float64) + np.linspace(0, 0.5, 200)[:, None] * vectors[200:]
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)

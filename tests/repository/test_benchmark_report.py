@@ -70,7 +70,7 @@ def test_every_promise_has_one_benchmark_that_measures_it() -> None:
     assert sorted(owed) == sorted(OF_THE_ISSUE)
 
 
-def test_results_can_be_read_again() -> None:
+def test_benchmark_results_survive_writing_and_reading() -> None:
     entries = completed([entry(SHORT), entry(GOOD), entry(Figure("odd", None, "", note='a "quoted" note, µs'))])
     assert from_json(to_json(entries)) == entries
     assert to_json(entries).count("\n") == len(entries) + 2
@@ -91,7 +91,7 @@ def test_the_page_says_what_is_reached_what_is_not_and_what_was_not_measured() -
     assert MACHINE[1] in page
 
 
-def test_what_falls_short_without_a_reason_is_said_too() -> None:
+def test_a_missed_target_without_a_reason_is_reported() -> None:
     assert "- `pipeline_over_limit`: falls short: no reason is written down" in to_markdown(completed([entry(SHORT)]), {})
 
 
@@ -143,7 +143,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_one_that_fails_costs_its_own_figures_only(written: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_that_fails_loses_only_its_own_figures(written: Path, capfd: pytest.CaptureFixture[str]) -> None:
     benchmarks = [
         Benchmark("driver", "bench_failing", 30, ("driver_memory_growth_mb", "driver_us_per_image")),
         Benchmark("missing", "bench_that_is_not_there", 30),
@@ -170,7 +170,7 @@ def test_one_that_fails_costs_its_own_figures_only(written: Path, capfd: pytest.
     assert "== failed: driver, missing, odd" in said
 
 
-def test_only_some_leave_the_others_figures_as_they_are(written: Path) -> None:
+def test_running_some_benchmarks_keeps_the_figures_of_the_others(written: Path) -> None:
     benchmarks = [Benchmark("get", "bench_good", 30, ("get_vs_boto3",)), Benchmark("gpu", "bench_no_gpu", 30)]
     arguments = ["--output", str(written)]
     assert main(arguments, benchmarks) == 0
@@ -186,7 +186,7 @@ def test_only_some_leave_the_others_figures_as_they_are(written: Path) -> None:
     assert (written / "RESULTS.md").read_text().endswith("By hand.\n")
 
 
-def test_one_that_takes_too_long_is_stopped_and_keeps_what_it_found(written: Path) -> None:
+def test_a_benchmark_that_takes_too_long_is_stopped_and_keeps_its_figures(written: Path) -> None:
     slow = Benchmark("slow", "bench_slow", 30, ("pipeline_over_limit",))
     began = time.monotonic()
     measured = run(slow, 1.5)
@@ -204,7 +204,7 @@ def test_a_wrong_name_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capt
     assert "there is no benchmark gte: choose among decode, get," in capsys.readouterr().err
 
 
-def test_results_that_stand_here_are_whole_and_name_no_place() -> None:
+def test_the_committed_results_are_complete_and_name_no_machine_paths() -> None:
     entries = from_json((HERE / "results.json").read_text())
     page = (HERE / "RESULTS.md").read_text()
     assert tuple(e.figure.name for e in entries[:10]) == OF_THE_ISSUE

@@ -145,7 +145,7 @@ def test_health_of_prefect_is_what_it_answers(healthcheck: ModuleType, answering
     assert not healthcheck.healthy([program.split()])
 
 
-def test_health_without_a_service(healthcheck: ModuleType) -> None:
+def test_a_container_without_a_service_is_healthy_unless_it_should_run_ray(healthcheck: ModuleType) -> None:
     assert healthcheck.healthy([["python", "moderate", "run", "s3://shop/uploads"]])
     assert healthcheck.healthy([["bash", "-c", "ray start --help"]]), "what a shell is told is no command yet"
     assert not healthcheck.healthy([["python", "/opt/venv/bin/ray", "start", "--head", "--block"]]), "Ray has not come up"
@@ -178,7 +178,7 @@ def services() -> dict[str, Any]:
     return found
 
 
-def test_everything_published_is_published_on_this_machine(services: dict[str, Any]) -> None:
+def test_published_ports_are_bound_to_loopback(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert sorted(ports) == ["127.0.0.1:4200:4200", "127.0.0.1:7070:7070"]
 
@@ -210,7 +210,7 @@ def test_images_are_pinned_by_version(services: dict[str, Any]) -> None:
         assert ("build" in service) if tag == "local" else re.match(r"v?\d+\.\d+", tag), name
 
 
-def test_services_wait_for_those_that_can_say_they_are_well(services: dict[str, Any]) -> None:
+def test_services_wait_for_the_health_checks_of_others(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for other, wait in service.get("depends_on", {}).items():
             once = services[other].get("restart") == "no"
@@ -443,7 +443,7 @@ def test_rights_in_the_security_page_are_enough_and_no_more(enforcing: str, tmp_
 # All of it
 
 
-def test_versions_of_ray_agree() -> None:
+def test_docker_files_and_the_lock_name_the_same_version_of_ray() -> None:
     cluster = next(d for path in MANIFESTS for d in documents(path) if d["kind"] == "RayCluster")
     assert cluster["spec"]["rayVersion"] == locked("ray")
     # The image and the launcher take it from the lock, and name no version of their own.

@@ -33,7 +33,7 @@ def test_without_a_gpu_the_two_promises_are_not_measured(monkeypatch, capsys):
     }
 
 
-def test_all_of_it_runs_on_the_cpu_under_other_names(monkeypatch, capsys):
+def test_the_gpu_benchmark_runs_on_the_cpu_under_other_names(monkeypatch, capsys):
     found = run(monkeypatch, capsys, "--device", "cpu", "--model", "demo", "--images", "16")
     promised = [found.pop(name) for name in ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")]
     assert [(figure.value, figure.note) for figure in promised] == [(None, NOT_MEASURED)] * 2
@@ -69,7 +69,7 @@ def test_promises_are_held_by_the_model_that_does_worst():
     assert (alone.value, alone.note) == (None, "not measured: decoding is slower than every model here")
 
 
-def test_idle_is_what_no_kernel_covers():
+def test_idle_time_is_time_without_a_kernel():
     assert idle_share([(0, 10)]) == 0
     assert idle_share([(5, 10), (0, 4), (1, 3), (8, 20)]) == pytest.approx(1 / 20)
     assert idle_share([(100, 110), (190, 200), (190, 195)]) == pytest.approx(0.8)

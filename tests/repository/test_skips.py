@@ -59,7 +59,7 @@ def test_where_skips_are_forbidden_each_kind_fails(folder: Path, processes: list
     assert done.stdout.splitlines()[-1] == "0 skipped"
 
 
-def test_elsewhere_the_last_line_counts_them_with_their_reasons(folder: Path) -> None:
+def test_where_skips_are_allowed_the_last_line_counts_them_with_reasons(folder: Path) -> None:
     done = run(folder, "-p", "xdist", "-n", "2", forbid="0")
     assert done.returncode == 0, done.stdout
     last = done.stdout.splitlines()[-1]
@@ -70,7 +70,7 @@ def test_elsewhere_the_last_line_counts_them_with_their_reasons(folder: Path) ->
     assert sum(map(int, counted.values())) == 1
 
 
-def test_what_is_listed_may_be_skipped_for_its_reason_only() -> None:
+def test_a_listed_test_may_be_skipped_for_its_listed_reason_only() -> None:
     entry = skips.Allowed("needs root", ("test_a.py::test_it", "test_b.py::Group::test_it"), "because")
     assert entry.covers("tests/test_a.py::test_it", "needs root")
     assert entry.covers("tests/test_a.py::test_it[a/b::c]", "needs root")

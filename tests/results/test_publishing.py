@@ -72,7 +72,7 @@ def test_the_slower_of_two_processes_under_one_run_id_says_that_the_other_publis
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == published
 
 
-def test_what_fails_alone_is_reported_as_it_is(tmp_path: Path) -> None:
+def test_an_error_is_raised_as_itself_unless_another_process_ended_the_run(tmp_path: Path) -> None:
     output = Store(str(tmp_path))
     paths, manifest, receipts = stage(output, JOBS[0])
     with pytest.raises(OutputError, match="no space"), alone(output, paths):

@@ -136,7 +136,7 @@ def test_prune_says_what_would_go_and_then_removes_runs_whole(results: Store, mo
     assert leftovers(results).keys == ()
 
 
-def test_results_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_results_are_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot read the results"):
         all_runs(Store(str(tmp_path / "nothing")))
 

@@ -35,7 +35,7 @@ def test_every_column_of_decisions_has_one_subject() -> None:
     assert schemas.columns("object", "image", "decision", "identity") == tuple(schemas.DECISIONS.names)
 
 
-def test_types() -> None:
+def test_columns_have_the_documented_types() -> None:
     utc = pa.timestamp("us", tz="UTC")
     assert schemas.DECISIONS.field("scored_at").type == utc
     assert schemas.DECISIONS.field("flags").type.value_type == pa.string()

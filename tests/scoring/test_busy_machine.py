@@ -109,7 +109,7 @@ def test_a_machine_with_other_weights_at_the_same_path_stops_the_run(tmp_path):
 # --- what a run says of its speed ------------------------------------------------------------------------------------------
 
 
-def test_images_of_an_earlier_attempt_make_no_speed(monkeypatch):
+def test_images_of_an_earlier_attempt_do_not_count_in_the_throughput(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("moderation.common.progress.time.monotonic", lambda: now[0])
     pace = Pace()

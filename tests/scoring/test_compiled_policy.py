@@ -129,7 +129,7 @@ def test_embeddings_of_another_model_are_refused(shape):
         compiled.score(np.zeros(shape, np.float16))
 
 
-def test_no_images_have_no_scores():
+def test_an_empty_batch_has_no_scores():
     compiled = CompiledPolicy.build(POLICY, random_head(POLICY, np.random.default_rng(5), bias=-10.0))
     assert compiled.score(np.zeros((0, DIM), np.float16)).score.shape == (0, 4)
 

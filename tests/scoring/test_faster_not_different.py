@@ -114,7 +114,7 @@ def test_decisions_of_the_demo_are_those_of_whole_pictures(demo):
         ((2871, 2867), "shortest", 3),
     ],
 )
-def test_nothing_is_shifted(size, mode, orientation):
+def test_reduced_scale_decoding_shifts_no_pixel(size, mode, orientation):
     """On a ramp of grey every pixel tells its place: half a pixel off is seen."""
     across, down = np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])
     ramps = np.stack([np.tile(across, (size[1], 1)), np.tile(down[:, None], (1, size[0])), np.full(size[::-1], 90.0)], -1)

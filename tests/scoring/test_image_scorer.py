@@ -116,7 +116,7 @@ def test_a_decision_tells_of_its_object_and_what_decided(scored, objects, encode
     assert abs((datetime.now(UTC) - row["scored_at"]).total_seconds()) < 600
 
 
-def test_this_test_data_meets_every_action(scored):
+def test_the_test_images_cover_every_action(scored):
     rows = [row for row in scored.decisions.to_pylist() if row["status"] == "scored"]
     assert {row["action"] for row in rows} == {"allow", "review", "block"}
     for column in ("near_threshold", "flagged", "shadow_flags"):
@@ -310,7 +310,7 @@ def test_images_in_a_store_are_scored_by_uri(scorer, folder):
 
 
 @pytest.mark.parametrize("name", ["nothing.png", "no/such/folder.png", "", "."])
-def test_what_does_not_exist_is_a_row(scorer, folder, name):
+def test_a_missing_object_is_an_error_row(scorer, folder, name):
     [row] = scorer.score([f"{folder}/{name}"]).decisions.to_pylist()
     assert (row["status"], row["error_code"], row["sha256"]) == ("error", "not_found", None)
     assert row["action"] == "block"
@@ -395,7 +395,7 @@ def test_a_storage_error_becomes_the_rows_code(encoder, folder, objects, code):
     assert {row["status"] for row in rows.values()} == {"scored"}
 
 
-def test_limits_are_kept(encoder, folder):
+def test_limits_on_bytes_pixels_and_frames_are_enforced(encoder, folder):
     small = ImageLimits(max_bytes=(folder / "03.png").stat().st_size - 1, max_pixels=80 * 60, max_frames=2)
     with ImageScorer(encoder, POLICY, ScorerOptions(limits=small)) as scorer:
         [row] = scorer.score([folder / "03.png"]).decisions.to_pylist()

@@ -64,7 +64,7 @@ def shared():
         batches.close()
 
 
-def test_each_call_gets_its_own_in_its_order(shared):
+def test_each_call_gets_its_own_vectors_in_order(shared):
     encoder = FirstPixel()
     batches = shared(encoder)
     with Call(batches) as one, Call(batches) as two:
@@ -77,7 +77,7 @@ def test_each_call_gets_its_own_in_its_order(shared):
     assert len(encoder.threads) == 1, "torch has OpenMP threads for each thread that enters it"
 
 
-def test_the_end_of_one_call_is_filled_up_by_the_next(shared):
+def test_a_partial_batch_is_filled_with_images_of_the_next_call(shared):
     encoder = FirstPixel()
     batches = shared(encoder)
     two = Call(batches)
@@ -91,7 +91,7 @@ def test_the_end_of_one_call_is_filled_up_by_the_next(shared):
     assert values(two) == [4, 5, 6, 7, 8]
 
 
-def test_a_call_that_ended_does_not_wait_for_a_slow_one_for_ever(shared):
+def test_a_call_with_all_its_images_does_not_wait_forever_for_a_slow_one(shared):
     encoder = FirstPixel()
     batches = shared(encoder)
     with Call(batches) as slow:
@@ -174,7 +174,7 @@ def test_a_slow_object_does_not_hold_up_those_behind_it():
     assert seen[-1].endswith("/0")
 
 
-def test_calls_take_turns():
+def test_a_second_call_begins_when_all_of_the_first_is_under_way():
     """The second begins when all of the first is on its way, so that they do not both end at once."""
     order, lock = [], threading.Lock()
 
@@ -203,7 +203,7 @@ def test_calls_take_turns():
     assert order[:40] == ["a"] * 40
 
 
-def test_what_should_not_happen_is_raised_and_the_next_call_goes_on():
+def test_an_unexpected_error_is_raised_and_the_next_call_works():
     def read(item):
         if item.uri.endswith("/7"):
             raise ZeroDivisionError("a bug")

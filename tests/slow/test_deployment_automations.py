@@ -60,7 +60,7 @@ def settings_of(folder: Path, broken: int) -> dict[str, Any]:
     }
 
 
-def test_lost_runs_are_begun_and_warnings_told(prefect: Prefect, tmp_path: Path) -> None:
+def test_lost_runs_are_restarted_and_warnings_sent(prefect: Prefect, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, broken=30)
     with webhook() as (url, received):
         command([sys.executable, "-W", "ignore", "-c", SET_UP, url], prefect.environment)

@@ -83,7 +83,7 @@ def finished(prefect: Prefect, run: str, output: Path, attempts: int) -> None:
     assert not list(output.glob("_staging/*/*"))
 
 
-def test_a_killed_flow_run_goes_on(prefect: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_killed_flow_run_is_resumed(prefect: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
     output = tmp_path / "out"
     run = begun(prefect, output)
     started = descendants(worker.pid)
@@ -94,7 +94,7 @@ def test_a_killed_flow_run_goes_on(prefect: Prefect, worker: subprocess.Popen[by
     assert left == []
 
 
-def test_a_run_killed_with_its_worker_is_noticed_and_goes_on(
+def test_a_run_killed_with_its_worker_is_noticed_and_resumed(
     prefect: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"

@@ -172,7 +172,9 @@ def test_a_second_run_of_a_source_is_cancelled_or_waits_and_says_so(prefect: Pre
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_quarantined_run_ends_failed_and_somebody_is_told(prefect: Prefect, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_quarantined_run_ends_failed_and_sends_a_notification(
+    prefect: Prefect, settings: dict[str, Any], tmp_path: Path
+) -> None:
     source = Path(settings["sources"][0])
     for number in range(30):
         (source / f"<!channel>-{number}.jpg").write_bytes(b"no image %d" % number)
@@ -201,7 +203,7 @@ def test_a_quarantined_run_ends_failed_and_somebody_is_told(prefect: Prefect, se
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_run_that_cannot_be_is_tried_once_and_somebody_is_told(prefect: Prefect, settings: dict[str, Any]) -> None:
+def test_a_run_with_wrong_settings_is_tried_once_and_sends_a_notification(prefect: Prefect, settings: dict[str, Any]) -> None:
     with webhook() as (url, received):
         python(prefect, BLOCK, url)
         python(prefect, AUTOMATIONS, "custom-webhook/pager")

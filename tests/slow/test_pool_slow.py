@@ -41,7 +41,7 @@ def test_two_poison_images_among_2000_cost_half_a_minute_at_most(ray_cluster: No
     assert starts(tmp_path) <= 2 + 2 + 4 + 3
 
 
-def test_a_folder_full_of_poison_is_no_storm(ray_cluster: None, tmp_path: Path) -> None:
+def test_many_images_that_kill_workers_do_not_stop_the_run(ray_cluster: None, tmp_path: Path) -> None:
     names = [f"{i:03}" for i in range(300)]
     names[100:140] = poison = [f"exit-{i:02}" for i in range(40)]
     with ScorerPool(Poisoned(tmp_path), PoolPlan(2, 0.5, 0.0), 60) as pool:
@@ -50,7 +50,7 @@ def test_a_folder_full_of_poison_is_no_storm(ray_cluster: None, tmp_path: Path) 
     assert {code.partition(":")[0] for code in outcome.values()} == {"worker_killed"}
 
 
-def test_actors_that_never_come_up_are_given_up(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_if_its_actors_never_start(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moderation.cluster.slots.LOADING_LIMIT_S", 20.0)
     monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
     pool = ScorerPool(Poisoned(tmp_path, "reload for ever"), PoolPlan(1, 0.5, 0.0), 60)
@@ -164,7 +164,7 @@ cluster.shutdown()
 """
 
 
-def test_rows_lost_with_a_machine_are_told_from_other_failures_and_scored_again(tmp_path: Path) -> None:
+def test_rows_lost_with_a_machine_are_recognised_and_scored_again(tmp_path: Path) -> None:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     driver = drive(LOSSY, tmp_path, **token, RAY_health_check_period_ms="500", RAY_health_check_failure_threshold="3")
     said = driver.stdout.splitlines()

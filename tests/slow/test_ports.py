@@ -99,14 +99,14 @@ def test_no_port_answers_without_the_runs_secrets(run: Observed) -> None:
     assert {process: said for process, said in ray.items() if not said.startswith("nothing")} == {}
 
 
-def test_the_search_finds_a_port_that_is_open() -> None:
+def test_the_port_search_finds_an_open_port() -> None:
     with socket.create_server(("0.0.0.0", 0)) as server, socket.create_server(("::1", 0), family=socket.AF_INET6) as other:  # noqa: S104
         found = {(listener.host, listener.port): listener.on_loopback for listener in listeners(os.getpid())}
         assert found[("0.0.0.0", server.getsockname()[1])] is False  # noqa: S104
         assert found[("::1", other.getsockname()[1])] is True
 
 
-def test_the_search_tells_who_is_let_in_from_who_is_not() -> None:
+def test_the_port_search_distinguishes_who_is_let_in_from_who_is_refused() -> None:
     with ray_cluster_of(NodeSpec(1), environment={}) as cluster:
         assert stranger(cluster.address) == "refused"
         assert stranger(cluster.address, **cluster.environment) == "let in\n"

@@ -120,7 +120,7 @@ def test_every_format_names_the_same_objects(tmp_path: Path, extension: str) -> 
 
 
 @pytest.mark.parametrize("name", ["lists/today.csv.gz", "today.jsonl", "a b/ü.parquet"])
-def test_a_manifest_in_a_bucket(bucket: str, name: str) -> None:
+def test_a_manifest_in_a_bucket_names_objects(bucket: str, name: str) -> None:
     uri = upload(bucket, name, written(name, rows_of(OBJECTS)))
     source = ManifestSource(uri)
     assert listed(source) == OBJECTS
@@ -160,7 +160,7 @@ def test_a_manifest_comes_in_pages_with_its_rows_counted(tmp_path: Path) -> None
         ("{folder}/x/a.jpg", "file://{folder}/x/a.jpg"),
     ],
 )
-def test_what_a_local_manifest_means(tmp_path: Path, given: str, meant: str) -> None:
+def test_names_in_a_local_manifest_are_resolved(tmp_path: Path, given: str, meant: str) -> None:
     found = refs(tmp_path, "m.jsonl", as_jsonl([{"uri": given.format(folder=tmp_path)}]))
     assert found == [ObjectRef(meant.format(folder=tmp_path), "", 0, EPOCH)]
 
@@ -174,7 +174,7 @@ def test_what_a_local_manifest_means(tmp_path: Path, given: str, meant: str) -> 
         ("s3://other/a.jpg", "s3://other/a.jpg"),
     ],
 )
-def test_what_a_manifest_in_a_bucket_means(given: str, meant: str) -> None:
+def test_names_in_a_manifest_in_a_bucket_are_resolved(given: str, meant: str) -> None:
     folder = f"memory://{uuid.uuid4().hex}/lists"
     Store(folder).put("m.jsonl", as_jsonl([{"uri": given}]))
     assert [item.uri for item in listed(ManifestSource(f"{folder}/m.jsonl"))] == [meant.format(folder=folder)]
@@ -237,7 +237,7 @@ def test_an_etag_without_size_and_time_is_unknown(tmp_path: Path, size: object, 
         (1711111111.5, datetime.fromtimestamp(1711111111.5, UTC)),
     ],
 )
-def test_times(tmp_path: Path, given: object, meant: datetime) -> None:
+def test_times_are_read_in_every_usual_form(tmp_path: Path, given: object, meant: datetime) -> None:
     row = {"uri": "s3://b/a", "etag": "e", "size": 1, "last_modified": given}
     expected = [ObjectRef("s3://b/a", "e", 1, meant)]
     assert refs(tmp_path, "m.jsonl", as_jsonl([row])) == expected
@@ -246,7 +246,7 @@ def test_times(tmp_path: Path, given: object, meant: datetime) -> None:
     assert refs(tmp_path, "m.csv", as_csv([row, {**row, "last_modified": "2026-11-21"}]))[:1] == expected
 
 
-def test_sizes(tmp_path: Path) -> None:
+def test_sizes_are_read_in_every_usual_form(tmp_path: Path) -> None:
     for value, meant in (("7", 7), (7, 7), (7.0, 7), ("7.0", 7), (2**63 - 1, 2**63 - 1)):
         row = {"uri": "s3://b/a", "size": value}
         assert refs(tmp_path, "m.jsonl", as_jsonl([row]))[0].size == meant
@@ -254,7 +254,7 @@ def test_sizes(tmp_path: Path) -> None:
         assert refs(tmp_path, "m.parquet", as_parquet([row]))[0].size == meant
 
 
-def test_parquet_types_of_many_writers(tmp_path: Path) -> None:
+def test_parquet_types_of_many_writers_are_read(tmp_path: Path) -> None:
     moment = datetime(2026, 11, 21, 3, 0, 0, 123000)
     text = pa.array(["s3://b/a", "s3://b/b"])
     texts = [text, text.cast(pa.large_string()), text.dictionary_encode(), text.cast(pa.binary()), text.cast(pa.string_view())]
@@ -273,7 +273,7 @@ def test_parquet_types_of_many_writers(tmp_path: Path) -> None:
             ]
 
 
-def test_csv_and_json_of_many_writers(tmp_path: Path) -> None:
+def test_csv_and_json_of_many_writers_are_read(tmp_path: Path) -> None:
     two = ["s3://b/a", "s3://b/b"]
     for text in (
         "uri\ns3://b/a\ns3://b/b",
@@ -396,7 +396,7 @@ def test_what_is_wrong_at_the_start_is_said_at_once(tmp_path: Path) -> None:
         ManifestSource(str(tmp_path / "m.csv"))
 
 
-def test_manifests_that_are_not_there(tmp_path: Path, bucket: str) -> None:
+def test_missing_manifests_are_reported_in_one_line(tmp_path: Path, bucket: str) -> None:
     missing = f"{tmp_path}/none.csv"
     with pytest.raises(SourceError, match=r"cannot read '.*none.csv': No such file .*; if it is a folder, end it with a slash"):
         ManifestSource(missing)
@@ -410,7 +410,7 @@ def test_manifests_that_are_not_there(tmp_path: Path, bucket: str) -> None:
         ManifestSource("~nobody-of-that-name/m.csv")
 
 
-def test_a_manifest_must_not_change(tmp_path: Path, bucket: str) -> None:
+def test_a_manifest_that_changes_while_it_is_read_is_an_error(tmp_path: Path, bucket: str) -> None:
     uri = upload(bucket, "m.csv", b"uri\ns3://b/1\n")
     source = ManifestSource(uri)
     upload(bucket, "m.csv", b"uri\ns3://b/2\n")
@@ -464,7 +464,7 @@ def test_a_file_that_lists_is_known_by_its_name(location: str, kind: bool) -> No
     assert is_manifest(location) is kind
 
 
-def test_what_is_opened(tmp_path: Path) -> None:
+def test_manifests_and_folders_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     assert open_listed(str(tmp_path / "folder.csv")) is None
     assert open_listed(f"file://{tmp_path}/folder.csv") is None
@@ -568,7 +568,7 @@ def inventory_problem(folder: Path, files: Mapping[str, bytes]) -> str:
 
 
 @pytest.mark.parametrize(("file_format", "arn"), [("CSV", "arn:aws:s3:::{}"), ("Parquet", "arn:aws-cn:s3:::{}"), ("CSV", "{}")])
-def test_an_inventory_in_s3(bucket: str, file_format: str, arn: str) -> None:
+def test_an_s3_inventory_in_s3_names_its_objects(bucket: str, file_format: str, arn: str) -> None:
     parts = [[entry(key) for key in HOSTILE[:9]], [entry(key, ETag=f"{'a' * 32}-7") for key in HOSTILE[9:]]]
     for key, data in inventory(parts, file_format, destinationBucket=arn.format(bucket)).items():
         upload(bucket, key, data)
@@ -629,7 +629,7 @@ def test_an_inventory_may_lack_fields(tmp_path: Path, file_format: str, lacking:
 
 
 @pytest.mark.parametrize("place", ["data/0.csv.gz", "../data/0.csv.gz", "0.csv.gz"])
-def test_a_copy_of_an_inventory(tmp_path: Path, bucket: str, place: str) -> None:
+def test_a_local_copy_of_an_inventory_is_read(tmp_path: Path, bucket: str, place: str) -> None:
     data, manifest = inventory([[entry("a.jpg")]], "CSV", bucket="no-such-bucket-anywhere").values()
     folder = (tmp_path / "copy" / "2026").resolve()
     folder.mkdir(parents=True)
@@ -652,7 +652,7 @@ def test_a_copy_at_the_top_of_a_bucket_does_not_look_into_others() -> None:
     assert f"which is in none of {store.uri}/data/0.csv.gz, {store.uri}/0.csv.gz: copy it there" in str(raised.value)
 
 
-def test_an_inventory_of_nothing(tmp_path: Path) -> None:
+def test_an_inventory_without_objects_is_empty(tmp_path: Path) -> None:
     assert listed(InventorySource(copied(tmp_path, inventory([[entry("a")]], "CSV", files=[])))) == []
 
 
@@ -711,7 +711,7 @@ def test_what_is_wrong_with_an_inventory_is_said_in_one_line(tmp_path: Path, fil
     assert inventory_problem(tmp_path, files).startswith(message)
 
 
-def test_data_files_of_an_inventory_that_are_damaged(tmp_path: Path) -> None:
+def test_damaged_data_files_of_an_inventory_are_reported(tmp_path: Path) -> None:
     for file_format, message in (
         ("CSV", "data/0.csv.gz is not valid gzip: copy it again, or write it again"),
         ("Parquet", "data/0.parquet is not a good parquet file: Parquet magic bytes not found in footer"),
@@ -728,7 +728,7 @@ def test_data_files_of_an_inventory_that_are_damaged(tmp_path: Path) -> None:
     assert found == "data/0.csv.gz, row 1: the key '%FF.j' is not escaped UTF-8, as S3 writes it"
 
 
-def test_an_inventory_must_not_change(tmp_path: Path) -> None:
+def test_an_inventory_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     files = inventory([[entry("a.jpg")], [entry("b.jpg")]], "CSV")
     pages = InventorySource(copied(tmp_path, files)).list()
     assert next(pages)
@@ -750,7 +750,7 @@ print(count, peak() - before)
 
 
 @needs_linux
-def test_memory_stays_flat(tmp_path: Path) -> None:
+def test_reading_a_large_manifest_takes_constant_memory(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "m.csv.gz", "wt", compresslevel=1) as file:
         file.write("uri,etag,size,last_modified\n")
         for start in range(0, 400_000, 10_000):

@@ -124,7 +124,7 @@ def test_listing_is_in_key_order_whatever_the_order_of_writing(store):
     assert keys(store) == sorted(names)
 
 
-def test_listing_goes_on_behind_a_key(store):
+def test_listing_can_start_after_a_key(store):
     names = ["a-b.jpg", "a/1.jpg", "a/2.jpg", "a/b/3.jpg", "a.jpg", "b.jpg"]
     for name in names:
         store.put(name, b"x")
@@ -499,7 +499,7 @@ def test_unknown_schemes_and_missing_buckets_are_refused(uri):
         Store(uri)
 
 
-def test_schemes():
+def test_the_scheme_of_a_location_is_recognised():
     assert [scheme_of(uri) for uri in ["file:///a", "S3://b", "gs://b/c"]] == ["file", "s3", "gs"]
     assert {scheme_of(path) for path in ["a/b.jpg", "/a", "a:b", "/odd/a://b", ""]} == {"file"}
 
@@ -894,12 +894,12 @@ def test_a_missing_folder_and_a_file_for_a_folder_say_so(folder):
         Store(str(folder / "empty")).check_readable()
 
 
-def test_trying_a_folder_that_did_not_exist_makes_and_removes_it_with_its_parents(folder):
+def test_checking_that_a_new_folder_is_writable_makes_and_removes_it(folder):
     Store(str(folder / "new" / "deep" / "output")).check_writable()
     assert list(folder.iterdir()) == []
 
 
-def test_trying_a_folder_leaves_it_where_it_existed(folder):
+def test_checking_that_an_existing_folder_is_writable_leaves_it(folder):
     Store(str(folder)).check_writable()
     assert folder.is_dir()
     assert list(folder.iterdir()) == []

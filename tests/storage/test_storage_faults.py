@@ -173,7 +173,7 @@ def test_a_creation_whose_answer_was_lost_is_ours(store, proxy, fault):
     assert store.get("claim") == b"mine"
 
 
-def test_a_creation_that_meets_another_is_made_again(store, proxy):
+def test_a_conflicting_creation_is_retried(store, proxy):
     proxy.rule = once(s3_error(409, "ConditionalRequestConflict"), "PUT")
     store.put("claim", b"mine", create_only=True)
     assert store.get("claim") == b"mine"
@@ -226,7 +226,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("fault", ["slow_down", "reset"])
-def test_a_store_that_fails_again_and_again_is_given_up(store, proxy, impatient, fault):
+def test_a_store_that_keeps_failing_is_an_error(store, proxy, impatient, fault):
     proxy.rule = lambda *_: Answer(fault=fault)
     for name, operation in OPERATIONS.items():
         proxy.requests = 0
@@ -237,7 +237,7 @@ def test_a_store_that_fails_again_and_again_is_given_up(store, proxy, impatient,
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
-def test_a_refusal_in_the_middle_of_a_run_is_told_at_once(store, proxy, code):
+def test_a_refusal_in_the_middle_of_a_run_is_reported_at_once(store, proxy, code):
     inner = f"<Token-0>{SECRET}</Token-0><AWSAccessKeyId>{SECRET}</AWSAccessKeyId><StringToSign>{SECRET}</StringToSign>"
     proxy.rule = lambda *_: s3_error(400 if code == "ExpiredToken" else 403, code, inner=inner)
     for name, operation in OPERATIONS.items():
@@ -394,7 +394,7 @@ def test_pools_are_as_large_as_asked_for(proxy):
     assert Store(f"s3://{BUCKET}/x")._backend is not backend
 
 
-def test_memory_is_one_whatever_the_pool():
+def test_memory_stores_share_one_backend_whatever_the_pool_size():
     name = f"memory://{uuid.uuid4().hex}"
     Store(name, 3).put("a", b"x")
     assert keys(Store(name, 4)) == ["a"]
@@ -427,7 +427,7 @@ def test_what_used_up_all_patience_is_not_tried_again():
     assert len(tries) == 1
 
 
-def test_only_what_may_pass_is_a_transient_error():
+def test_only_temporary_failures_are_transient_errors():
     error = pickle.loads(pickle.dumps(TransientError(ErrorCode.STORAGE_ERROR, "x")))  # noqa: S301 - our own bytes
     assert isinstance(error, StorageError)
     assert (error.code, error.detail) == (ErrorCode.STORAGE_ERROR, "x")

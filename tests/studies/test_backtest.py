@@ -110,7 +110,7 @@ def test_the_same_policy_changes_nothing(results: Store, tmp_path: Path, by_file
 
 @pytest.mark.parametrize("by_file", [False, True], ids=["against published", "against a file"])
 @pytest.mark.parametrize("only_thresholds", [False, True], ids=["another policy", "other thresholds"])
-def test_it_equals_a_full_run_row_by_row(
+def test_a_backtest_equals_a_full_run_row_by_row(
     results: Store, truth: Callable[[Policy], dict[str, dict[str, Any]]], tmp_path: Path, by_file: bool, only_thresholds: bool
 ) -> None:
     new = (
@@ -173,7 +173,7 @@ def _actions(rows: dict[str, dict[str, Any]], uris: list[str]) -> Actions:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_it_equals_a_whole_run_through_the_pipeline(tmp_path: Path) -> None:
+def test_a_backtest_equals_a_whole_run_through_the_pipeline(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number in range(40):
         (tmp_path / f"images/{number:02}.jpg").write_text(f"image {number}")
@@ -209,7 +209,7 @@ def test_it_equals_a_whole_run_through_the_pipeline(tmp_path: Path) -> None:
         assert told == tuple(after[uri][name] for name in ("action", "flags", "top_rule", "top_score", "near_threshold"))
 
 
-def test_all_nine_pairs_and_the_window_are_told(results: Store, tmp_path: Path) -> None:
+def test_a_backtest_counts_all_nine_pairs_of_actions_and_its_period(results: Store, tmp_path: Path) -> None:
     found, _ = tried(results, NEW, tmp_path)
     assert set(found.transitions) == {(a, b) for a in ORDER for b in ORDER}
     assert found.total == sum(found.days.values(), before_after(np.zeros(9, np.int64)))
@@ -381,7 +381,7 @@ def test_a_condition_chooses_images_at_their_newest_decision(
         ("COLUMNS(*) = 'a' LIMIT 1", "modifier"),
     ],
 )
-def test_what_is_no_condition_is_refused_in_one_line(results: Store, tmp_path: Path, sql: str, told: str) -> None:
+def test_a_malformed_condition_is_refused_in_one_line(results: Store, tmp_path: Path, sql: str, told: str) -> None:
     secret = pa.table({"uri": ["s3://shop/=1+1.jpg"]})  # variables of the program are not tables
     with pytest.raises(SettingsError) as error, Condition(sql) as condition:
         tried(results, NEW, tmp_path, condition=condition)
@@ -398,7 +398,7 @@ def test_a_condition_that_nothing_meets_is_an_error_and_leaves_no_file(results: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_null_is_not_true() -> None:
+def test_a_condition_that_is_null_chooses_no_image() -> None:
     with Condition("top_score < 2") as condition:
         row = {f.name: pa.nulls(1, f.type) for f in schemas.DECISIONS}
         assert condition.holds(pa.table(row)).tolist() == [False]
@@ -481,12 +481,12 @@ def test_a_budget_is_a_share_of_all_images_or_a_number(limit: str, blocks: int, 
 
 
 @pytest.mark.parametrize("text", ["", "-1", "0.5", "101%", "1e3", "nan", "a lot", "0,1%", "%"])
-def test_what_is_no_limit_is_said(text: str) -> None:
+def test_a_malformed_change_budget_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"--max-new-reviews: .* is no limit: give a share"):
         Budget.parse("reviews", text)
 
 
-def test_scores_beside_thresholds_are_told_as_the_policy_has_them() -> None:
+def test_scores_near_thresholds_are_shown_with_the_policys_digits() -> None:
     assert shard_backtest._short(np.float32(0.9)) == 0.9
     assert math.isinf(shown_images.distance(shown_images.Changed("u", "e", 0, "allow", "block", None, None, None)))
     assert Image(NEWEST[HOSTILE[0]].ref, None).error is None

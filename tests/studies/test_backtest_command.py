@@ -136,7 +136,7 @@ def test_an_earlier_backtest_is_replaced_and_other_files_stay(ask: Ask, tmp_path
     assert (folder / "notes.txt").read_text() == "keep"
 
 
-def test_json_says_the_same(ask: Ask, tmp_path: Path) -> None:
+def test_json_output_has_the_same_numbers(ask: Ask, tmp_path: Path) -> None:
     found = ask("--json", "--since", "2026-11-10", "--max-new-blocks", "100%")
     content = json.loads(found.out)
     assert found.out.isascii()
@@ -194,7 +194,7 @@ def test_mistakes_in_the_policies_are_located(ask: Ask, tmp_path: Path) -> None:
     assert "name different models, RN50/openai and demo" in told
 
 
-def test_results_without_runs_are_said(ask: Ask, tmp_path: Path) -> None:
+def test_results_without_runs_are_reported(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no run is published under" in one_line(ask(results="empty"))
     assert "nowhere" in one_line(ask(results="nowhere"))
@@ -314,7 +314,7 @@ def with_prompts(prompts: str) -> str:
     return re.sub(r"(?m)^    prompts: \[.*\]$", f"    prompts: [{prompts}]", POLICY_FILE.read_text(), count=1)
 
 
-def test_of_the_demo_it_is_what_a_run_under_the_new_policy_says(demo: dict[str, Any], ask: Ask) -> None:
+def test_a_backtest_of_the_demo_equals_a_run_under_the_new_policy(demo: dict[str, Any], ask: Ask) -> None:
     text = POLICY_FILE.read_text()
     assert "0 images get a different decision" in ask(policy=text, results=demo["results"]).out
     new = (

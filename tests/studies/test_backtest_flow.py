@@ -170,7 +170,7 @@ def test_mistakes_are_one_line_and_no_stack_trace(server: dict[str, str], result
     assert not newest(server, "artifacts")
 
 
-def test_the_parameters_make_a_form() -> None:
+def test_the_parameters_of_the_backtest_flow_make_a_form() -> None:
     from flows.backtest import backtest
 
     definition = backtest.parameters.model_dump()["definitions"]["BacktestSettings"]

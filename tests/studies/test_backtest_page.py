@@ -76,7 +76,7 @@ def test_the_page_says_what_changes() -> None:
     assert "Nothing changes" not in words
 
 
-def test_it_says_what_is_otherwise_than_usual() -> None:
+def test_the_page_names_what_is_unusual_about_the_results() -> None:
     same = {("allow", "allow"): 5, ("block", "block"): 1}
     nothing = a_backtest([], transitions=same, scored=6, errors=0, left_out=(), examples=(), against="old.yaml", seconds=0.0)
     words = words_of(render(nothing, a_policy(), RESULTS, {}, "too much <b>"))
@@ -117,7 +117,7 @@ def test_critical_rules_and_unknown_ones_are_sealed() -> None:
     assert sealed == {"firearms": False, "tobacco": True, "knives": True, "could not be scored": True}
 
 
-def test_thresholds_that_were_float32_are_told_as_the_policy_has_them() -> None:
+def test_thresholds_are_shown_with_the_policys_digits() -> None:
     found = a_backtest([], examples=(a_changed("a.jpg", score=0.9000000357627869, threshold=0.8999999761581421),))
     (sheet, *_) = backtest_views.Sheets(found, a_policy(), {}, ()).changed()
     assert sheet.images[0].told == "firearms: at block 0.90"
@@ -191,7 +191,7 @@ def test_hostile_names_are_text(name: str) -> None:
     assert not re.search("[\u202e\x00\x7f\udcff]", page.text)
 
 
-def test_it_is_written_with_pictures_of_files_that_are_there(tmp_path: Path) -> None:
+def test_the_page_shows_pictures_of_files_that_still_exist(tmp_path: Path) -> None:
     source = tmp_path / "images"
     source.mkdir()
     for name in ("there.jpg", "replaced.jpg", "gone.jpg"):

@@ -106,7 +106,7 @@ class TestSampling:
     def test_a_smaller_sample_is_part_of_a_larger_one(self, folder: Path) -> None:
         assert self.uris(self.drawn(folder, 20)) < self.uris(self.drawn(folder, 60))
 
-    def test_fewer_than_asked_are_all(self, folder: Path) -> None:
+    def test_a_sample_larger_than_the_source_is_the_whole_source(self, folder: Path) -> None:
         assert len(self.drawn(folder, 5000).objects) == 300
 
     def test_wanted_objects_come_beside_the_sample(self, folder: Path) -> None:
@@ -143,7 +143,7 @@ class TestAgreement:
         assert agreement(zeros, zeros).share == 1
         assert agreement(zeros, zeros + 1).kappa == 0
 
-    def test_order_counts_not_scale(self) -> None:
+    def test_rank_correlation_depends_on_order_and_not_on_scale(self) -> None:
         a = floats(0.1, 0.2, 0.3, 0.9)
         assert rank_correlation(a, a**3) == pytest.approx(1.0)
         assert rank_correlation(a, -a) == pytest.approx(-1.0)
@@ -230,14 +230,14 @@ class TestPrecision:
         assert found.fitted is not None
         assert 0.3 < found.fitted <= 0.35
 
-    def test_weights_count(self) -> None:
+    def test_label_weights_count_in_refitting(self) -> None:
         a, b = floats(0.9, 0.8, 0.1), floats(0.9, 0.8, 0.1)
         truth = np.array([True, False, False])
         light = Labels(np.arange(3), truth, np.array([9.0, 1.0, 1.0]))
         assert fit_precision(rule(review=0.85), a, b, light)[0].fitted == 0.85
         assert fit_precision(rule(review=0.5), a, b, light)[0].fitted == 0.5
 
-    def test_no_precision_and_none_to_be_had_are_said(self) -> None:
+    def test_unknown_and_unreachable_precision_are_reported(self) -> None:
         a, b = floats(0.9, 0.1), floats(0.1, 0.9)
         assert "no precision to hold" in fit_precision(rule(review=0.95), a, b, self.labels(1, 0))[0].note
         found = fit_precision(rule(review=0.5), a, b, self.labels(1, 0))[0]
@@ -346,7 +346,7 @@ class TestRules:
 
 
 class TestWords:
-    def test_they_say_what_would_change(self) -> None:
+    def test_suggested_thresholds_say_what_would_change(self) -> None:
         found = compared(POLICY, *some_scores())
         now, fitted, *_ = found.summary
         assert now.startswith("With the thresholds as they are, B decides ")
@@ -365,14 +365,14 @@ class TestWords:
         assert any("less than half as many images: guns" in line for line in compared(POLICY, a, b**4).summary)
         assert any("more than twice as many images: guns" in line for line in compared(POLICY, a**6, a).summary)
 
-    def test_models_that_see_otherwise_are_told_apart(self) -> None:
+    def test_models_that_disagree_are_reported(self) -> None:
         rng = np.random.default_rng(0)
         found = compared(POLICY, some_scores()[0], rng.random((400, 2)).astype(np.float32))
         assert (
             "They see this rule differently" in found.rules[0].summary or found.rules[0].both > 0.6 * found.rules[0].flagged_a
         )
 
-    def test_nothing_flagged_is_said(self) -> None:
+    def test_a_rule_that_flags_nothing_is_reported(self) -> None:
         quiet = np.full((50, 2), 0.01, np.float32)
         found = compared(POLICY, quiet, quiet + np.float32(0.01))
         assert "Neither model flags any of these 50 images" in found.rules[0].summary
@@ -394,7 +394,7 @@ def a_page(name: str = "image") -> str:
 
 
 class TestPage:
-    def test_it_says_everything(self) -> None:
+    def test_the_page_has_every_part_of_the_comparison(self) -> None:
         page = Page(a_page())
         text = " ".join(page.text.split())
         assert "What moving from model A to model B would change" in text
@@ -416,7 +416,9 @@ class TestPage:
 
     @needs_chromium
     @pytest.mark.parametrize("width", [1280, 390, 320])
-    def test_in_a_browser(self, browser: Browser, recorder: Recorder, tmp_path: Path, width: int) -> None:
+    def test_in_a_browser_nothing_runs_leaves_or_overflows(
+        self, browser: Browser, recorder: Recorder, tmp_path: Path, width: int
+    ) -> None:
         recorder.asked.clear()
         for number, name in enumerate(["image", *PAYLOADS.values()]):
             path = tmp_path / f"{number}.html"

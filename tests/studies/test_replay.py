@@ -192,7 +192,7 @@ def test_a_value_that_does_not_follow_is_found(output: Store, table: Table, colu
     assert found.problems == ()
 
 
-def test_the_smallest_change_of_a_score_is_found_and_told(output: Store) -> None:
+def test_the_smallest_change_of_a_score_is_reported(output: Store) -> None:
     def edit(rows: pa.Table) -> pa.Table:
         score = np.float32(rows["score"][5].as_py())
         return with_value("score", 5, np.nextafter(score, np.float32(1)))(rows)
@@ -228,7 +228,7 @@ def test_errors_are_decided_by_unreadable(output: Store) -> None:
     assert (shown.column, shown.stored, shown.recomputed) == ("action", "allow", "review")
 
 
-def test_an_error_code_of_nobody_is_told(output: Store) -> None:
+def test_an_unknown_error_code_is_reported(output: Store) -> None:
     tamper(output, "decisions", lambda rows: with_value("error_code", row_where(rows, status="error"), "odd")(rows), "error")
     found = replay_run(output, "run-1")
     assert [(one.column, one.stored) for one in found.shown] == [("error_code", "odd")]
@@ -247,12 +247,12 @@ def test_columns_that_came_after_a_file_was_written_are_no_differences(output: S
     assert set(later) in [shard.later for shard in load_shards(files, shards_of(files)[0])]
 
 
-def test_a_column_that_a_file_should_have_and_lacks_is_told(output: Store) -> None:
+def test_a_column_that_a_file_should_have_and_lacks_is_reported(output: Store) -> None:
     tamper(output, "decisions", lambda rows: rows.drop_columns(["top_rule"]))
     assert replay_run(output, "run-1").by_column.keys() == {"decisions.top_rule"}
 
 
-def test_missing_and_surplus_rows_of_scores_are_told(output: Store) -> None:
+def test_missing_and_surplus_rows_of_scores_are_reported(output: Store) -> None:
     def edit(rows: pa.Table) -> pa.Table:
         return pa.concat_tables([rows.slice(1), rows.slice(4, 1), with_value("rule", 0, "nobodys")(rows.slice(9, 1))])
 
@@ -266,7 +266,7 @@ def test_missing_and_surplus_rows_of_scores_are_told(output: Store) -> None:
     assert dict(found.by_column) == {"scores.row": 3}
 
 
-def test_all_are_counted_and_twenty_shown(output: Store) -> None:
+def test_all_differences_are_counted_and_twenty_shown(output: Store) -> None:
     def edit(rows: pa.Table) -> pa.Table:
         column = pa.array(["other"] * rows.num_rows)
         return rows.set_column(rows.schema.get_field_index("top_prompt"), rows.schema.field("top_prompt"), column)
@@ -299,7 +299,7 @@ def test_files_that_are_gone_cut_short_or_grown_are_one_line_each(output: Store)
     assert any(f"{len(data) // 2:,} bytes; the manifest says {len(data):,}" in line for line in found.problems)
 
 
-def test_a_flipped_byte_is_found(output: Store) -> None:
+def test_a_flipped_byte_in_a_file_is_reported(output: Store) -> None:
     path = first(output, "embeddings")
     data = bytearray(output.get(path))
     data[200] ^= 0xFF
@@ -307,14 +307,14 @@ def test_a_flipped_byte_is_found(output: Store) -> None:
     assert not replay_run(output, "run-1").identical
 
 
-def test_rows_that_the_manifest_does_not_count_are_told(output: Store) -> None:
+def test_rows_that_the_manifest_does_not_count_are_reported(output: Store) -> None:
     manifest = manifest_of(output)
     entries = tuple(one.model_copy(update={"rows": one.rows + 1}) for one in manifest.files[:1]) + manifest.files[1:]
     rewrite(output, manifest, files=entries)
     assert f"rows; the manifest says {manifest.files[0].rows + 1}" in problem(replay_run(output, "run-1"))
 
 
-def test_a_file_that_no_manifest_names_is_told(output: Store) -> None:
+def test_a_file_that_no_manifest_names_is_reported(output: Store) -> None:
     path = first(output, "decisions")
     extra = path.replace(".parquet", "-copy.parquet")
     output.put(extra, output.get(path))
@@ -330,7 +330,7 @@ def test_files_elsewhere_are_not_read(output: Store, tmp_path: Path) -> None:
     assert found.shards_replayed == found.shards - 1
 
 
-def test_embeddings_that_are_no_unit_vectors_are_told(output: Store) -> None:
+def test_embeddings_that_are_not_unit_vectors_are_reported(output: Store) -> None:
     def edit(rows: pa.Table) -> pa.Table:
         vectors = np.stack(rows["embedding"].to_numpy())
         vectors[0, 3], vectors[2] = np.nan, 0.5 * vectors[2]
@@ -344,7 +344,7 @@ def test_embeddings_that_are_no_unit_vectors_are_told(output: Store) -> None:
     assert any(one.recomputed == "nan" for one in found.shown)
 
 
-def test_embeddings_of_other_images_are_told(output: Store) -> None:
+def test_embeddings_of_other_images_are_reported(output: Store) -> None:
     tamper(output, "embeddings", lambda rows: rows.slice(1).filter(pa.compute.not_equal(rows["uri"].slice(1), rows["uri"][0])))
     found = replay_run(output, "run-1")
     assert any("1 scored images have no embedding" in line for line in found.problems)
@@ -364,7 +364,7 @@ def test_sums_of_the_manifest_are_compared(output: Store) -> None:
     assert "(flagged, x)" in found.problems[2]
 
 
-def test_a_policy_that_was_edited_in_the_manifest_is_told(output: Store) -> None:
+def test_a_policy_that_was_edited_in_the_manifest_is_reported(output: Store) -> None:
     manifest = manifest_of(output)
     rewrite(output, manifest, policy_text=manifest.policy_text.replace("unreadable: review", "unreadable: allow"))
     found = replay_run(output, "run-1")
@@ -376,7 +376,7 @@ def test_a_policy_that_was_edited_in_the_manifest_is_told(output: Store) -> None
     assert "cannot be read" in problem(replay_run(output, "run-1"))
 
 
-def test_prompts_of_another_model_or_lost_ones_are_told(output: Store) -> None:
+def test_prompts_that_are_lost_or_of_another_model_are_reported(output: Store) -> None:
     manifest = manifest_of(output)
     assert manifest.prompts is not None
     key = manifest.prompts.replace(manifest.model_fingerprint, "0" * 16)
@@ -418,7 +418,7 @@ def test_a_run_from_before_prompts_were_kept_is_computed_by_the_model(output: St
     assert not any(output.list("_prompts/")), "a replay writes nothing"
 
 
-def test_a_model_that_is_not_here_is_told(output: Store) -> None:
+def test_a_model_that_is_not_installed_is_reported(output: Store) -> None:
     manifest = manifest_of(output)
     output.delete_folder("_prompts/")
     fingerprint = "0" * 16
@@ -458,7 +458,7 @@ def test_what_is_no_run_is_refused(output: Store, tmp_path: Path) -> None:
         list(replay_all(Store(str(tmp_path / "nothing"))))
 
 
-def test_a_manifest_that_is_none_is_one_run_that_fails(output: Store) -> None:
+def test_a_file_that_is_not_a_manifest_is_one_failed_run(output: Store) -> None:
     output.put("runs/run-1.json", b'{"run_id": "run-1"')
     with pytest.raises(OutputError, match=r"run-1.json is not a manifest of this program"):
         replay_run(output, "run-1")
@@ -508,7 +508,9 @@ def test_the_command_says_what_differs(output: Store, moderate: Callable[..., st
     assert [one["identical"] for one in found] == [False, True]
 
 
-def test_uris_of_the_table_are_whole(output: Store, moderate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uris_in_the_printed_table_are_not_cut(
+    output: Store, moderate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tamper(output, "decisions", with_value("policy", 0, "other"))
     uri = json.loads(moderate("run-1", "--json", code=1))["shown"][0]["uri"]
     set_variable = monkeypatch.setenv
@@ -517,7 +519,7 @@ def test_uris_of_the_table_are_whole(output: Store, moderate: Callable[..., str]
     assert visible(uri) in moderate("run-1", code=1)
 
 
-def test_no_torch_is_loaded(output: Store) -> None:
+def test_replaying_loads_no_torch(output: Store) -> None:
     import subprocess
 
     program = (

@@ -80,7 +80,7 @@ def store() -> Store:
     return results(IMAGES, "sampled")
 
 
-def test_strata_are_what_decisions_say(store: Store) -> None:
+def test_strata_follow_the_decisions(store: Store) -> None:
     found = drawn_from(store, 90)
     scores = np.array(list(SCORES.values()), np.float32)[:, None]
     decided = decide(scores, Thresholds.of((FIREARMS,), POLICY.near))
@@ -175,7 +175,7 @@ def test_where_few_are_near_the_closest_below_are_drawn() -> None:
     assert sum(image.weight for image in found.images) == pytest.approx(66)
 
 
-def test_nothing_flagged_nothing_near() -> None:
+def test_a_rule_with_nothing_flagged_and_nothing_near_can_be_sampled() -> None:
     store = results([Image(f"s3://shop/{i}.jpg", [[0.0]]) for i in range(40)], "all-low")
     found = drawn_from(store, 12)
     assert {stratum.name: (stratum.images, stratum.drawn) for stratum in found.strata} == {
@@ -202,7 +202,7 @@ def test_every_image_counts_as_it_was_decided_last(tmp_path: Path) -> None:
     assert found.errors == 3
 
 
-def test_shares() -> None:
+def test_a_sample_is_divided_evenly_between_strata_of_any_size() -> None:
     assert share([100, 100, 100], 30) == [10, 10, 10]
     assert share([100, 100, 100], 32) == [10, 11, 11]
     assert share([2, 100, 100], 30) == [2, 14, 14]
@@ -251,7 +251,7 @@ def test_a_uri_without_a_scheme_is_refused() -> None:
         drawn_from(results([Image("=1+1", [[0.8]])], "no-scheme", 1), 3)
 
 
-def test_mistakes_are_told(store: Store) -> None:
+def test_mistakes_are_reported_in_one_line(store: Store) -> None:
     with pytest.raises(PolicyError, match=r"no rule 'firearm': did you mean `firearms`\? rules: firearms, beer, tobacco"):
         rule_to_sample(POLICY, "firearm")
     with pytest.raises(PolicyError, match="'tobacco' is off"):
@@ -303,7 +303,7 @@ def test_the_command_writes_a_csv_and_a_page(folder: Path, monkeypatch: pytest.M
         command("--rule", "firearms", folder=folder)
 
 
-def test_the_command_tells_mistakes(folder: Path) -> None:
+def test_the_command_reports_mistakes_in_one_line(folder: Path) -> None:
     for arguments, error, told in (
         (("--rule", "firearm"), PolicyError, "did you mean `firearms`"),
         (("--rule", "firearms", "--n", "0"), SettingsError, "--n 0"),
@@ -330,7 +330,7 @@ def test_the_command_tells_mistakes(folder: Path) -> None:
         command("--rule", "firearms", folder=folder)
 
 
-def test_a_policy_file_scores_anew_without_torch(folder: Path) -> None:
+def test_a_policy_file_is_scored_from_embeddings_without_torch(folder: Path) -> None:
     policy = folder / "new.yaml"
     policy.write_text(POLICY_TEXT.replace("review: 0.5, block: 0.75", "block: 0.25"))
     script = (

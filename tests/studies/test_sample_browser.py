@@ -171,6 +171,6 @@ def test_buttons_do_what_keys_do(browser: Browser, tmp_path: Path) -> None:
     assert "Saved" in browser.ask("document.getElementById('said').textContent")
 
 
-def test_hostile_names_are_covered() -> None:
+def test_the_test_images_have_every_hostile_name() -> None:
     assert len(URIS) == 3 + len(HOSTILE) - 1 + len(PAYLOADS) - len(HOSTILE)
     assert base64.b64decode(a_thumbnail().partition(",")[2]).startswith(b"\xff\xd8")

@@ -110,7 +110,7 @@ def test_the_newest_decision_is_shown() -> None:
     ]
 
 
-def test_a_condition_narrows_it() -> None:
+def test_a_condition_narrows_the_search() -> None:
     archive = archive_of(some(50), "where")
     chosen = Chosen(["uri"], lambda table: np.array([uri.endswith("7.jpg") for uri in table["uri"].to_pylist()], bool))
     found = nearest(archive, GUN, 50, chosen)
@@ -134,7 +134,7 @@ def test_stored_prompts_need_no_model(tmp_path: Path) -> None:
     assert len(done.stdout.strip().splitlines()) == 1 + 3 + 1
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported_in_one_line() -> None:
     archive = archive_of(some(5), "mistakes")
     for top in (0, 1001):
         with pytest.raises(SettingsError, match=f"--top {top}: give 1 to 1,000"):
@@ -172,7 +172,7 @@ def command(*arguments: str, folder: Path) -> str:
     return found.stdout
 
 
-def test_a_word_finds_what_it_names(demo: Path) -> None:
+def test_searching_by_a_word_finds_what_it_names(demo: Path) -> None:
     stored = sorted(path for path in (demo / "_prompts").rglob("*.parquet"))
     rows = json.loads(command("pistol", "--top", "12", "--json", folder=demo))
     assert len(PISTOLS) == 5
@@ -188,7 +188,7 @@ def test_a_word_finds_what_it_names(demo: Path) -> None:
     assert "the nearest 3 of" in told
 
 
-def test_an_image_finds_itself_first(demo: Path, tmp_path: Path) -> None:
+def test_searching_by_an_image_finds_that_image_first(demo: Path, tmp_path: Path) -> None:
     stored = {one.uri for one in objects_under(IMAGES_DIR)}
     rows = json.loads(command("--image", str(IMAGES_DIR / sorted(PISTOLS)[0]), "--top", "4", "--json", folder=demo))
     assert key(rows[0]["uri"]) == sorted(PISTOLS)[0]
@@ -214,7 +214,7 @@ def test_an_image_finds_itself_first(demo: Path, tmp_path: Path) -> None:
     assert "<script" not in html
 
 
-def test_the_model_is_told_apart_and_texts_are_limited(demo: Path) -> None:
+def test_a_query_text_has_a_length_limit(demo: Path) -> None:
     archive = open_archive(Store(str(demo)))
     with pytest.raises(ModelError, match=r"has \d+ tokens; demo reads \d+: shorten it"):
         text_query(archive, DEMO, "a very red car " * 40)
@@ -230,7 +230,7 @@ def archive_dim(archive: Archive) -> int:
     [(b"", "empty"), (b"no image", "unsupported_format"), (b"\x89PNG\r\n\x1a\n" + bytes(50), "corrupt")],
     ids=["empty", "text", "broken"],
 )
-def test_what_is_no_image_is_told(demo: Path, tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_query_file_that_is_not_an_image_is_refused(demo: Path, tmp_path: Path, content: bytes, told: str) -> None:
     file = tmp_path / "query\x1b[31m.png"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=told) as error:
@@ -238,7 +238,7 @@ def test_what_is_no_image_is_told(demo: Path, tmp_path: Path, content: bytes, to
     assert "\x1b" not in str(error.value)
 
 
-def test_the_command_tells_mistakes(demo: Path, tmp_path: Path) -> None:
+def test_the_command_reports_mistakes_in_one_line(demo: Path, tmp_path: Path) -> None:
     for arguments, error, told in (
         ((), SettingsError, "give a text to search for"),
         (("a car", "--image", "x.jpg"), SettingsError, "either a text or an --image"),

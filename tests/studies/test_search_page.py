@@ -19,7 +19,7 @@ def a_page(query: str, names: list[str], by_image: bool = False) -> str:
     return render(page, {(hit.uri, hit.frame): a_thumbnail() for hit in hits[1:]}, a_thumbnail() if by_image else None)
 
 
-def test_what_was_found_is_told() -> None:
+def test_the_page_describes_its_query_and_hits() -> None:
     words = words_of(a_page("a red car", ["a.jpg", "b.jpg", "c.jpg"]))
     for told in ("Images that show a red car", "3 of 12,345 images", "0.900 block", "and 1 like it", "no preview"):
         assert told in words

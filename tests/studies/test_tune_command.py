@@ -86,7 +86,7 @@ def test_the_threshold_is_the_lowest_with_that_precision(stored, policy, labels)
     assert found["unlabelled"] == ["nudity"]
 
 
-def test_recall_and_a_confident_choice(stored, policy, labels):
+def test_a_recall_target_can_be_met_by_the_estimate_or_with_confidence(stored, policy, labels):
     at = {
         name: as_json(policy, "--results", stored[0], "--labels", labels, *options)["rules"][0]["chosen"]
         for name, options in {
@@ -123,7 +123,7 @@ def test_a_lower_prevalence_raises_the_threshold(stored, policy, labels):
     assert any("labelled negatives cannot show that" in doubt for doubt in rare["doubts"])
 
 
-def test_what_sampling_draws_is_taken_with_its_weights(stored, policy, tmp_path):
+def test_labels_of_a_drawn_sample_count_with_their_weights(stored, policy, tmp_path):
     folder, truth, scores = stored
     strata = np.where(scores >= 0.5, "flagged", np.where(scores >= 0.45, "near", "random"))
     rng, rows = np.random.default_rng(0), []
@@ -182,7 +182,7 @@ def test_a_target_out_of_reach_writes_nothing(stored, policy, tmp_path):
         ([], "no labels"),
     ],
 )
-def test_labels_that_cannot_be_used_are_told_with_exit_code_1(stored, policy, tmp_path, rows, why):
+def test_unusable_labels_are_reported_with_exit_code_1(stored, policy, tmp_path, rows, why):
     path = write_labels(tmp_path / "labels.csv", rows)
     result = run(policy, "--results", stored[0], "--labels", path, "--precision", 0.9, "--write")
     assert result.exit_code == 1
@@ -190,7 +190,7 @@ def test_labels_that_cannot_be_used_are_told_with_exit_code_1(stored, policy, tm
     assert policy.read_text() == POLICY_TEXT
 
 
-def test_whatever_is_odd_in_labels_is_told_with_its_lines(stored, policy, labels):
+def test_oddities_in_labels_are_reported_with_their_lines(stored, policy, labels):
     rest = [(uri(0), "firearms", not stored[1][0]), (uri(1), "firearms", stored[1][1]), (BROKEN, "firearms", "yes")]
     rest += [("s3://shop/x.jpg", "firearms", "no"), (uri(3), "fierarms", "no"), (uri(4), "beer", "1"), (uri(5), "nudity", "?")]
     with open(labels, "a", newline="") as file:
@@ -209,7 +209,7 @@ def test_whatever_is_odd_in_labels_is_told_with_its_lines(stored, policy, labels
         assert told in result.stdout
 
 
-def test_any_is_about_the_whole_policy(stored, policy, labels):
+def test_labels_for_any_are_about_the_whole_policy(stored, policy, labels):
     folder, truth, scores = stored
     with open(labels, "a", newline="") as file:
         file.writelines(f"{uri(i)},any,{truth[i]}\r\n" for i in range(600, 900))
@@ -246,7 +246,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(stored, policy, labels, opti
     assert caught.value.exit_code == 2
 
 
-def test_a_budget_is_for_one_rule(stored, policy, labels):
+def test_a_review_budget_is_for_one_rule(stored, policy, labels):
     with open(labels, "a", newline="") as file:
         file.writelines(f"{uri(i)},nudity,{i % 2}\r\n" for i in range(40))
     with pytest.raises(SettingsError, match="which with --rule"):

@@ -23,14 +23,14 @@ def told(file) -> list[tuple[str, tuple[int, ...]]]:
     return [(remark.message, remark.lines) for remark in file.remarks]
 
 
-def test_the_usual_spellings(tmp_path):
+def test_the_usual_spellings_of_true_and_false_are_read(tmp_path):
     said = ["true", "TRUE", "Yes", "y", "t", "1", "false", "No", "n", "F", "0", " false "]
     file = read(tmp_path, HEADER + "".join(f"u{i},firearms,{label}\n" for i, label in enumerate(said)))
     assert [label.truth for label in file.labels] == [True] * 6 + [False] * 6
     assert not file.remarks
 
 
-def test_what_spreadsheets_write(tmp_path):
+def test_files_saved_by_spreadsheets_are_read(tmp_path):
     text = '\ufeff"uri","Rule","label"\r\n"s3://b/a, ""b""\r\nc.jpg","firearms","true"\r\n\r\n"s3://b/=1.jpg","ANY","false"\r\n'
     file = read(tmp_path, text)
     assert [(label.uri, label.rule, label.line) for label in file.labels] == [
@@ -73,7 +73,7 @@ def test_unsure_is_a_label_that_is_not_there_yet(tmp_path):
     assert (file.open, told(file)) == (1, [])
 
 
-def test_every_row_that_cannot_be_used_is_told_with_its_line(tmp_path):
+def test_every_unusable_row_is_reported_with_its_line(tmp_path):
     file = read(
         tmp_path,
         "uri,rule,stratum,weight,score,label,notes\n"
@@ -103,7 +103,7 @@ def test_every_row_that_cannot_be_used_is_told_with_its_line(tmp_path):
     assert file.labels[0] == Label("a", "firearms", truth=True, weight=1.5, stratum="x", line=2)
 
 
-def test_contradictions_and_repeats(tmp_path):
+def test_contradicting_and_repeated_labels_are_reported(tmp_path):
     file = read(tmp_path, HEADER + "a,r,true\na,r,false\nb,r,true\nb,r,yes\nb,r,\nc,r,true\nc,s,false\n")
     assert [(label.uri, label.rule) for label in file.labels] == [("b", "r"), ("c", "r"), ("c", "s")]
     assert told(file) == [
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_such_table_is_one_clear_line(tmp_path, text, message)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_labels_file_is_one_clear_line(tmp_path):
     with pytest.raises(SettingsError, match="cannot read the labels"):
         read_labels(tmp_path / "none.csv")
 
@@ -160,7 +160,7 @@ def labelled(*rows: tuple) -> list[Label]:
 SCORES = {uri(i): i / 1000 for i in range(1000)}
 
 
-def test_unknown_images_and_rules_are_told(tmp_path):
+def test_unknown_images_and_rules_are_reported(tmp_path):
     rows = "a,firearms,true\nb,firearms,true\nc,firearms,true\na,fierarms,true\na,beer,true\na,any,false\n"
     found = checked(read(tmp_path, HEADER + rows), parse_policy(POLICY_TEXT), {"a"}, frozenset({"b"}))
     assert told(found) == [
@@ -229,7 +229,7 @@ def test_labels_without_a_weight_do_not_count_beside_those_with_one():
     assert "1 label without a weight" in found.remarks[0]
 
 
-def test_weights_of_another_population_are_said():
+def test_weights_of_another_population_are_reported():
     rows = labelled(*[("r", True, 2.0, "")] * 6, *[("r", False, 5.0, "")] * 7)
     above = lambda scores: 1 - scores  # noqa: E731
     other, same = (judged(rows, "r", SCORES, None, above, images) for images in (1000, 47))

@@ -137,7 +137,7 @@ def test_evidence_replaces_its_own_and_nobody_elses(tmp_path):
     assert once.count(MARK) == 2
 
 
-def test_the_same_again_changes_nothing(tmp_path):
+def test_writing_the_same_thresholds_again_changes_nothing(tmp_path):
     once = written(tmp_path, HEAD + "rules:\n  - {id: a, prompts: [p], review: 0.6, block: 0.9}\n")
     before = (tmp_path / "policy.yaml").stat()
     write_thresholds(tmp_path / "policy.yaml", [NEW])
@@ -181,7 +181,7 @@ def test_own_rules_beside_included_ones_are_found(tmp_path):
     assert path.read_text().endswith("{id: a, prompts: [q], review: 0.625}\n")
 
 
-def test_mode_and_links_stay(tmp_path):
+def test_file_mode_and_links_are_kept(tmp_path):
     real, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
     real.write_text(HEAD + "rules:\n  - {id: a, prompts: [p], review: 0.6}\n")
     real.chmod(0o640)
