@@ -36,6 +36,13 @@ BENCHMARKS = (
         ("driver_memory_growth_mb", "driver_us_per_image"),
         ("--objects", "100000"),
     ),
+    Benchmark(
+        "list_match",
+        "benchmarks.list_match",
+        180,
+        ("list_match_1m_s", "list_match_us_per_image"),
+        ("--entries", "50000"),
+    ),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),
     Benchmark("colours", "benchmarks.parity", 60),
     Benchmark("gpu", "benchmarks.gpu", 300, ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")),

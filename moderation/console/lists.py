@@ -24,14 +24,14 @@ def show_checked(name: str, found: ReadList) -> None:
     if found.content is None:
         counted = [_counted(len(found.errors), "error"), *counted]
     else:
-        counted = [f"{len(found.content):,} {found.content.kind.title} entries", *counted]
+        counted = [f"{len(found.content):,} {found.content.kind.shown} entries", *counted]
     console.print(f"{visible(name)}: {', '.join(counted)}", markup=False)
 
 
 def show_info(content: HashList, found: ReadList) -> None:
     """A table of what the list holds."""
     table = Table(show_header=False, box=None)
-    table.add_row("kind", content.kind.title)
+    table.add_row("kind", content.kind.shown)
     table.add_row("entries", f"{len(content):,}")
     table.add_row("content", content.digest[:16])
     table.add_row("duplicates left out", f"{found.duplicates:,}")

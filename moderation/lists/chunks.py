@@ -55,7 +55,8 @@ def plan(distance: int, entries: int) -> Plan:
     Of m pieces with radii r, some piece differs in at most its radius wherever the sum of all (r + 1) exceeds the distance:
     if each differed in r + 1 or more, the hashes would differ in more than the distance.
     """
-    best, cost = (), entries * _COMPARE_NS
+    best: tuple[Part, ...] = ()
+    cost = entries * _COMPARE_NS
     for radius in range(4):
         count = -(-(distance + 1) // (radius + 1))
         spare = count * (radius + 1) - (distance + 1)

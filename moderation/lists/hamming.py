@@ -5,6 +5,7 @@ differ in few bits have a piece that differs in very few, and such pieces are lo
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -84,20 +85,25 @@ class HammingIndex:
                     if fresh.any():
                         yield Pairs(found.query[fresh] + start, found.entry[fresh], found.distance[fresh])
 
-    def nearest(self, queries: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]:
+    def nearest(self, queries: Hashes, threads: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]:
         """Of each of Q hashes the nearest entry, the first of several equally near ones.
 
         Returns:
             int64 [Q] its index, -1 where none lies within the distance; int16 [Q] the distance, -1 likewise; int64 [Q] how many
             entries lie within the distance.
         """
-        many = len(self) + 1
-        none = np.int64(BITS * many)
-        best = np.full(len(queries), none)
-        count = np.zeros(len(queries), np.int64)
-        for found in self.pairs(queries):
-            np.minimum.at(best, found.query, found.distance * np.int64(many) + found.entry)
-            np.add.at(count, found.query, 1)
+        many = np.int64(len(self) + 1)
+        none = BITS * many
+        best, count = np.full(len(queries), none), np.zeros(len(queries), np.int64)
+
+        def fill(start: int) -> None:
+            part = slice(start, start + _BLOCK)
+            for found in self.pairs(queries[part]):
+                np.minimum.at(best[part], found.query, found.distance * many + found.entry)
+                count[part] += np.bincount(found.query, minlength=len(count[part]))
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, range(0, len(queries), _BLOCK)))
         hit = best < none
         entry, distance = np.where(hit, best % many, -1), np.where(hit, best // many, -1)
         return entry, distance.astype(np.int16), count

@@ -22,7 +22,7 @@ class HashKind(StrEnum):
         return 16 if self is HashKind.MD5 else 32
 
     @property
-    def title(self) -> str:
+    def shown(self) -> str:
         """As people write it."""
         return {"pdq": "PDQ", "sha256": "SHA-256", "md5": "MD5"}[self.value]
 
@@ -50,13 +50,14 @@ class HashList:
 
     def hex(self, entry: int) -> str:
         """The hash of an entry, lower-case hex digits."""
-        return self.hashes[entry].tobytes().hex()
+        digits: str = self.hashes[entry].tobytes().hex()
+        return digits
 
     @property
     def digest(self) -> str:
         """SHA-256 of kind, hashes and labels, as hex: what the list's content adds to a policy's hash."""
         content = hashlib.sha256(self.kind.encode())
-        content.update(np.ascontiguousarray(self.hashes))
+        content.update(np.ascontiguousarray(self.hashes).data)
         for start in range(0, len(self.labels), 1 << 16):
             for label in self.labels[start : start + (1 << 16)].to_pylist():
                 text = label.encode()

@@ -64,7 +64,7 @@ class Matcher:
             ValueError: kind of list and settings differ, or the distance is not in 0 to `MAX_DISTANCE`.
         """
         if content.kind is not settings.kind:
-            raise ValueError(f"a list of {content.kind.title} is no list of {settings.kind.title}")
+            raise ValueError(f"a list of {content.kind.shown} is no list of {settings.kind.shown}")
         if not 0 <= settings.distance <= MAX_DISTANCE:
             raise ValueError(f"distance {settings.distance}: give 0 to {MAX_DISTANCE}")
         self.settings, self.content = settings, content
@@ -108,7 +108,7 @@ def from_hex(hashes: Sequence[str], kind: HashKind) -> NDArray[np.uint8]:
     """
     joined = bytes.fromhex("".join(hashes))
     if any(len(one) != 2 * kind.size for one in hashes):
-        raise ValueError(f"a {kind.title} hash has {2 * kind.size} hex digits")
+        raise ValueError(f"a {kind.shown} hash has {2 * kind.size} hex digits")
     return np.frombuffer(joined, np.uint8).reshape(-1, kind.size)
 
 

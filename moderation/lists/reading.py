@@ -70,11 +70,11 @@ class _Gathered:
                 if len(row.hash) != wide:
                     self._wrong_length(row)
         text = "".join(row.hash for row in sized).encode("ascii", "replace")
-        digits = _DIGITS[np.frombuffer(text, np.uint8)].reshape(-1, wide)
-        good = (digits < 16).all(axis=1)
-        for n in np.flatnonzero(~good):
-            self._not_hex(sized[n], int(np.argmax(digits[n] > 15)))
-        hashes = digits[:, ::2] << 4 | digits[:, 1::2]
+        digits: NDArray[np.uint8] = _DIGITS[np.frombuffer(text, np.uint8)].reshape(-1, wide)
+        good: NDArray[np.bool_] = np.all(digits < 16, axis=1)
+        for bad in np.flatnonzero(~good):
+            self._not_hex(sized[bad], int(np.argmax(digits[bad] > 15)))
+        hashes: NDArray[np.uint8] = digits[:, ::2] << np.uint8(4) | digits[:, 1::2]
         self._meaningless(sized, hashes, good)
         for n, row in enumerate(sized):
             if row.quality and not self._quality_is_good(row):
@@ -113,7 +113,7 @@ class _Gathered:
             hint += ": is the list's `hash` right?"
         else:
             hint = "" if found else "write a hash, or remove the line"
-        message = f"{self.kind.title} hashes have {wide} hex digits; this has {found} characters" if found else "no hash"
+        message = f"{self.kind.shown} hashes have {wide} hex digits; this has {found} characters" if found else "no hash"
         self.problems.error(row.line, row.column(row.hash), message, hint, source=row.source, length=max(1, found))
 
     def _not_hex(self, row: Row, place: int) -> None:
@@ -127,7 +127,7 @@ class _Gathered:
         for n in np.flatnonzero(alike):
             good[n] = False
             what = "zeros" if hashes[n, 0] == 0 else "ones"
-            message = f"a hash of {what} only: no picture has this {self.kind.title}"
+            message = f"a hash of {what} only: no picture has this {self.kind.shown}"
             hint = (
                 "remove the entry: it would match pictures without content" if self.kind is HashKind.PDQ else "remove the entry"
             )
@@ -192,7 +192,7 @@ def _rows(stream: io.BufferedReader, problems: Problems, withdrawn: dict[str, in
 
 
 def _no_entries(gathered: _Gathered, withdrawn: dict[str, int]) -> None:
-    message = f"the file has no {gathered.kind.title} entry"
+    message = f"the file has no {gathered.kind.shown} entry"
     if gathered.others:
         message += f"; it has: {', '.join(list(gathered.others)[:10])}"
     elif withdrawn:
