@@ -46,7 +46,7 @@ def at_most(check: str, column: str, limit: float, meaning: str) -> Expectation:
 
 def too_few(scored: int, at_least: int) -> str:
     """Why a run was not judged."""
-    return f"not judged: {count(scored, 'scored image')}, {at_least:,} needed"
+    return f"not checked: {count(scored, 'scored image')}, {at_least:,} needed"
 
 
 def count(number: int, what: str) -> str:

@@ -60,7 +60,7 @@ _FILES = (
         "shard_files_whole",
         "expect_column_pair_values_to_be_equal",
         {"column_A": "found", "column_B": "promised"},
-        "the file is there, can be read, and has the rows that were written; -1: it is not",
+        "the file exists, can be read, and has the rows that were written; -1: it does not",
     ),
 )
 _PLANNED = (

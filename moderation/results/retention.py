@@ -61,7 +61,7 @@ def expired(output: Store, older_than: timedelta) -> list[Run]:
 def prune(output: Store, run: Run, keep_embeddings: bool) -> None:
     """Remove a published run. Readers lose it whole: its manifest goes first.
 
-    With `keep_embeddings` later runs can still decide its images anew: its embeddings stay, its decisions, which say what
+    With `keep_embeddings`, later runs can still re-decide its images: its embeddings stay, its decisions, which say what
     the images are, and the manifest under `_pruned/`.
     Raises `OutputError`.
     """

@@ -64,7 +64,7 @@ def unpublished(output: Store) -> str:
         return (
             f"{newest.run_id}{others} is quarantined, since quality checks failed: {', '.join(failed)}; look at its report, "
             f"then `moderate runs release {newest.run_id} --results {results} --reason 'why it is right' --by 'your name'` "
-            "publishes it after all"
+            "publishes it anyway"
         )
     unfinished = [run for run in all_runs(output) if run.state == "unfinished"]
     return f"{unfinished[0].run_id} is not finished: resume it with --run-id {unfinished[0].run_id}" if unfinished else ""
@@ -90,9 +90,9 @@ def release(output: Store, run: Run, reason: str, by: str) -> Manifest:
         output.put(paths.manifest, manifest.to_json(), create_only=True)
         output.delete_folder(paths.quarantine)
     except FileExistsError:
-        raise OutputError(f"the run {run.run_id} is published already: {output.uri_of(paths.manifest)}") from None
+        raise OutputError(f"the run {run.run_id} is already published: {output.uri_of(paths.manifest)}") from None
     except StorageError as error:
-        raise OutputError(f"cannot publish to {output.uri}: {error.detail}; try again once it is mended") from None
+        raise OutputError(f"cannot publish to {output.uri}: {error.detail}; fix that, then try again") from None
     return manifest
 
 

@@ -97,7 +97,7 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
         vectors, starts = _vectors(file), _starts(rows["uri"])
     if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
         raise OutputError(
-            f"{output.uri_of(shard.embeddings.path)} does not hold the embeddings of the images in "
+            f"{output.uri_of(shard.embeddings.path)} does not contain the embeddings of the images in "
             f"{output.uri_of(shard.decisions.path)}: one of the files was replaced"
         )
     return StoredImages(

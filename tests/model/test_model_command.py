@@ -95,7 +95,7 @@ def test_other_weights_are_compared_and_thresholds_hold_the_flag_rate(compare: C
     assert found["taken"] == found["listed"] < found["asked"] == 500
     assert found["unreadable"]["corrupt"] >= 1
     assert any("fewer images than the 500 asked for" in line for line in found["notes"])
-    assert any("could not be scored and are left out: " in line for line in found["notes"])
+    assert any("could not be scored and are skipped: " in line for line in found["notes"])
     assert found["images"] == found["taken"] - sum(found["unreadable"].values())
     assert sum(one["images"] for one in found["actions"]) == found["images"]
     fitted = [one for rule in found["rules"] for one in rule["thresholds"] if one["fitted"] is not None]
@@ -185,7 +185,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "images" / "text.jpg").write_text("this is no image")
     refused(
         SourceError,
-        "none of the 1 objects that were drawn can be scored: unsupported_format 1",
+        "none of the 1 sampled objects can be scored: unsupported_format 1",
         locations=[str(tmp_path / "images")],
     )
     truths = {"s3://elsewhere/a.jpg": {"weapons": Truth(applies=True)}}

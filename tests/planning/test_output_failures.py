@@ -56,7 +56,7 @@ def test_a_full_disk_and_a_manifest_that_exists(images: Path, tmp_path: Path, ti
         scored = pipeline.score(running)
         checks = pipeline.check(running, scored)
         output.put(running.paths.manifest, b"somebody else's")
-        with pytest.raises(RunError, match="published meanwhile by another process"):
+        with pytest.raises(RunError, match="meanwhile published by another process"):
             pipeline.publish_or_quarantine(running, scored, checks)
         assert output.get(running.paths.manifest) == b"somebody else's"
         output.delete(running.paths.manifest)

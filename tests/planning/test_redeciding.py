@@ -191,7 +191,7 @@ def test_a_history_that_cannot_be_read_can_be_gone_on_with(work: Path) -> None:
 
 def test_a_history_needs_a_published_run(work: Path) -> None:
     (work / "out").mkdir()
-    with pytest.raises(SettingsError, match="there is nothing to decide again: no run is published"):
+    with pytest.raises(SettingsError, match="there is nothing to re-decide: no run is published"):
         pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True))
 
 

@@ -96,7 +96,7 @@ def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
         (
             [("    contrast: [a teacup]", "    contrast: [a teacup]\n    mode: shadow\n    review_by: 2026-11-20")],
             (13, 16),
-            "was to be",
+            "was due",
         ),
         ([("    contrast: [a teacup]", "    contrast: [a teacup]\n    review_by: 2027-11-20")], (12, 16), "has no effect"),
         (

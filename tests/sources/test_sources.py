@@ -667,7 +667,8 @@ def changed(file_format: str = "CSV", **fields: object) -> Mapping[str, bytes]:
             {MANIFEST: b'{"uri": "a.jpg"}'},
             "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: destinationBucket: Field required; "
             "fileFormat: Field "
-            "required; fileSchema: Field required; files: Field required; if it is your own list of objects, give it another name",
+            "required; fileSchema: Field required; files: Field required; if it is your own list of objects, give it "
+            "another name",
         ),
         ({MANIFEST: b"{"}, "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: Invalid JSON: EOF while parsing"),
         ({MANIFEST: b"\xff"}, "2026-11-21T01-00Z/manifest.json is not an S3 Inventory manifest: Invalid JSON: "),

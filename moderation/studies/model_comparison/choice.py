@@ -22,7 +22,7 @@ def model_choice(text: str) -> ModelChoice:
         name, pretrained = text, ""
     if not name.strip() or (text.endswith("/") and ":" not in name):
         raise ModelError(
-            f"{text!r} names no model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
+            f"{text!r} is not a model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
         )
     return ModelChoice(name=name, pretrained=pretrained or None)
 
@@ -41,6 +41,6 @@ def check_choice(choice: ModelChoice, policy: Policy) -> None:
     if sigmoid and not facts.has_bias:
         rules = f"rule {sigmoid[0]!r}" if len(sigmoid) == 1 else f"rules {', '.join(map(repr, sigmoid))}"
         raise PolicyError(
-            f"{rules}: `sigmoid` needs a SigLIP-family model; {choice.label} has no bias, so it has no such scores: "
+            f"{rules}: `sigmoid` needs a SigLIP-family model; {choice.label} has no bias and cannot compute such scores: "
             "compare with a model of that family, or use `score: contrast`"
         )

@@ -58,7 +58,7 @@ def shards_of(files: RunFiles) -> tuple[Mapping[str, Mapping[Table, FileEntry]],
     for entry in files.manifest.files:
         name = PurePosixPath(entry.path).stem
         if entry.path != files.paths.published(entry.table, name):
-            problems.append(f"the manifest names {entry.path!r}, which is no place of a file of this run")
+            problems.append(f"the manifest names {entry.path!r}, where this run has no file")
         elif entry.table in shards.setdefault(name, {}):
             problems.append(f"the manifest names {entry.path} twice")
         else:
