@@ -97,7 +97,7 @@ def check_ray() -> None:
 
 def _said(reason: str) -> str:
     where = "the Ray cluster is gone" if _watch.as_client else "Ray on this machine died"
-    return f"{where} ({reason}): what is staged is kept; go on with {_watch.go_on}"
+    return f"{where} ({reason}): completed work is kept; resume with {_watch.go_on}"
 
 
 def _look_after(watch: _Watch, raylet: int | None, stop: int) -> None:

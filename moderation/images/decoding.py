@@ -157,7 +157,7 @@ class DecodedImage:
             ImageError: corrupt, too_many_pixels or worker_timeout.
         """
         if self._image is None:
-            raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be had once")
+            raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be read only once")
         self._deadline.resume()
         wanted = with_primary(spread(self.header.frames, self._limits.max_frames), self.primary, self._limits.max_frames)
         before = -1
@@ -282,7 +282,7 @@ def _conversion(image: ImageFile.ImageFile, survey: Survey, data: bytes, wrapped
         raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
     conversion = conversion_of(image, survey)
     if conversion is not None and wrapped_in in ("ICO", "CUR"):
-        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has colours of its own: browsers show nothing")
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has its own palette: browsers show nothing")
     return conversion
 
 
@@ -334,7 +334,7 @@ def _unreadable(data: bytes, error: BaseException) -> ImageError:
         unread = unread_format(data)
         if unread:
             return ImageError(
-                ErrorCode.UNSUPPORTED_FORMAT, f"{unread} is not read: convert it to PNG or WebP before moderation"
+                ErrorCode.UNSUPPORTED_FORMAT, f"{unread} is not supported: convert it to PNG or WebP before moderation"
             )
         return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR'))}")
     if isinstance(error, UnidentifiedImageError):

@@ -66,7 +66,7 @@ def test_a_plan_fits_machine_by_machine(
         ),
         ([(8, 0)], {"device": "cuda"}, "has no GPU"),
         ([(8, 0)], {"jpeg_decoder": "gpu"}, "the Ray cluster has no GPU: use `--jpeg-decoder cpu`"),
-        ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have none with device `cpu`"),
+        ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have no GPU with device `cpu`"),
     ],
 )
 def test_what_does_not_fit_is_refused(machines: list[tuple[float, float]], values: dict[str, object], message: str) -> None:
@@ -238,7 +238,7 @@ def test_a_ray_of_its_own_has_a_token_of_its_own_and_leaves_the_users_alone(clus
     assert driver.stdout.splitlines() == ["True 3", f"the Ray cluster at {cluster.address} {REFUSED}"]
 
 
-REFUSED = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
+REFUSED = "requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
 
 
 JOIN = """
@@ -262,12 +262,12 @@ except ModerationError as error:
         ({}, f"the Ray cluster at ADDRESS {REFUSED}"),
         (
             {"RAY_AUTH_MODE": "token", "HOME": "/nonexistent"},
-            "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, "
+            "RAY_AUTH_MODE is `token` but there is no token: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, "
             "to the token of the Ray cluster at ADDRESS",
         ),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
-            "the Ray cluster at ADDRESS refuses the token of RAY_AUTH_TOKEN: give it the one that its nodes have",
+            "the Ray cluster at ADDRESS refuses the token of RAY_AUTH_TOKEN: use the token of its nodes",
         ),
     ],
 )
@@ -495,5 +495,5 @@ def test_a_driver_that_loses_its_cluster_says_so(small: RayCluster, way: str, do
     assert driver.returncode == 1, complaints
     text = said if doing == "scoring" else complaints
     lines = [line for line in text.splitlines() if line.startswith("error:")]
-    assert lines == [f"error: {reason}: what is staged is kept; go on with --run-id r-17"], said + complaints
+    assert lines == [f"error: {reason}: completed work is kept; resume with --run-id r-17"], said + complaints
     assert "Traceback" not in complaints

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarn
 LIMITS = ImageLimits(max_seconds=5)
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 CORRUPT, TOO_MANY, TIMEOUT = ErrorCode.CORRUPT, ErrorCode.TOO_MANY_PIXELS, ErrorCode.WORKER_TIMEOUT
-SCREENED = "corrupt: out of all proportion: "
+SCREENED = "corrupt: unreasonably large structure: "
 
 
 def decode(data, limits=LIMITS):

@@ -178,7 +178,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
     refused(ModelError, "unknown model 'ViT-B-33': did you mean", b=model_choice("ViT-B-33/openai"))
     refused(ModelError, "no pretrained tag 'nowhere'", a=model_choice("ViT-B-32/nowhere"))
     refused(ModelError, "differ in `quick_gelu`", a=model_choice("ViT-B-32/nowhere/weights.safetensors"))
-    refused(ModelError, "is not there: .*nowhere/weights", a=model_choice("RN50/nowhere/weights.safetensors"))
+    refused(ModelError, "does not exist: .*nowhere/weights", a=model_choice("RN50/nowhere/weights.safetensors"))
     refused(ModelError, "cannot load", b=model_choice(f"local-dir:{tmp_path}"))
     refused(SourceError, "cannot list the source", locations=[str(tmp_path / "nothing")])
     (tmp_path / "images").mkdir()

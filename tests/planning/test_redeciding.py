@@ -111,7 +111,7 @@ def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str
         shutil.copy(files[1], files[0])
     second = stub_run(settings(work, "new.yaml"), checked=False)
     assert (second.listed, second.scored, second.redecided) == (60, 60, 50)
-    assert "10 images are scored and not decided from stored embeddings" in caplog.text
+    assert "10 images are scored instead of being re-decided from stored embeddings" in caplog.text
 
 
 def stopped(work: Path, pages: int) -> None:

@@ -289,5 +289,5 @@ def test_a_question_that_cannot_be_answered_fails_and_says_why():
     sheet = Sheet(pd.DataFrame({"uri": ["u"]}), "uri", (Expectation("score_present", NOT_NULL, {"column": "score"}, "m"),))
     (found,) = verdicts(validate([sheet]), LIMITS)
     assert not found.result.passed
-    assert found.result.observed.startswith("could not be checked:  ")
+    assert found.result.observed.startswith("could not be checked: ")
     assert "score" in found.result.observed

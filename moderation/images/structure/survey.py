@@ -36,4 +36,4 @@ class Survey:
 
 def out_of_proportion(what: str) -> ImageError:
     """The error of a file whose metadata is an attack, or hopelessly broken."""
-    return ImageError(ErrorCode.CORRUPT, f"out of all proportion: {what}")
+    return ImageError(ErrorCode.CORRUPT, f"unreasonably large structure: {what}")
