@@ -28,7 +28,7 @@ PULSE_S = 1.0
 """Seconds between two looks."""
 VITAL = ("raylet", "gcs_server")
 KNOCK_S, GONE_S = 5.0, 30.0
-"""Seconds between two looks at a cluster's GCS, and how long it may give no answer: it may be starting anew."""
+"""Seconds between two looks at a cluster's GCS, and how long it may give no answer: it may be restarting."""
 LAST_WORD_S = 6.0
 """Seconds that the driver has to notice for itself that Ray is dead."""
 
@@ -49,7 +49,7 @@ _watch = _Watch()
 
 @contextlib.contextmanager
 def watching(run_id: str | None) -> Iterator[None]:
-    """Look after the Ray that this process uses; what is raised because it died says how to go on with the run.
+    """Look after the Ray that this process uses; errors raised because it died say how to resume the run.
 
     Raises:
         RunError: Ray died, and what was being done has failed with it.

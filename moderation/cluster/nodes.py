@@ -38,7 +38,7 @@ OTHERS = (
 ANSWER_S = 120.0
 """Seconds for a node to start a process and answer."""
 SAMPLE = 3
-"""Files of a source by which a node's folder is told from another of the same name."""
+"""Number of files of a source that identify a node's folder among others of the same name."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def facts_of(address: str) -> ClusterFacts:
 
 
 def check_versions(address: str) -> None:
-    """Refuse a cluster whose nodes would see images otherwise than this process says; warn of other differences.
+    """Refuse a cluster whose nodes would process images differently from this process; warn of other differences.
 
     Raises:
         SettingsError: all mismatches that matter, in one line.

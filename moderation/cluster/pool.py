@@ -76,7 +76,7 @@ class ScorerPool:
         Suspects are cut into parts of sqrt(n) objects, each alone on an actor; a part that fails again into its objects.
         One object that hangs or raises alone, or kills twice, becomes an error row: some four restarts for an image.
         An actor that failed, or its replacement, must first score a probe: images that were scored before. So neither a sick
-        worker is taken for a bad image, nor many bad images for sick workers. Half of the actors go on with new batches.
+        worker is taken for a bad image, nor many bad images for sick workers. Half of the actors continue with new batches.
 
         Raises:
             WorkerStormError: nothing succeeds any more, probes neither.

@@ -11,7 +11,7 @@ from moderation.settings import RunSettings
 CPUS_PER_ACTOR = 8
 """CPU-only actors get at most this many cores each: one model and its decode threads use them well."""
 WELL_USED = 0.75
-"""Share of the cores that CPU-only actors must use; where it can be had with fewer and larger ones, these are taken."""
+"""Share of the cores that CPU-only actors must use; if fewer and larger actors reach it, these are used."""
 GPU_DECODE_THREADS = 64
 _ROUNDING = 1e-9
 _GPU_KIND = "accelerator_type:"

@@ -59,7 +59,7 @@ class Staging:
         self.redecided = 0
         """objects decided from stored embeddings"""
         self.lost_embeddings = ""
-        """why stored embeddings could not be had, if that happened"""
+        """why stored embeddings were not available, if they were not"""
         self.done = 0
         """objects scored or errored, staged or not, those of earlier attempts too"""
         self.earlier = 0

@@ -150,7 +150,7 @@ class DecodedImage:
     def frames(self) -> Iterator[tuple[int, Image.Image]]:
         """Up to `max_frames` frames, evenly spread, first, last and primary among them: (index, upright picture).
 
-        Pictures are RGB, or CMYK where `colours` takes these. They can be had once: memory is given back as soon as it can be.
+        Pictures are RGB, or CMYK where `colours` takes these. They can be read once: memory is released as soon as possible.
         The time between this object's making and the first frame does not count towards `max_seconds`.
 
         Raises:

@@ -98,7 +98,7 @@ _WITHIN = (
 
 
 def drift(facts: RunFacts, limits: QualityLimits, history: Sequence[RunHistory]) -> Question:
-    """Scores spread otherwise than before, though neither policy nor model changed."""
+    """Scores distributed differently than before, although neither policy nor model changed."""
     check = limits.checks.drift
     limit = check.psi if check.method == "psi" else check.ks
     distance = population_stability_index if check.method == "psi" else kolmogorov_smirnov

@@ -188,7 +188,7 @@ class _Columns:
         histogram, _ = np.histogram(np.clip(score, low, high), bins=BINS, range=(low, high))
         prompts, counts = np.unique(self._prompt[rows[acts]], return_counts=True)
         most = np.argsort(-counts, kind="stable")[:PROMPTS]
-        # Which ones are close is told in float32, as `decide` does.
+        # Closeness is computed in float32, as in `decide`.
         close = rows[np.abs(score[:, None] - np.array(rule.thresholds, np.float32)).min(axis=1) <= np.float32(near)]
         distance = np.abs(self._score[close, None].astype(np.float64) - np.array(rule.thresholds)).min(axis=1)
         return RuleAggregate(

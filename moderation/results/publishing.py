@@ -49,7 +49,7 @@ def published_meanwhile(output: Store, paths: RunPaths) -> RunError:
 
 @contextlib.contextmanager
 def alone(output: Store, paths: RunPaths) -> Iterator[None]:
-    """An error that another process under the same run id made, by ending the run first, is told as what it is.
+    """Report the real cause of an error if another process with the same run id ended the run first.
 
     That one removes the staged files, so that this one fails wherever it next needs them.
     """

@@ -29,7 +29,7 @@ class Leftovers:
 def leftovers(output: Store) -> Leftovers:
     """What a crash or a removal that broke off has left: files in the tables, staging and reports of runs that are no more.
 
-    Runs that are not finished keep theirs, since they can be gone on with: `discard` removes those.
+    Unfinished runs keep their files, since they can be resumed: `discard` removes those.
     Raises `OutputError`.
     """
     try:

@@ -97,7 +97,7 @@ def release(output: Store, run: Run, reason: str, by: str) -> Manifest:
 
 
 def discard(output: Store, run: Run) -> None:
-    """Remove a run that was never published, for good. Raises `SettingsError` for one that was."""
+    """Permanently remove a run that was never published. Raises `SettingsError` for one that was."""
     if run.state == "published":
         raise SettingsError(f"{run.run_id} is published: `moderate runs prune` removes published runs by their age")
     paths = _paths(run)

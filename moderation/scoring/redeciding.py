@@ -75,7 +75,7 @@ def write_decided(
     """Re-decide a shard from the files with its embeddings, and stage it.
 
     Returns:
-        The receipt, or why the embeddings are not to be had any more: its objects are to be scored then.
+        The receipt, or why the embeddings are no longer available: then its objects must be scored.
 
     Raises:
         RunError, OutputError, StorageError: as `write_shard`.

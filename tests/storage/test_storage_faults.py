@@ -220,8 +220,8 @@ def test_a_store_that_ignores_conditional_writes_is_refused(store, proxy):
     assert "ignores conditional writes (If-None-Match)" in failure(store.check_writable)
     proxy.rule = lambda method, *_: s3_error(501, "NotImplemented") if method == "PUT" else None
     refused = failure(store.check_writable)
-    assert "perhaps conditional writes: use a newer version of it, or another store; the store says: no "
-        "(NotImplemented)" in refused
+    advice = "use a newer version of it, or another store; the store says: no (NotImplemented)"
+    assert f"perhaps conditional writes: {advice}" in refused
 
 
 # --- what does not pass ----------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def compare_models(
         limits: what is too much of an image.
 
     Raises:
-        ModelError, PolicyError: a model cannot be had, or does not fit the policy.
+        ModelError, PolicyError: a model is not available, or does not fit the policy.
         SourceError: the images cannot be listed, or none of them can be scored.
         SettingsError: no labelled image is among them.
     """

@@ -47,7 +47,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An image that a rule decides otherwise under B."""
+    """An image that a rule decides differently under B."""
 
     uri: str
     etag: str

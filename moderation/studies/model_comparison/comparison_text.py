@@ -45,8 +45,8 @@ def about(found: ModelComparison) -> tuple[str, ...]:
     if found.same_model:
         return ("A and B are the same model: weights, architecture, preprocessing and precision. Nothing would change.",)
     sentences = [
-        f"With the thresholds as they are, {_otherwise(found.actions, found.images)}",
-        f"With thresholds for B, {_otherwise(found.actions_fitted, found.images)}",
+        f"With the thresholds as they are, {_different_decisions(found.actions, found.images)}",
+        f"With thresholds for B, {_different_decisions(found.actions_fitted, found.images)}",
     ]
     live = [rule for rule in found.rules if rule.mode is Mode.LIVE]
     more = [rule.rule for rule in live if rule.flagged_b > MANY_TIMES * max(rule.flagged_a, 1)]
@@ -63,7 +63,7 @@ def about(found: ModelComparison) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _otherwise(actions: Transitions, images: int) -> str:
+def _different_decisions(actions: Transitions, images: int) -> str:
     count = changed(actions)
     if not count:
         return f"B decides all {images:,} images as A does."

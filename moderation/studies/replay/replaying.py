@@ -144,7 +144,7 @@ def _identity(manifest: Manifest, run_id: str, *, quarantined: bool) -> list[str
 
 
 def _compiled(files: RunFiles, problems: list[str]) -> tuple[CompiledPolicy | None, Prompts]:
-    """The policy with its prompt embeddings; None, and why, if one of them cannot be had."""
+    """The policy with its prompt embeddings; None, and why, if one of them is not available."""
     manifest = files.manifest
     try:
         policy = stored_policy(manifest)

@@ -13,7 +13,7 @@ from moderation.results.schemas import Table
 from moderation.studies.replay.replay_result import SHOWN, Difference
 
 NOTHING = "nothing"
-"""How a null is told."""
+"""The text for a null."""
 
 
 @dataclass(slots=True)
