@@ -1,4 +1,4 @@
-"""Every check by name: what it means and what to do when it fails. `docs/quality.md` tells the same at length."""
+"""Every check by name: what it means and what to do when it fails. `docs/quality.md` has the details."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

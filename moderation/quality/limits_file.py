@@ -27,7 +27,7 @@ class ReadLimits:
 
 
 def read_limits(path: str | Path | None) -> ReadLimits:
-    """Read and check a file of limits; None gives the defaults. Never raises: what is wrong stands in `findings`."""
+    """Read and check a file of limits; None gives the defaults. Never raises: `findings` has the mistakes."""
     if path is None:
         return ReadLimits(QualityLimits())
     try:

@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class CheckLimits(_Strict):
-    """A check without a number: it holds or it does not."""
+    """A check without a number: it passes or fails."""
 
     severity: Setting = Field(
         default="fail", description="fail: the run is not published; warn: it is published with a warning; off: not checked"
@@ -42,14 +42,14 @@ class EmptyRun(CheckLimits):
 
 
 class Flood(CheckLimits):
-    """The circuit breaker: most of what came in is blocked."""
+    """The circuit breaker: most new images are blocked."""
 
     limit: Share = Field(default=0.5, description="share of the scored images that may be blocked")
     at_least: Count = Field(default=100, description="minimum number of scored images")
 
 
 class ReviewFlood(CheckLimits):
-    """The same for people's work: nobody can look at most of what came in."""
+    """The same for people's work: nobody can review most of the new images."""
 
     limit: Share = Field(default=0.5, description="share of the scored images that may be sent to people")
     at_least: Count = Field(default=100, description="minimum number of scored images")

@@ -68,7 +68,7 @@ def error_rate(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
 
 
 def flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
-    """The circuit breaker: nobody wants most of a shop taken down by a mistake."""
+    """The circuit breaker: a mistake must not take down most of a shop."""
     check, blocked, scored = limits.checks.flood, facts.counts.blocked, facts.counts.scored
     found = f"{percent(blocked, scored)} ({blocked:,} of {scored:,} images)"
     found += f"; rules that flag most: {most(facts.counts.flagged)}" if blocked else ""

@@ -134,7 +134,7 @@ def _counted(result: CheckResult, validations: tuple[Validation, ...]) -> CheckR
 
 
 def _held(wrong: int, rows: int) -> str:
-    """Said so that it cannot be read the other way round: `0 of 302 rows` looks like a failure beside a `passed`."""
+    """Worded unambiguously: `0 of 302 rows` looks like a failure next to `passed`."""
     if wrong:
         return f"{wrong:,} of {rows:,} rows fail"
     return f"all {rows:,} rows pass" if rows != 1 else "the only row passes"

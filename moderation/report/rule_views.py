@@ -34,7 +34,7 @@ class ImageView:
     thumbnail: str | None
     score: str
     caption: str
-    """what stands below it: the prompt, the distance to a threshold, or the rule that came closest"""
+    """caption: the prompt, the distance to a threshold, or the closest rule"""
     action: str = ""
     label: str = ""
     """the action in words"""

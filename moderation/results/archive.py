@@ -1,4 +1,4 @@
-"""The archive: everything that published runs know of images under one model, each image once, at its newest decision."""
+"""The archive: all results of published runs with one model, each image once, at its newest decision."""
 
 import os
 from collections import Counter, deque
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ModelRuns:
-    """What published runs hold of one model."""
+    """What published runs have of one model."""
 
     model: str
     fingerprint: str
@@ -56,7 +56,7 @@ class Archive:
     output: Store
     used: ModelRuns
     others: tuple[ModelRuns, ...]
-    """what cannot be used, since other models made it"""
+    """results that cannot be used, since other models made them"""
     shards: tuple[StoredShard, ...]
     """newest run first"""
     runs: tuple[ArchivedRun, ...] = ()

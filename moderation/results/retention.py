@@ -59,7 +59,7 @@ def expired(output: Store, older_than: timedelta) -> list[Run]:
 
 
 def prune(output: Store, run: Run, keep_embeddings: bool) -> None:
-    """Remove a published run. Readers lose it whole: its manifest goes first.
+    """Remove a published run. Its manifest is removed first, so that readers never see a part of it.
 
     With `keep_embeddings`, later runs can still re-decide its images: its embeddings stay, its decisions, which say what
     the images are, and the manifest under `_pruned/`.

@@ -55,7 +55,7 @@ def find_run(output: Store, run_id: str) -> Run:
 
 
 def unpublished(output: Store) -> str:
-    """What is known of the runs under an output where none is published, and what to do; empty where there are none."""
+    """The state of an output's runs if none is published, and what to do; empty if there are no runs."""
     quarantined = [run for run in all_runs(output) if run.state == "quarantined"]
     if quarantined:
         newest, results = quarantined[0], shlex.quote(visible(output.uri.removeprefix("file://")))
@@ -102,7 +102,7 @@ def discard(output: Store, run: Run) -> None:
         raise SettingsError(f"{run.run_id} is published: `moderate runs prune` removes published runs by their age")
     paths = _paths(run)
     try:
-        # What says that the run exists goes first: a removal that breaks off leaves only what `clean` finds.
+        # Remove the file that makes the run exist first: an interrupted removal leaves only files that `clean` removes.
         for key in (paths.quarantined, f"{paths.staging}run.json"):
             output.delete(key)
         for folder in (paths.quarantine, paths.staging, f"reports/{run.run_id}/"):

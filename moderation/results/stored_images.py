@@ -82,7 +82,7 @@ def stored_shards(manifest: Manifest) -> Iterator[StoredShard]:
 
 
 def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) -> StoredImages:
-    """The images of a shard. `columns` of the decisions are had besides URI, ETag and status.
+    """The images of a shard. Returns `columns` of the decisions, in addition to URI, ETag and status.
 
     Raises:
         OutputError: a file is missing, cannot be read, or the two do not fit together.

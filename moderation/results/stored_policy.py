@@ -53,7 +53,7 @@ def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) 
 
 
 def newest_policy_file(archive: Archive) -> Path | None:
-    """The file that the newest run of an archive had its policy from; None where it is gone, or holds another policy by now."""
+    """The file that the newest run of an archive read its policy from; None if it is gone or contains another policy now."""
     run_id = archive.shards[0].run_id if archive.shards else None
     manifest = find_manifest(archive.output, run_id) if run_id else None
     path = Path(str(manifest.settings.get("policy", ""))) if manifest is not None else Path()
@@ -64,7 +64,7 @@ def newest_policy_file(archive: Archive) -> Path | None:
 
 
 def newest_policy_if_readable(archive: Archive) -> Policy | None:
-    """The policy of the newest run of an archive; None where there is none, or it is not of today's language."""
+    """The policy of the newest run of an archive; None if there is none, or if this version cannot read it."""
     try:
         return newest_policy(archive)
     except (PolicyError, SettingsError):

@@ -132,7 +132,7 @@ class Backtest:
 
     @property
     def new_reviews(self) -> int:
-        """Images that a person has to look at and had not."""
+        """Images that a person must review now but not before."""
         return sum(count for (before, after), count in self.transitions.items() if after == "review" and before != "review")
 
     @property

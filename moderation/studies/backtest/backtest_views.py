@@ -134,7 +134,7 @@ def tiles(found: Backtest) -> tuple[Tile, ...]:
 
 
 def rule_rows(found: Backtest, policy: Policy, old: Policy | None = None) -> tuple[RuleRow, ...]:
-    """In the order of the new policy, rules of the old one only behind them."""
+    """In the order of the new policy, followed by rules that only the old one has."""
     known = {rule.id: rule for rule in policy.rules}
     before = {rule.id: rule for rule in old.rules} if old else {}
     order = [rule for rule in known if rule in found.rules] + sorted(found.rules.keys() - known.keys())

@@ -1,4 +1,4 @@
-"""Which model is meant, and whether it fits a policy; said before anything is scored."""
+"""Selects a model, and checks that it fits the policy before anything is scored."""
 
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.loading import load_policy

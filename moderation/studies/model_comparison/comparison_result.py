@@ -42,7 +42,7 @@ class Threshold:
     reached_fitted: int
     """images that reach that under B"""
     note: str = ""
-    """why there is none, or what it is to be read with"""
+    """why there is none, or a caution about it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class RuleComparison:
     spearman: float | None
     """how alike both models order the images, -1 to 1; None where all scores of one are the same"""
     flagged_a: int
-    """images for which the rule says review or block"""
+    """images for which the rule's action is review or block"""
     flagged_b: int
     flagged_fitted: int
     blocked_a: int
@@ -100,7 +100,7 @@ class RuleComparison:
     disagreements: tuple[Disagreement, ...]
     """those that differ most come first"""
     summary: str
-    """what it means, in words"""
+    """the result, in words"""
 
     @property
     def is_fitted(self) -> bool:
@@ -141,11 +141,11 @@ class ModelComparison:
     actions_fitted: Transitions
     """with the thresholds for B under B"""
     summary: tuple[str, ...]
-    """what it means, in sentences"""
+    """the result, in sentences"""
 
     @property
     def same_model(self) -> bool:
-        """Whether both names stand for one and the same model."""
+        """Whether both names mean the same model."""
         return self.a.fingerprint == self.b.fingerprint
 
 

@@ -34,7 +34,7 @@ def replay_run(output: Store, run_id: str) -> Replay:
 
     Raises:
         SettingsError: there is no such run, or it is not finished.
-        OutputError: the output cannot be read, or the manifest is none. What is wrong with a run's files is in the `Replay`.
+        OutputError: the output cannot be read, or the manifest is invalid. Problems with a run's files are in the `Replay`.
     """
     for folder in ("", f"_quarantine/{run_id}/"):
         key = f"{folder}runs/{run_id}.json"

@@ -97,7 +97,7 @@ def _nulls(column: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
 
 
 def _in_words(value: pa.Scalar) -> str:
-    """A value with as many digits as it takes to tell it from its neighbours."""
+    """A value with enough digits to distinguish it from its neighbours."""
     plain = value.as_py()
     if plain is None:
         return NOTHING

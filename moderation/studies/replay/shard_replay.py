@@ -41,7 +41,7 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
     """Decide the images of a shard and compare everything that follows with what is stored.
 
     Returns:
-        The sums of what was recomputed; None if the tables do not fit together. Why stands in `shard.problems`.
+        The sums of what was recomputed; None if the tables do not fit together. `shard.problems` says why.
     """
     differences.next_shard()
     decisions = shard.tables["decisions"].sort_by("uri")

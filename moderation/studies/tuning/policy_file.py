@@ -97,7 +97,7 @@ def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> 
 
 
 def _place(path: Path, new: NewThreshold) -> Location:
-    """Where the rule's threshold is said in the file itself."""
+    """Where the file itself sets the rule's threshold."""
     read = read_policy(path)
     policy = read.policy
     if policy is None:

@@ -1,4 +1,4 @@
-"""From a curve to a threshold: the one that meets a target, how sure that is, and what more labels would tell. Pure."""
+"""From a curve to a threshold: the one that meets a target, its uncertainty, and the effect of more labels. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """There is no such threshold; what comes closest to it."""
+    """No threshold meets the target; the closest one."""
 
     measure: Measure | Literal["reviews_per_day"]
     target: float

@@ -141,7 +141,7 @@ def tune(
     """Tune one rule, or all that have labels.
 
     Raises:
-        SettingsError: a prevalence was given beside weights, which say it themselves; or a budget for several rules.
+        SettingsError: a prevalence was given together with weights, or a budget for several rules.
         OutputError: a stored file cannot be read.
     """
     policy = compiled.policy

@@ -13,7 +13,7 @@ def ranged(found: Ranged | None) -> str:
 
 
 def basis(sample: Sample) -> str:
-    """What says how common positives are."""
+    """The source of the prevalence."""
     if sample.basis == "prevalence":
         return f"prevalence {share(sample.prevalence)} as given"
     interval = sample.prevalence_interval()
@@ -100,7 +100,7 @@ def outcome(one: RuleTuning) -> str:
 
 
 def after(one: RuleTuning) -> str:
-    """What more labels would tell; nothing where there is no target for it."""
+    """The effect of more labels; empty without a target."""
     found = one.found
     if not isinstance(found, Choice) or found.more_labels is None:
         return ""
@@ -111,7 +111,7 @@ def after(one: RuleTuning) -> str:
 
 
 def evidence(one: RuleTuning, day: str) -> str:
-    """What speaks for a threshold, as one line for the policy file."""
+    """The evidence for a threshold, as one line for the policy file."""
     point = one.chosen
     if point is None:
         raise ValueError(f"there is no threshold for {one.rule.id}")
