@@ -31,7 +31,7 @@ MOST_ATTEMPTS = 6
 RESUME = (f"{PREFIX}: mark dead runs as crashed", f"{PREFIX}: resume crashed runs", f"{PREFIX}: restart lost runs")
 _FORMER_NAMES = {
     f"{PREFIX}: mark dead runs as crashed": f"{PREFIX}: notice dead runs",
-    f"{PREFIX}: resume crashed runs": f"{PREFIX}: go on with crashed runs",
+    f"{PREFIX}: resume crashed runs": "clip-moderation: go on with crashed runs",
     f"{PREFIX}: restart lost runs": f"{PREFIX}: begin lost runs again",
 }
 """Names that earlier versions of this program gave to these automations; `moderate deploy` renames them."""

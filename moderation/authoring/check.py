@@ -86,7 +86,7 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
 
 
 def _choice(model: object, folder: Path) -> ModelChoice | None:
-    """The model that a file names, as far as it can be told: what is wrong beside it is told elsewhere."""
+    """The model that a file names, as far as it can be recognized; other mistakes are reported elsewhere."""
     if not isinstance(model, Mapping):
         return None
     for keys in (tuple(ModelChoice.model_fields), ("name", "pretrained")):

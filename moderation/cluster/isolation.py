@@ -72,8 +72,8 @@ class Suspects:
         self._failures += 1
         if self._failures >= self._storm:
             raise WorkerStormError(
-                f"workers failed {self._failures} times one after another and none succeeded, at last with: {reason}; "
-                "the workers are broken, not the images: see the Ray logs, and go on with the same --run-id"
+                f"workers failed {self._failures} times in a row and none succeeded, the last with: {reason}; "
+                "the workers are broken, not the images: see the Ray logs, then resume with the same --run-id"
             )
 
     def failed(self, work: Work, killed: bool) -> bool:

@@ -39,7 +39,7 @@ def join(address: str, with_code: bool = True) -> None:
     """
     if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
         raise SettingsError(
-            "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token of "
+            "RAY_AUTH_MODE is `token` but there is no token: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token of "
             f"the Ray cluster at {address}"
         )
     found = knock(address)
@@ -52,7 +52,7 @@ def join(address: str, with_code: bool = True) -> None:
         raise _cannot_join(address, error) from None
     if _core.get_authentication_mode() != _core.AuthenticationMode.TOKEN:
         _log.warning(
-            "the Ray cluster at %s asks nobody for a token: whoever reaches its ports can run code on its nodes; "
+            "the Ray cluster at %s does not require a token: anybody who can reach its ports can run code on its nodes; "
             "start them with RAY_AUTH_MODE=token",
             address,
         )
@@ -119,8 +119,8 @@ def _on_this_machine() -> str:
         if users and users.real in (0, os.getuid()) and services._is_raylet_process(words):
             found |= {word.partition("=")[2] for word in words if word.startswith("--gcs-address=")}
     if len(found) != 1:
-        what = f"{len(found)} Ray clusters of yours run" if found else "no Ray cluster of yours runs"
-        raise ConnectionError(f"{what} on this machine: give the address of the one that you mean")
+        what = f"you have {len(found)} running Ray clusters" if found else "you have no running Ray cluster"
+        raise ConnectionError(f"{what} on this machine: give the cluster's address")
     return str(found.pop())
 
 
@@ -133,7 +133,7 @@ def _reach(address: str, found: str) -> None:
     except (OSError, UnicodeError, OverflowError) as error:
         source = " (from RAY_ADDRESS)" if os.environ.get("RAY_ADDRESS") == address else ""
         raise SettingsError(
-            f"no Ray cluster answers at {address}{source}: {error}: is it up, and is the address right?"
+            f"no Ray cluster answers at {address}{source}: {error}: check that it is running and that the address is right"
         ) from None
 
 
@@ -144,12 +144,12 @@ def _malformed(address: str) -> SettingsError:
 def _refused(address: str) -> SettingsError:
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return SettingsError(
-            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            f"the Ray cluster at {address} requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
             "RAY_AUTH_TOKEN_PATH to the token of the cluster"
         )
     names = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     place = next((name for name in names if os.environ.get(name)), "~/.ray/auth_token")
-    return SettingsError(f"the Ray cluster at {address} refuses the token of {place}: give it the one that its nodes have")
+    return SettingsError(f"the Ray cluster at {address} refuses the token of {place}: use the token of its nodes")
 
 
 def _has_token() -> bool:
@@ -171,7 +171,7 @@ def _cannot_join(address: str, error: Exception) -> SettingsError:
             "RAY_AUTH_MODE and RAY_AUTH_TOKEN must be those of the cluster"
         )
     if "none of these match this node" in reason:
-        reason = f"this machine is no node of it: use {CLIENT}host:10001"
+        reason = f"this machine is not one of its nodes: use {CLIENT}host:10001"
     if "Traceback" in reason:  # of the other side
         reason = reason.rpartition("Error: ")[2]
     return SettingsError(f"cannot join the Ray cluster at {address}: {reason[:300]}")

@@ -100,7 +100,7 @@ def check_ray() -> None:
     reason = ray_died()
     if reason:
         where = "the Ray cluster is gone" if _watched.as_client else "Ray on this machine died"
-        raise RunError(f"{where} ({reason}): what is staged is kept; resume with {_watched.resume}")
+        raise RunError(f"{where} ({reason}): completed work is kept; resume with {_watched.resume}")
 
 
 def wait(references: list[Any], timeout: float = math.inf) -> Any:

@@ -1,7 +1,7 @@
 """Numbers for Prometheus, by way of the endpoint that every node of a Ray cluster has.
 
-Ray puts `ray_` before each name and adds the node and the job. Runs are told apart by their policy, not by their id: ids would
-make a new time series every night.
+Ray puts `ray_` before each name and adds the node and the job. Runs are distinguished by their policy, not by their id,
+which would start a new time series every night.
 """
 
 from functools import cache
@@ -16,12 +16,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self._images = Counter(
-            "moderation_images", "images by what became of them: scored, or the code of their error", ("policy", "outcome")
+            "moderation_images", "images by outcome: scored, or the code of their error", ("policy", "outcome")
         )
         self._actions = Counter("moderation_actions", "scored images by action", ("policy", "action"))
         self._seconds = Counter("moderation_stage_seconds", "busy seconds by stage, summed over threads", ("policy", "stage"))
-        self._restarts = Counter("moderation_worker_restarts", "workers replaced: dead, hanging or sick", ("policy",))
-        self._batches = Gauge("moderation_batches", "batches by where they are: in_flight, suspect", ("policy", "state"))
+        self._restarts = Counter("moderation_worker_restarts", "workers replaced: dead, stuck or failing", ("policy",))
+        self._batches = Gauge("moderation_batches", "batches by state: in_flight, suspect", ("policy", "state"))
 
     def scored(self, policy: str, summary: BatchSummary) -> None:
         """A batch is done."""

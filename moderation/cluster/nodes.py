@@ -38,7 +38,7 @@ OTHERS = (
 ANSWER_S = 120.0
 """Seconds for a node to start a process and answer."""
 SAMPLE = 3
-"""Files of a source by which a node's folder is told from another of the same name."""
+"""Number of files of a source that identify a node's folder among others of the same name."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def facts_of(address: str) -> ClusterFacts:
 
 
 def check_versions(address: str) -> None:
-    """Refuse a cluster whose nodes would see images otherwise than this process says; warn of other differences.
+    """Refuse a cluster whose nodes would process images differently from this process; warn of other differences.
 
     Raises:
         SettingsError: all mismatches that matter, in one line.
@@ -121,7 +121,9 @@ def check_versions(address: str) -> None:
             _log.warning("Ray cluster at %s: %s", address, mismatch.text)
     fatal = [mismatch.text for mismatch in found if mismatch.fatal]
     if fatal:
-        raise SettingsError(f"the Ray cluster at {address} does not fit: {'; '.join(fatal)}: install the same everywhere")
+        raise SettingsError(
+            f"the Ray cluster at {address} does not match: {'; '.join(fatal)}: install the same versions everywhere"
+        )
 
 
 def mismatches(facts: ClusterFacts) -> tuple[Mismatch, ...]:
@@ -143,7 +145,7 @@ def mismatches(facts: ClusterFacts) -> tuple[Mismatch, ...]:
         builds = _grouped([node for node in facts.nodes if node.gpus], name)
         if name in DECIDING and len({_public(version or "") for version in builds}) < len(builds):
             message = " and ".join(f"{version} on {_named(nodes)}" for version, nodes in builds.items())
-            found.append(Mismatch(f"nodes with GPUs have builds of {name} that differ: {message}", fatal=True))
+            found.append(Mismatch(f"nodes with GPUs have different builds of {name}: {message}", fatal=True))
     return tuple(found)
 
 
@@ -248,12 +250,12 @@ def _ask(nodes: Sequence[Mapping[str, Any]], function: Callable[..., Any], *argu
         return {node["NodeID"]: ray.get(reference) for reference, node in asked.items()}
     except exceptions.RuntimeEnvSetupError as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"this program's code could not be brought to a node of the Ray cluster: {reason}") from None
+        raise RunError(f"this program's code could not be sent to a node of the Ray cluster: {reason}") from None
     except exceptions.RayTaskError:
         raise  # a mistake of ours
     except exceptions.RayError as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"a node of the Ray cluster went away while it was asked what it has: {reason}") from None
+        raise RunError(f"a node of the Ray cluster was lost while its versions were checked: {reason}") from None
 
 
 def _alive() -> list[Mapping[str, Any]]:

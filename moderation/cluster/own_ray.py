@@ -111,7 +111,7 @@ def _check_limits() -> None:
     try:
         Path.cwd()
     except OSError:
-        raise SettingsError("the current folder is gone, and Ray needs one: change to a folder that exists") from None
+        raise SettingsError("the current folder no longer exists, and Ray needs one: change to another folder") from None
     for kind, least, unit, what, flag in LIMITS:
         most = resource.getrlimit(kind)[1]
         if most != resource.RLIM_INFINITY and most < least * unit:

@@ -66,7 +66,7 @@ class ScorerPool:
             raise
         except exceptions.RayError as error:
             reason = " ".join(str(error).split())[:300]
-            raise RunError(f"the worker died while it loaded the model, out of memory perhaps: {reason}") from None
+            raise RunError(f"the worker died while it loaded the model, perhaps out of memory: {reason}") from None
         return description
 
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:
@@ -76,7 +76,7 @@ class ScorerPool:
         Suspects are cut into parts of sqrt(n) objects, each alone on an actor; a part that fails again into its objects.
         One object that hangs or raises alone, or kills twice, becomes an error row: some four restarts for an image.
         An actor that failed, or its replacement, must first score a probe: images that were scored before. So neither a sick
-        worker is taken for a bad image, nor many bad images for sick workers. Half of the actors go on with new batches.
+        worker is taken for a bad image, nor many bad images for sick workers. Half of the actors continue with new batches.
 
         Raises:
             WorkerStormError: nothing succeeds any more, probes neither.
@@ -179,7 +179,7 @@ class _Scoring:
             batch = attempt.work.batch
             code, detail = _reason(error, attempt.limit)
             if code is ErrorCode.WORKER_KILLED:
-                detail += ", twice, while it had this image and nothing else"
+                detail += "twice while it processed only this image"
             rows = failed_batch(self._context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
             metrics().scored(self._policy, rows.summary)
             yield ScoredRef(batch, rows.summary, ray.put(rows))

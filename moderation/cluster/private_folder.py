@@ -34,7 +34,7 @@ def private_folder(parent: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
         raise SettingsError(
-            f"cannot make a temporary folder for Ray in {parent}: {error.strerror or error}: "
+            f"cannot create a temporary folder for Ray in {parent}: {error.strerror or error}: "
             "set RAY_TMPDIR to a folder that can be written"
         ) from None
     with contextlib.ExitStack() as stack:
@@ -78,13 +78,13 @@ def _check(parent: Path) -> None:
         shared = [folder for folder in way if _is_shared(folder)]
     except OSError as error:
         raise SettingsError(
-            f"cannot make a temporary folder for Ray in {parent}: {error.strerror or error}: "
+            f"cannot create a temporary folder for Ray in {parent}: {error.strerror or error}: "
             "set RAY_TMPDIR to a folder that exists and can be written"
         ) from None
     if shared:
         raise SettingsError(
             f"other users can replace what is in {shared[0]}, so Ray's temporary folder is not safe there: "
-            "set RAY_TMPDIR to a folder of your own"
+            "set RAY_TMPDIR to your own folder"
         )
 
 

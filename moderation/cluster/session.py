@@ -26,7 +26,7 @@ def ray_session(address: str | None, run_id: str | None = None) -> Iterator[None
 
     Args:
         address: `ray://host:10001`, `host:6379`, or `auto` for one that was started on this machine.
-        run_id: the run to go on with if Ray dies, for the message.
+        run_id: the run to resume if Ray dies, for the message.
 
     Raises:
         SettingsError: Ray cannot be started or joined, or the nodes' libraries do not fit.

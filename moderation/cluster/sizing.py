@@ -11,7 +11,7 @@ from moderation.settings import RunSettings
 CPUS_PER_ACTOR = 8
 """CPU-only actors get at most this many cores each: one model and its decode threads use them well."""
 WELL_USED = 0.75
-"""Share of the cores that CPU-only actors must use; where it can be had with fewer and larger ones, these are taken."""
+"""Share of the cores that CPU-only actors must use; if fewer and larger actors reach it, these are used."""
 GPU_DECODE_THREADS = 64
 _ROUNDING = 1e-9
 _GPU_KIND = "accelerator_type:"
@@ -41,7 +41,7 @@ class PoolPlan:
 
     def __str__(self) -> str:
         if self.actors == 0:
-            return "no actor: nothing but stored embeddings"
+            return "no actor: only stored embeddings"
         device = f"{self.gpus:g} GPU" if self.gpus else "no GPU"
         return f"{self.actors} actor{'s' if self.actors > 1 else ''} with {self.cpus:g} CPU cores and {device} each"
 
@@ -80,10 +80,10 @@ def divide(machines: Sequence[Machine], settings: RunSettings) -> PoolPlan:
     """
     gpus = sum(machine.gpus for machine in machines)
     if settings.device == "cuda" and gpus == 0:
-        raise SettingsError("device `cuda` was asked for, but the Ray cluster has no GPU: use `--device cpu`, or add GPU nodes")
+        raise SettingsError("device `cuda` was requested, but the Ray cluster has no GPU: use `--device cpu`, or add GPU nodes")
     if settings.jpeg_decoder == "gpu" and (gpus == 0 or settings.device == "cpu"):
-        where = "the Ray cluster has no GPU" if gpus == 0 else "the actors have none with device `cpu`"
-        raise SettingsError(f"JPEG decoder `gpu` was asked for, but {where}: use `--jpeg-decoder cpu`, or GPU nodes")
+        where = "the Ray cluster has no GPU" if gpus == 0 else "the actors have no GPU with device `cpu`"
+        raise SettingsError(f"JPEG decoder `gpu` was requested, but {where}: use `--jpeg-decoder cpu`, or GPU nodes")
     if gpus and settings.device != "cpu":
         kinds = sorted({machine.gpu_kind for machine in machines if machine.gpus >= 1})
         if len(kinds) > 1 and settings.precision == "auto":

@@ -21,7 +21,7 @@ from moderation.storage import Store
 _log = logging.getLogger(__name__)
 
 MAX_WRITING = 4
-"""Shards being written, or decided anew, at a time."""
+"""Maximum number of shards being written or re-decided at the same time."""
 MAX_LOSSES = 5
 """Times that the rows of one shard may be lost."""
 
@@ -59,7 +59,7 @@ class Staging:
         self.redecided = 0
         """objects decided from stored embeddings"""
         self.lost_embeddings = ""
-        """why stored embeddings could not be had, if that happened"""
+        """why stored embeddings were not available, if they were not"""
         self.done = 0
         """objects scored or errored, staged or not, those of earlier attempts too"""
         self.earlier = 0
@@ -72,7 +72,7 @@ class Staging:
             yield from self._begin(_OpenShard(shard))
 
     def decide(self, shard: Shard, stored: Sequence[StoredShard], context: RowContext) -> None:
-        """Have a shard decided anew from the files that hold its embeddings, unless an earlier attempt staged it."""
+        """Re-decide a shard from the files with its embeddings, unless an earlier attempt staged it."""
         if self._is_staged(shard):
             return
         reference = tasks.start_deciding(shard, stored, context, self._paths, self._output)
@@ -142,7 +142,9 @@ class Staging:
             self._receive(found)
 
     def _score_instead(self, holder: _OpenShard, reason: str) -> None:
-        _log.warning("%d images are scored and not decided from stored embeddings: %s", len(holder.shard.objects), reason)
+        _log.warning(
+            "%d images are scored instead of being re-decided from stored embeddings: %s", len(holder.shard.objects), reason
+        )
         self.lost_embeddings = reason
         self._lost.append(_OpenShard(holder.shard))
 
@@ -151,7 +153,7 @@ class Staging:
         if holder.losses >= MAX_LOSSES:
             raise RunError(
                 f"the rows of shard {holder.shard.name} were lost {holder.losses} times before they could be written: "
-                "machines of the Ray cluster go away too fast; go on with the same --run-id once they stay"
+                "the Ray cluster keeps losing machines; fix that, then resume with the same --run-id"
             )
         if holder.redecided:
             holder = _OpenShard(holder.shard, losses=holder.losses)
@@ -182,5 +184,6 @@ def keeping(staging: Staging, run_id: str) -> Iterator[None]:
         with contextlib.suppress(ModerationError):
             staging.finish()
         raise StoreDownError(
-            f"{error}; what is finished is kept, nothing was published: once the store answers, resume with --run-id {run_id}"
+            f"{error}; completed work is kept, nothing was published: when the store is available, resume with "
+            f"--run-id {run_id}"
         ) from None

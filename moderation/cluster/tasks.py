@@ -40,7 +40,7 @@ def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, p
 
 
 def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: RowContext, paths: RunPaths, output: Store) -> Any:
-    """Begin to decide a shard anew from stored embeddings. Returns a reference to its receipt, or to why it cannot be done."""
+    """Start to re-decide a shard from stored embeddings. Returns a reference to its receipt, or to the reason why it fails."""
     return _remote(write_decided, shard, stored, context, paths, output)
 
 
@@ -143,4 +143,4 @@ def result(reference: Any) -> Any:
         raise RowsLost from None
     except exceptions.RayError as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"writing or checking results failed, go on with the same --run-id: {reason}") from None
+        raise RunError(f"writing or checking results failed; resume with the same --run-id: {reason}") from None

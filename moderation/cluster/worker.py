@@ -101,7 +101,7 @@ class _Worker:
         if self._encoder.fingerprint != context.fingerprint:
             raise ModelError(
                 f"{self._encoder.name} has the fingerprint {self._encoder.fingerprint} on {platform.node()}, but the run uses "
-                f"{context.fingerprint}, which the model has on another machine of the cluster",
+                f"{context.fingerprint}, the fingerprint on another machine of the cluster",
                 "put the same weights and the same version of open_clip on each machine",
             )
 

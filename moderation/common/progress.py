@@ -65,7 +65,7 @@ class StageLines:
         self._stage, self._due, self._pace = "", 0.0, Pace()
 
     def __call__(self, progress: Progress) -> None:
-        """Take in a snapshot; most are passed over."""
+        """Process a snapshot; most are ignored."""
         now = time.monotonic()
         if progress.stage != self._stage:
             self._stage, self._due = progress.stage, now + self._every

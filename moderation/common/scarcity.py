@@ -8,8 +8,8 @@ _WORDS = {
     errno.EAGAIN: "no more processes or threads: raise the limit (ulimit -u), or that of the container",
     errno.ENOMEM: "not enough memory",
     errno.ENOSPC: "no space left on a disk: free some, or set TMPDIR to a folder on another one",
-    errno.EDQUOT: "the quota of a disk is used up: free some space, or set TMPDIR to a folder on another one",
-    errno.EFBIG: "files may not become that large: raise the limit (ulimit -f)",
+    errno.EDQUOT: "a disk quota is exceeded: free some space, or set TMPDIR to a folder on another one",
+    errno.EFBIG: "a file exceeds the size limit: raise the limit (ulimit -f)",
 }
 
 

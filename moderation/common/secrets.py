@@ -1,6 +1,6 @@
 """Secrets in places where none may be: `s3://key:secret@bucket`, signed links, SAS tokens. Pure.
 
-A location with one is refused before it gets into a manifest, a log, or a database; what is told about it is redacted.
+A location with one is refused before it gets into a manifest, a log, or a database; messages about it are redacted.
 """
 
 import re
@@ -34,7 +34,8 @@ def without_secret(location: str) -> str:
     found = secret_in(location)
     if found:
         raise ValueError(
-            f"holds {found}, which would be stored in the clear: give s3://bucket/prefix alone, keys come from the environment"
+            f"contains {found}, which would be stored as plain text: give only s3://bucket/prefix; keys come from the "
+            "environment"
         )
     return location
 

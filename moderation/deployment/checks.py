@@ -43,7 +43,7 @@ class DeploymentChecks:
 
 
 def check_deployments(file: DeploymentFile, models: Mapping[str, type[BaseModel]]) -> DeploymentChecks:
-    """Try everything that the deployments name. Never raises for a mistake in them: all are told at once.
+    """Check everything that the deployments name. Never raises for a mistake in them: all are reported at once.
 
     Args:
         file: what was read of prefect.yaml.

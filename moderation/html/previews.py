@@ -1,4 +1,4 @@
-"""Thumbnails where no Ray runs: made in a process of its own, since what it decodes is hostile."""
+"""Thumbnails without Ray: made in a separate process, since the images are hostile."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def _request(reader: ObjectReader, wanted: Sequence[Wanted], limits: ImageLimits
 
 
 def _asked(request: bytes, timeout_s: float) -> list[tuple[str, int, str]] | None:
-    """The other process's answer: nothing if it takes too long, None if it dies or talks nonsense."""
+    """The other process's answer: empty if it takes too long, None if it dies or answers nonsense."""
     command = [sys.executable, "-P", "-m", "moderation.html.previews"]
     try:
         answer = subprocess.run(  # noqa: S603 - this very program

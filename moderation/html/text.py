@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from moderation.common.safe_text import visible
 
 NONE = "\u2013"
-"""What stands where there is no number: an en dash."""
+"""Shown in place of a missing number: an en dash."""
 
 
 def key_of(sources: Sequence[str], uri: str) -> str:
@@ -21,7 +21,7 @@ def key_of(sources: Sequence[str], uri: str) -> str:
 
 
 def command(*words: object) -> str:
-    """A command that can be pasted into a shell as it stands, with quotes around what needs them."""
+    """A command that can be pasted into a shell, quoted as needed."""
     return shlex.join(visible(str(word)) for word in words)
 
 

@@ -159,14 +159,14 @@ class DecodedImage:
     def frames(self) -> Iterator[tuple[int, Image.Image]]:
         """Up to `max_frames` frames, evenly spread, first, last and primary among them: (index, upright picture).
 
-        Pictures are RGB, or CMYK where `colours` takes these. They can be had once: memory is given back as soon as it can be.
+        Pictures are RGB, or CMYK where `colours` takes these. They can be read once: memory is released as soon as possible.
         The time between this object's making and the first frame does not count towards `max_seconds`.
 
         Raises:
             ImageError: corrupt, too_many_pixels or worker_timeout.
         """
         if self._image is None and self._isolated is None:
-            raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be had once")
+            raise ImageError(ErrorCode.INTERNAL, "the frames of an image can be read only once")
         self._deadline.resume()
         wanted = with_primary(spread(self.header.frames, self._limits.max_frames), self.primary, self._limits.max_frames)
         if self._isolated is not None:
@@ -350,7 +350,7 @@ def _conversion(image: ImageFile.ImageFile, survey: Survey, data: bytes, wrapped
         raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "a PNG of 16-bit colours, one of which is transparent")
     conversion = conversion_of(image, survey)
     if conversion is not None and wrapped_in in ("ICO", "CUR"):
-        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has colours of its own: browsers show nothing")
+        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, "an icon whose PNG has its own palette: browsers show nothing")
     return conversion
 
 
@@ -400,7 +400,7 @@ def _unreadable(data: bytes, error: BaseException) -> ImageError:
     """Why the header cannot be read."""
     if not is_plain(data) and tool_format(data) is None:
         if is_compressed_svg(data):
-            return ImageError(ErrorCode.UNSUPPORTED_FORMAT, "SVGZ is not read: unpack it before moderation")
+            return ImageError(ErrorCode.UNSUPPORTED_FORMAT, "SVGZ is not supported: unpack it before moderation")
         return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"not one of {', '.join((*FORMATS, 'ICO', 'CUR', JXL, SVG))}")
     if isinstance(error, UnidentifiedImageError):
         return ImageError(ErrorCode.CORRUPT, "the file starts like an image, but its header cannot be read")

@@ -11,7 +11,7 @@ _read = io.BytesIO.read
 class Deadline:
     """The processor time that is left for one image; what passes while it is paused does not count.
 
-    It is the time of one thread. Another may go on with the image after `resume`.
+    It is the time of one thread. Another thread may continue with the image after `resume`.
 
     Args:
         seconds: how long the image may take.
@@ -48,7 +48,7 @@ class Deadline:
         self._left = self.end - thread_time()
 
     def resume(self) -> None:
-        """Go on with the time that was left at `pause`."""
+        """Continue with the time that was left at `pause`."""
         self.end = thread_time() + self._left
 
 

@@ -64,13 +64,13 @@ def _shown_entry(data: bytes) -> _Entry:
     for at in range(6, end, _ENTRY.size):
         width, height, colours, _, _, bits, _, offset = _ENTRY.unpack_from(data, at)
         if offset < end:
-            raise _broken("a picture begins inside its directory")
+            raise _broken("a picture starts inside its directory")
         if is_cursor:  # where the hot spot stands, icons have their bits
             bits = 0
         entries.append(_Entry(width or 256, height or 256, bits or ((colours or 256) - 1).bit_length(), offset))
     best = max(entries, key=lambda entry: (entry.width * entry.height, entry.bits))  # the first of equals
     if best.offset >= len(data):
-        raise _broken("its largest picture lies behind its end")
+        raise _broken("its largest picture is beyond its end")
     return best
 
 

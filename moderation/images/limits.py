@@ -17,7 +17,7 @@ class ImageLimits(BaseModel):
         le=1 << 30,
         description="images that decode to more pixels are `too_many_pixels`; a large JPEG counts at the scale of its decoding",
     )
-    max_frames: int = Field(default=8, ge=1, le=64, description="frames taken of an animated or multi-page image")
+    max_frames: int = Field(default=8, ge=1, le=64, description="frames read from an animated or multi-page image")
     max_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -27,5 +27,5 @@ class ImageLimits(BaseModel):
     formats: tuple[ToolFormat, ...] = Field(
         default=(),
         max_length=len(ToolFormat),
-        description="formats that no browser shows and that are read nevertheless: jpeg2000, psd, tga, pnm, dds, pcx, qoi",
+        description="additional formats to read, which browsers do not show: jpeg2000, psd, tga, pnm, dds, pcx, qoi",
     )

@@ -89,7 +89,7 @@ def parse(data: bytes, deadline: Deadline) -> ImageFile.ImageFile:
 
 
 def _as_browsers_read(data: bytes, deadline: Deadline) -> bytes:
-    """Files that Pillow reads without an error, but otherwise than browsers do, so that it reads them alike."""
+    """Repairs files that Pillow reads without an error, but differently from browsers, so that both read them alike."""
     if data.startswith(b"GIF8") and gif_repair.leaves_canvas_open(data):
         return gif_repair.with_open_canvas(data, deadline) or data
     if data.startswith(b"BM"):

@@ -38,7 +38,7 @@ def whiten(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
 def load_partly(image: ImageFile.ImageFile, errors: tuple[type[BaseException], ...]) -> bool:
     """Load what there is of the first picture of an opened file; the rest is white. False: nothing is there.
 
-    `errors` are those that mean a broken file; what else is raised, deadlines among it, goes on to the caller.
+    `errors` are those that mean a broken file; all other errors, including deadlines, propagate to the caller.
     """
     white = whiten(image)
     png = image.format == "PNG"

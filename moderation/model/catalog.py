@@ -42,7 +42,7 @@ class ModelFacts:
 def identifier_of(choice: ModelChoice) -> str:
     """What open_clip calls a model. Raises `ModelError` on a name or tag that it does not know."""
     if choice.brings_its_own and choice.pretrained:
-        raise ModelError(f"the model {choice.name!r} brings its own weights", "leave `pretrained` out", key="pretrained")
+        raise ModelError(f"the model {choice.name!r} has its own weights", "leave `pretrained` out", key="pretrained")
     if choice.name == "demo":
         return f"{LOCAL_DIR}{MODEL_DIR}"
     if choice.local_dir is not None:

@@ -18,7 +18,7 @@ from moderation.errors import ModelError
 from moderation.policy.model_choice import HUB, LOCAL_DIR
 
 CONVERT = "if you trust it, convert it to safetensors: docs/policies.md says how"
-_BROKEN = "is it whole? Copy it again"
+_BROKEN = "it may be incomplete: copy it again"
 _HEAD = 1024
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
@@ -55,16 +55,16 @@ def checkpoint_shapes(path: Path, label: str, key: str = "pretrained") -> Shapes
         return {}
     if int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{":
         if suffix != ".safetensors":
-            raise refused("holds safetensors under another ending", "rename it so that it ends in .safetensors")
+            raise refused("contains safetensors but has another extension", "rename it to end in .safetensors")
         return _of_safetensors(path, refused)
     if suffix == ".safetensors":
         if head.startswith(b"PK\x03\x04"):
             _check_zip(path, refused)
-        raise refused(*_what_else(head, "no safetensors file, or one that is cut off"))
+        raise refused(*_what_else(head, "not a safetensors file, or one that is cut off"))
     if head.startswith(b"PK\x03\x04"):
         _check_zip(path, refused)
     elif not head.startswith(b"\x80"):
-        raise refused(*_what_else(head, "none of the formats that are read here"))
+        raise refused(*_what_else(head, "not in a supported format"))
     return _of_torch(path, head.startswith(b"PK"), refused)
 
 
@@ -78,17 +78,17 @@ def _head(path: Path, label: str, refused: Any) -> tuple[bytes, int]:
                 "name the file in it; or `name: local-dir:FOLDER`, without `pretrained`, if it holds open_clip_config.json",
             )
         if not stat.S_ISREG(found.st_mode):
-            raise refused("is no regular file", "name a file with weights")
+            raise refused("is not a regular file", "name a file with weights")
         if found.st_size == 0:
             raise refused("is empty", _BROKEN)
         with open(path, "rb") as file:
             return file.read(_HEAD), found.st_size
     except FileNotFoundError:
-        raise refused(f"is not there: {path}", _where_else(path, label)) from None
+        raise refused(f"does not exist: {path}", _where_else(path, label)) from None
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         denied = getattr(error, "errno", None) == errno.EACCES
-        hint = "let the user who runs this read it" if denied else "is the path right?"
+        hint = "allow the user who runs this to read it" if denied else "is the path right?"
         raise refused(f"cannot be read ({reason})", hint) from None
 
 
@@ -100,7 +100,7 @@ def _where_else(path: Path, label: str) -> str:
     if label.startswith((HUB, LOCAL_DIR)):
         return f"give this as the model's name, without `pretrained`: name: {label}"
     if label.startswith("$"):
-        return "variables are not filled in here: write the whole path, or one that begins with ~/"
+        return "variables are not expanded: write the full path, or one that starts with ~/"
     return (
         "a relative path is relative to the policy's file, on the command line to the current folder; "
         "where Ray runs on several machines, the file must lie on each"
@@ -113,11 +113,11 @@ def _what_else(head: bytes, otherwise: str) -> tuple[str, str]:
     if head.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the weights", "fetch them with `git lfs pull`"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<error")):
-        return "is a web page or an error of a server, saved in place of the weights", "download it again, and look at it first"
+        return "is a web page or a server's error message, not the weights", "download it again, and check its content"
     if head.startswith(b"PK\x03\x04"):
-        return "is a zip archive under the ending .safetensors", "if it comes from torch.save, rename it so that it ends in .pt"
+        return "is a zip archive with the extension .safetensors", "if it comes from torch.save, rename it to end in .pt"
     if head.startswith(b"\x80"):
-        return "is a pickle under the ending .safetensors", "if it comes from torch.save, rename it so that it ends in .pt"
+        return "is a pickle with the extension .safetensors", "if it comes from torch.save, rename it to end in .pt"
     for magic, name in _ARCHIVES.items():
         if head.startswith(magic):
             return f"is a {name} archive", "unpack it first"
@@ -127,8 +127,8 @@ def _what_else(head: bytes, otherwise: str) -> tuple[str, str]:
         if head.startswith(magic):
             return f"is a file of {name}", "get the weights for open_clip, as safetensors or from torch.save"
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
-        return "is a text, not weights", "download it again, and look at it first"
-    return f"is {otherwise}", f"{_BROKEN}; safetensors and what torch.save writes are read"
+        return "is a text file, not weights", "download it again, and check its content"
+    return f"is {otherwise}", f"{_BROKEN}; safetensors and files of torch.save are supported"
 
 
 def _of_safetensors(path: Path, refused: Any) -> Shapes:
@@ -138,7 +138,7 @@ def _of_safetensors(path: Path, refused: Any) -> Shapes:
     except (SafetensorError, OSError, ValueError) as error:
         raise refused(f"is damaged or cut off ({_short(error)})", _BROKEN) from None
     if not shapes:
-        raise refused("holds no tensors", "is it the right file?")
+        raise refused("contains no tensors", "is it the right file?")
     return _as_loaded(shapes, refused)
 
 
@@ -150,33 +150,35 @@ def _check_zip(path: Path, refused: Any) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         raise refused("is damaged or cut off: its table of contents is missing", _BROKEN) from None
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise refused("is a TorchScript archive: a program with its weights, and no program is run here", CONVERT)
+        raise refused("is a TorchScript archive: a program with its weights, which is never run here", CONVERT)
     if names and all(name.endswith(".npy") for name in names):
-        raise refused("is an archive of NumPy arrays", "if it is big_vision's, rename it so that it ends in .npz")
+        raise refused("is an archive of NumPy arrays", "if it is big_vision's, rename it to end in .npz")
     if not any(name.endswith("data.pkl") for name in names):
-        raise refused("is a zip archive, but no checkpoint of torch", "is it the right file? If weights are in it, unpack them")
+        raise refused(
+            "is a zip archive, but not a torch checkpoint", "is it the right file? If it contains weights, unpack them"
+        )
 
 
 def _of_torch(path: Path, zipped: bool, refused: Any) -> Shapes:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except MemoryError:
-        raise refused("does not fit into memory", "use a machine with more") from None
+        raise refused("does not fit into memory", "use a machine with more memory") from None
     except Exception as error:  # noqa: BLE001 - torch and pickle raise what they meet in a strange file
         if "weights_only" in str(error) or "eights only" in str(error):
-            raise refused("holds more than weights, and nothing in it is run here", CONVERT) from None
+            raise refused("contains more than weights, and its code is never run here", CONVERT) from None
         raise refused(f"is damaged or cut off ({_short(error)})", _BROKEN) from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise refused(f"holds a {type(content).__name__}, not the weights by name", "save `model.state_dict()`")
+        raise refused(f"holds a {type(content).__name__}, not weights by name", "save `model.state_dict()`")
     shapes = {str(name): tuple(value.shape) for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not shapes or len(shapes) < len(content):
         listed = ", ".join(sorted(str(name) for name in content if str(name) not in shapes)[:5])
         nested = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
         hint = f"are the weights under {nested[0]!r}? " if nested else ""
         raise refused(
-            f"holds something else beside or in place of weights by name ({listed or 'nothing'})",
+            f"contains something other than weights by name ({listed or 'nothing'})",
             f"{hint}Save `model.state_dict()` by itself, or under the key `state_dict`",
         )
     return _as_loaded(shapes, refused)
@@ -188,7 +190,9 @@ def _as_loaded(shapes: Mapping[str, tuple[int, ...]], refused: Any) -> Shapes:
     if first.startswith("module"):
         return {name[7:]: shape for name, shape in shapes.items()}
     if first.startswith("_orig_mod."):
-        raise refused("holds the weights of a model that torch.compile wrapped (_orig_mod.)", "save the model's own state_dict")
+        raise refused(
+            "contains the weights of a model that torch.compile wrapped (_orig_mod.)", "save the model's own state_dict"
+        )
     return shapes
 
 

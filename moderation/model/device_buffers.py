@@ -48,10 +48,10 @@ class Lanes:
         """
         batch, *shape = self._lanes[0].pixels.shape
         if not 0 < len(pixels) <= batch:
-            raise ValueError(f"1 to {batch} pictures expected, got {len(pixels)}")
+            raise ValueError(f"expected 1 to {batch} pictures, got {len(pixels)}")
         for picture in pixels:
             if picture.dtype != np.uint8 or list(picture.shape) != shape:
-                raise ValueError(f"uint8 {shape} expected, got {picture.dtype} {list(picture.shape)}")
+                raise ValueError(f"expected uint8 {shape}, got {picture.dtype} {list(picture.shape)}")
         with self._starting:
             lane, before = self._lanes[self._turn], self._pending[self._turn]
             if before is not None:

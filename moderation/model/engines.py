@@ -31,7 +31,7 @@ class Engine:
 
     def __str__(self) -> str:
         kind = "CUDA graphs" if self.kind == "graphs" else self.kind
-        return f"{kind} {self.precision}, {self.batch_size} images at a time"
+        return f"{kind} {self.precision}, {self.batch_size} images per batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ def chosen_engine(choice: EngineChoice, precision: Precision, machine: Abilities
     taken = ordinary if precision == "auto" else precision
     reasons = [machine.hardware] if machine.hardware else []
     if precision != "auto":
-        reasons.append(f"{taken} was asked for")
+        reasons.append(f"{taken} was requested")
     elif not machine.cuda:
         reasons.append("auto is fp32 on CPUs")
     else:
         reasons.append(f"auto is {taken} on GPUs {'from' if multiplies else 'below'} compute capability 8.0")
-    reasons.append("auto is eager" if choice == "auto" else f"{choice} was asked for")
+    reasons.append("auto is eager" if choice == "auto" else f"{choice} was requested")
     return Engine("eager" if choice == "auto" else choice, taken, batch_size, "; ".join(reasons))
 
 

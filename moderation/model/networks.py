@@ -82,14 +82,16 @@ def _own_preprocess(choice: ModelChoice, identifier: str) -> dict[str, Any]:
     stated = _configured(identifier)
     if choice.quick_gelu is not None:
         raise ModelError(
-            f"{choice.name} has a configuration that says which activation it needs", "leave it out", key="quick_gelu"
+            f"{choice.name} already has a configuration that sets its activation", "leave it out", key="quick_gelu"
         )
     given: dict[str, Any] = {}
     if isinstance(choice.preprocess, Preprocess):
         given = choice.preprocess.model_dump(exclude_none=True)
         twice = [key for key in given if key in stated]
         if twice:
-            raise ModelError(f"{choice.name} has a configuration that says its `{twice[0]}`", "leave it out", key="preprocess")
+            raise ModelError(
+                f"{choice.name} already has a configuration that sets its `{twice[0]}`", "leave it out", key="preprocess"
+            )
     elif choice.preprocess is not None:
         other, _, tag = choice.preprocess.rpartition("/")
         if not open_clip.get_pretrained_cfg(other.replace("/", "-"), tag):
@@ -104,7 +106,8 @@ def _own_preprocess(choice: ModelChoice, identifier: str) -> dict[str, Any]:
     if missing:
         raise ModelError(
             f"the configuration of {choice.name} does not say how pictures are prepared: {' and '.join(missing)}",
-            "add `preprocess:` with the architecture and tag that it was trained like, such as ViT-B-16/openai, or with values",
+            "add `preprocess:` with the architecture and tag whose preparation it shares, such as ViT-B-16/openai, or "
+            "with values",
             key="name",
         )
     return given
@@ -155,7 +158,7 @@ def _check_fit(choice: ModelChoice, model: Any, shapes: Shapes) -> None:
             what = "for pictures of another size" if name.startswith("visual.") else "for texts of another length"
             raise ModelError(
                 f"the checkpoint {label} was trained {what} than {choice.name}: {name} has {shape[0]} places, not {wanted[0]}",
-                "name the architecture that it was trained as, such as ViT-L-14-336 in place of ViT-L-14",
+                "name the architecture that it was trained as, such as ViT-L-14-336 instead of ViT-L-14",
                 key="pretrained",
             )
 
@@ -164,9 +167,9 @@ def _reason(error: Exception, choice: ModelChoice) -> str:
     """Why loading failed, in one line without advice that is not ours."""
     text = str(error)
     if "TorchScript" in text or "torch.jit" in text:
-        return f"the checkpoint is a TorchScript archive: a program, and no program is run here; {CONVERT}"
+        return f"the checkpoint is a TorchScript archive: a program, which is never run here; {CONVERT}"
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
-        return f"the checkpoint holds more than weights, and nothing in it is run here; {CONVERT}"
+        return f"the checkpoint contains more than weights, and its code is never run here; {CONVERT}"
     if "state_dict" in text:
         return _misfit(text, choice)
     if isinstance(error, KeyError):

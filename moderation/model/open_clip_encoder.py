@@ -145,9 +145,9 @@ class OpenClipEncoder:
             batch = fitting_batch(memory / rivals, per_image, most)
             if batch * per_image * rivals > free:
                 raise ModelError(
-                    f"{batch} pictures at a time need {batch * per_image * rivals / 2**30:.1f} GiB of the GPU, of which "
+                    f"{batch} pictures per batch need {batch * per_image * rivals / 2**30:.1f} GiB of the GPU, of which "
                     f"{free / 2**30:.1f} GiB are free",
-                    "end what else runs there, or say with `gpus_per_actor` which share of it is ours",
+                    "stop other programs on it, or set our share of it with `gpus_per_actor`",
                 )
             self.use(replace(self.engine, batch_size=batch))
         return self.engine
@@ -190,7 +190,7 @@ class OpenClipEncoder:
         """uint8 RGB [N, S, S, 3] to unit embeddings float32 [N, D], `batch_size` images to a forward pass."""
         size, batch = self.preprocessing.size, self.batch_size
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(f"uint8 [N, {size}, {size}, 3] expected, got {pixels.dtype} {list(pixels.shape)}")
+            raise ValueError(f"expected uint8 [N, {size}, {size}, 3], got {pixels.dtype} {list(pixels.shape)}")
         found = np.empty((len(pixels), self.dim), np.float32)
         started: deque[tuple[int, Callable[[], NDArray[np.float32]]]] = deque()
         for first in range(0, len(pixels), batch):

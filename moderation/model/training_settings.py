@@ -130,8 +130,8 @@ def _open_choice(choice: ModelChoice, tags: Mapping[str, TrainingSettings], unkn
     if not tags:
         return ModelError(
             f"open_clip has no pretrained tag of {choice.name}, so nothing says what this checkpoint was trained with: {named}",
-            "add `preprocess:` with the architecture and tag that it was trained like, such as ViT-B-32/laion2b_s34b_b79k, "
-            "which settles all; or `preprocess: {mean: [..], std: [..], interpolation: bicubic | bilinear, "
+            "add `preprocess:` with the architecture and tag whose preparation it shares, such as ViT-B-32/laion2b_s34b_b79k, "
+            "which sets everything; or `preprocess: {mean: [..], std: [..], interpolation: bicubic | bilinear, "
             "resize_mode: shortest | longest | squash}` and `quick_gelu: true | false`",
             key="pretrained",
         )
@@ -144,7 +144,7 @@ def _open_choice(choice: ModelChoice, tags: Mapping[str, TrainingSettings], unkn
     values += ["`quick_gelu: true | false`"] if "quick_gelu" in unknown else []
     return ModelError(
         f"the pretrained tags of {choice.name} differ in {named}, and a checkpoint does not say which it was trained with",
-        f"add the tag that it was trained like: {choices}; or {' and '.join(values)}",
+        f"add the tag whose preparation it shares: {choices}; or {' and '.join(values)}",
         key="pretrained",
     )
 

@@ -203,7 +203,7 @@ def _weight(rule: Rule) -> Effect:
 
 
 def _renamed(before: Mapping[str, Rule], after: Mapping[str, Rule]) -> dict[str, str]:
-    """New id to old id, of rules that went and came looking for the same, each told once."""
+    """New id to old id, of rules that were removed and added with the same content, each reported once."""
     gone = {id_: _content(rule) for id_, rule in before.items() if id_ not in after}
     found: dict[str, str] = {}
     for id_, rule in after.items():

@@ -31,7 +31,7 @@ class Merged:
     origins: dict[Location, tuple[Source, Location]] = field(default_factory=dict)
 
     def finding(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> Finding:
-        """A mistake at a place of the merged tree, told where it stands in the files."""
+        """A mistake at a place of the merged tree, reported where it is in the files."""
         for end in range(len(location), -1, -1):
             origin = self.origins.get(location[:end])
             if origin is not None:

@@ -32,7 +32,7 @@ class ExampleResult:
     image: str
     """as the policy names it"""
     verdict: Verdict
-    """`error`: the image could not be had or read, so that nothing was tried"""
+    """`error`: the image could not be read, so nothing was tested"""
     expected: str
     """`allow`, or `firearms: block, knives: allow`"""
     found: str

@@ -1,4 +1,4 @@
-"""From the text of a YAML file to plain values, with the place of each, and every mistake of syntax that can be told.
+"""From the text of a YAML file to plain values, with the place of each, and every mistake of syntax that can be recognized.
 
 YAML 1.2 by ruamel.yaml's parser; of its features only what a policy needs: mappings, lists and scalars. Aliases are taken,
 within limits; tags and merge keys are not.

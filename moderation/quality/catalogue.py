@@ -1,4 +1,4 @@
-"""Every check by name: what it means and what to do when it fails. `docs/quality.md` tells the same at length."""
+"""Every check by name: what it means and what to do when it fails. `docs/quality.md` has the details."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,28 +21,26 @@ class About:
     """what to do if it does not, in one line"""
 
 
-_BUG = "the rows are not what this program writes: keep the quarantined files and report a bug"
-_AGAIN = "something was written by half or changed behind the run's back: run again, and look at the output's storage"
-_MODEL = "the model gives no usable numbers: check its weights, the precision and the device"
+_BUG = "this program does not write such rows: keep the quarantined files and report a bug"
+_AGAIN = "a file was partially written, or changed by something else: run again, and check the output's storage"
+_MODEL = "the model's numbers are unusable: check its weights, the precision and the device"
 
 POSITIVE_KINDS = " and ".join(kind for kind in ScoreKind if kind.facts.low >= 0)
 """The kinds of scores that are never negative."""
 
 CATALOGUE: Mapping[str, About] = {
-    "shard_files_whole": About("rows", "every file of every shard is there, with the rows it should have", _AGAIN),
-    "shard_objects_planned": About(
-        "rows", "the rows are those of the planned objects, at the planned versions: none missing, none added", _AGAIN
-    ),
+    "shard_files_whole": About("rows", "every file of every shard exists and has the expected rows", _AGAIN),
+    "shard_objects_planned": About("rows", "the rows match the planned objects and versions: none missing, none extra", _AGAIN),
     "decision_uri_unique": About("rows", "one decision row per object", _AGAIN),
     "decision_columns_present": About("rows", "`uri`, `etag`, `status`, `action` and `scored_at` are never null", _BUG),
     "row_identity": About(
         "rows",
-        "every row carries the run's own `run_id`, `policy_hash` and `model_fingerprint`",
-        "files of another run, policy or model got in: see that no two runs share a run id, and run again",
+        "every row has the run's own `run_id`, `policy_hash` and `model_fingerprint`",
+        "it contains files of another run, policy or model: make sure that no two runs share a run id, and run again",
     ),
     "decision_values_known": About("rows", "`status` is scored or error, `action` is allow, review or block", _BUG),
     "decision_error_complete": About(
-        "rows", "error rows have a known code, a detail and the code's `retryable`; scored rows have none of them", _BUG
+        "rows", "error rows have a known code, a detail and the code's `retryable`; scored rows have none of these", _BUG
     ),
     "decision_scored_complete": About("rows", "scored rows have format, width, height, frames and SHA-256", _BUG),
     "decision_action_matches": About(
@@ -60,40 +58,40 @@ CATALOGUE: Mapping[str, About] = {
     "score_key_unique": About("rows", "one score row per object and rule", _AGAIN),
     "score_rows_complete": About("rows", "every scored object has a score under every active rule, and no others", _AGAIN),
     "score_present": About("rows", "`score` and `similarity` are never null or NaN", _MODEL),
-    "score_range": About("rows", f"`score` lies in -1 to 1, and of {POSITIVE_KINDS} rules in 0 to 1", _MODEL),
-    "similarity_range": About("rows", "`similarity` lies in -1 to 1", _MODEL),
+    "score_range": About("rows", f"`score` is between -1 and 1; for {POSITIVE_KINDS} rules, between 0 and 1", _MODEL),
+    "similarity_range": About("rows", "`similarity` is between -1 and 1", _MODEL),
     "score_thresholds_match": About("rows", "`review` and `block` are the policy's thresholds", _BUG),
     "score_action_matches": About("rows", "`action` follows from score and thresholds", _BUG),
     "accounting": About(
         "run",
         "listed = unchanged + scored + errored",
-        "objects were lost or counted twice: go on with the same --run-id; if it stays, report a bug",
+        "objects were lost or counted twice: resume with the same --run-id; if that does not help, report a bug",
     ),
-    "rows_counted": About("run", "the files hold as many rows as objects were taken up", _AGAIN),
+    "rows_counted": About("run", "the files have as many rows as objects were processed", _AGAIN),
     "shards_complete": About(
-        "run", "every planned shard is staged, and no other", "shards are missing: go on with the same --run-id"
+        "run", "every planned shard is staged, and no other", "shards are missing: resume with the same --run-id"
     ),
     "empty_run": About(
         "run",
         "something was listed, and something could be scored",
-        "see that the source is the one you mean, and look at the error rows: error_code says what is wrong with all of them",
+        "check that the source is the right one, and look at the error rows: error_code says what is wrong",
     ),
     "error_rate": About(
         "run",
         "few objects could not be scored",
-        "group the error rows by error_code: storage and access errors pass, corrupt files are the source's; "
+        "group the error rows by error_code: storage and access errors are temporary, corrupt files come from the source; "
         "raise checks.error_rate.limit if this is normal here",
     ),
     "flood": About(
         "run",
-        "not most images are blocked",
-        "look at the report's top images: an attack, a rule gone wild or a wrong model; release the run if it is right",
+        "most images are not blocked",
+        "look at the report's top images: an attack, a faulty rule or a wrong model; if the results are right, release the run",
     ),
     "review_flood": About(
         "run",
-        "not most images are sent to people",
-        "look at the report's top images: a threshold far too low (`review: 0`), a rule gone wild or a wrong model; "
-        "release the run if people can look at that many",
+        "most images are not sent to people",
+        "look at the report's top images: a threshold far too low (`review: 0`), a faulty rule or a wrong model; "
+        "if people can review that many, release the run",
     ),
     "constant_scores": About(
         "run",
@@ -102,12 +100,13 @@ CATALOGUE: Mapping[str, About] = {
     ),
     "flag_rate": About(
         "run",
-        "each rule flags about as many images as in the last runs",
-        "look at the rule's images in the report: a flood, a broken model or a changed rule; release the run if it is right",
+        "each rule flags about the same share of images as in the last runs",
+        "look at the rule's images in the report: a flood, a broken model or a changed rule; if the results are "
+        "right, release the run",
     ),
     "drift": About(
         "run",
-        "each rule's scores are spread as in the last runs of this policy and model",
-        "compare the rule's histograms of both runs: new kinds of images, another camera, or preprocessing that changed",
+        "each rule's scores are distributed as in the last runs of this policy and model",
+        "compare the rule's histograms in both runs: new kinds of images, another camera, or preprocessing that changed",
     ),
 }

@@ -16,7 +16,7 @@ from moderation.quality.expectations import drawn
 from moderation.quality.verdicts import Verdict
 
 PAGES: dict[Level, str] = {"run": "Checks of the run", "rows": "Checks of the rows"}
-"""A page each, beside the index: run.html and rows.html. However many shards there are, they are shown as one."""
+"""One page each, next to the index: run.html and rows.html. All shards are shown together."""
 
 
 def write_data_docs(verdicts: Sequence[Verdict], run_id: str, policy: str, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What the checks are told: what rows should say, what the driver counted, and what earlier runs were like."""
+"""The input of the checks: what rows should contain, the driver's counts, and facts about earlier runs."""
 
 import heapq
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ class RunFacts:
     named: int | None = None
     """objects that were to be listed, by the sources' own count; None: not counted"""
     may_be_empty: bool = False
-    """whether an empty listing is no surprise, since the run takes up only what is new"""
+    """whether an empty listing is normal, since the run processes only new objects"""
 
     @property
     def processed(self) -> int:

@@ -27,7 +27,7 @@ class ReadLimits:
 
 
 def read_limits(path: str | Path | None) -> ReadLimits:
-    """Read and check a file of limits; None gives the defaults. Never raises: what is wrong stands in `findings`."""
+    """Read and check a file of limits; None gives the defaults. Never raises: `findings` has the mistakes."""
     if path is None:
         return ReadLimits(QualityLimits())
     try:
@@ -35,7 +35,7 @@ def read_limits(path: str | Path | None) -> ReadLimits:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         message = f"cannot read the quality limits: {reason.lower()}"
-        return ReadLimits(None, (Finding(str(path), 1, 1, message, "leave the setting out to use the defaults"),))
+        return ReadLimits(None, (Finding(str(path), 1, 1, message, "to use the defaults, leave out the setting"),))
     if finding is not None:
         return ReadLimits(None, (_of_limits(finding),))
     return parse_limits(text, str(path))
@@ -52,7 +52,7 @@ def parse_limits(text: str, name: str = "quality limits") -> ReadLimits:
         except ValidationError as error:
             findings += [_finding(source, details) for details in error.errors()]
     elif not findings:
-        findings.append(source.at(Span(0, 0, 1), "quality limits are a mapping of keys", "begin with `checks:`"))
+        findings.append(source.at(Span(0, 0, 1), "quality limits are a mapping of keys", "start with `checks:`"))
     found = tuple(sorted(dict.fromkeys(findings)))
     return ReadLimits(None if found else limits, found)
 
@@ -62,7 +62,7 @@ def _of_limits(finding: Finding) -> Finding:
     return replace(finding, hint=_ADVICE.get(finding.hint, finding.hint))
 
 
-_ADVICE = {"begin with `policy: <name>`": "begin with `checks:`", "is this a policy?": "is this a file of quality limits?"}
+_ADVICE = {"begin with `policy: <name>`": "start with `checks:`", "is this a policy?": "is this a file of quality limits?"}
 
 
 def _finding(source: Source, details: ErrorDetails) -> Finding:
@@ -93,7 +93,7 @@ _WORDS = {
     "less_than_equal": ("should be at most {le:g}", "shares are written as 0.05 for 5 %"),
     "model_type": ("should be a mapping", "write {key: value}, or a line for each key"),
     "model_attributes_type": ("should be a mapping", "write {key: value}, or a line for each key"),
-    "min_runs": ("({min_runs}) is above `runs` ({runs}): nothing would ever be judged", "set min_runs at or below runs"),
+    "min_runs": ("({min_runs}) is above `runs` ({runs}): nothing would ever be checked", "set min_runs at or below runs"),
 }
 """Pydantic's error types in the words of YAML, and what to write instead."""
 

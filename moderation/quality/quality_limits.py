@@ -21,52 +21,52 @@ class _Strict(BaseModel):
 
 
 class CheckLimits(_Strict):
-    """A check without a number: it holds or it does not."""
+    """A check without a number: it passes or fails."""
 
     severity: Setting = Field(
-        default="fail", description="fail: the run is not published; warn: it is, and says so; off: not checked"
+        default="fail", description="fail: the run is not published; warn: it is published with a warning; off: not checked"
     )
 
 
 class ErrorRate(CheckLimits):
     """Objects that could not be scored."""
 
-    limit: Share = Field(default=0.05, description="share of the objects taken up that may be errors")
+    limit: Share = Field(default=0.05, description="share of the processed objects that may be errors")
     at_least: Count = Field(default=5, description="fewer errors than this never fail a run")
 
 
 class EmptyRun(CheckLimits):
     """Runs that bring nothing."""
 
-    at_least: Count = Field(default=5, description="that many objects taken up and not one scored is an empty run")
+    at_least: Count = Field(default=5, description="a run that processes this many objects and scores none counts as empty")
 
 
 class Flood(CheckLimits):
-    """The circuit breaker: most of what came in is blocked."""
+    """The circuit breaker: most new images are blocked."""
 
     limit: Share = Field(default=0.5, description="share of the scored images that may be blocked")
-    at_least: Count = Field(default=100, description="scored images needed to judge")
+    at_least: Count = Field(default=100, description="minimum number of scored images")
 
 
 class ReviewFlood(CheckLimits):
-    """The same for people's work: nobody can look at most of what came in."""
+    """The same for people's work: nobody can review most of the new images."""
 
     limit: Share = Field(default=0.5, description="share of the scored images that may be sent to people")
-    at_least: Count = Field(default=100, description="scored images needed to judge")
+    at_least: Count = Field(default=100, description="minimum number of scored images")
 
 
 class ConstantScores(CheckLimits):
     """Rules under which all images have one score."""
 
-    at_least: Count = Field(default=20, description="scored images needed to judge")
+    at_least: Count = Field(default=20, description="minimum number of scored images")
 
 
 class _History(CheckLimits):
     model_config = ConfigDict(validate_default=True)
 
-    runs: Count = Field(default=10, description="how many of the last published runs are compared with")
-    min_runs: Count = Field(default=1, description="earlier runs needed to judge")
-    at_least: Count = Field(default=200, description="scored images needed to judge, in this run and in an earlier one")
+    runs: Count = Field(default=10, description="how many of the last published runs to compare with")
+    min_runs: Count = Field(default=1, description="minimum number of earlier runs")
+    at_least: Count = Field(default=200, description="minimum number of scored images, in this run and in an earlier one")
 
     @field_validator("min_runs")
     @classmethod
@@ -83,14 +83,14 @@ class FlagRate(_History):
     low: Share = Field(default=0.2, description="lowest share, as a part of the median")
     high: Factor = Field(default=5, description="highest share, as a multiple of the median")
     floor: Share = Field(default=0.001, description="a median below this share counts as this share, for `high`")
-    difference: Count = Field(default=20, description="flagged images more or fewer than usual, below which nothing is said")
+    difference: Count = Field(default=20, description="differences of fewer flagged images than this are ignored")
 
 
 class Drift(_History):
     """A rule's score distribution, against that of the last runs of the same policy and model."""
 
     severity: Setting = Field(
-        default="warn", description="fail: the run is not published; warn: it is, and says so; off: not checked"
+        default="warn", description="fail: the run is not published; warn: it is published with a warning; off: not checked"
     )
     method: Literal["psi", "ks"] = Field(
         default="psi", description="psi: population stability index; ks: Kolmogorov-Smirnov distance"
@@ -99,8 +99,8 @@ class Drift(_History):
         default=0.25, description="highest population stability index; 0.1 is a small change, 0.25 a large one"
     )
     ks: Share = Field(default=0.2, description="highest Kolmogorov-Smirnov distance, in 0 to 1")
-    min_runs: Count = Field(default=3, description="earlier runs needed to judge")
-    at_least: Count = Field(default=500, description="scored images needed to judge, in this run and in an earlier one")
+    min_runs: Count = Field(default=3, description="minimum number of earlier runs")
+    at_least: Count = Field(default=500, description="minimum number of scored images, in this run and in an earlier one")
 
 
 def _word(value: object) -> object:
@@ -149,7 +149,7 @@ class Checks(_Strict):
 class QualityLimits(_Strict):
     """What a run must hold to be published. Without a file, the defaults."""
 
-    checks: Checks = Field(default=Checks(), description="the checks, by name; what is left out keeps its default")
+    checks: Checks = Field(default=Checks(), description="the checks, by name; those left out keep their defaults")
 
     def severity(self, name: str) -> Severity | None:
         """What happens when a check fails; None if it is off."""

@@ -11,11 +11,11 @@ from moderation.quality.verdicts import Argument, Expectation, Words
 NAN = math.nan
 """Where there is nothing to judge."""
 SHOWN = 3
-"""Rules, codes and the like that are told in words."""
+"""Maximum number of rules, codes and the like to name."""
 
 
 class Question(NamedTuple):
-    """What Great Expectations is asked on behalf of one check, and what people are told."""
+    """The question of one check to Great Expectations, and its wording for people."""
 
     frame: pd.DataFrame
     key: str
@@ -46,7 +46,7 @@ def at_most(check: str, column: str, limit: float, meaning: str) -> Expectation:
 
 def too_few(scored: int, at_least: int) -> str:
     """Why a run was not judged."""
-    return f"not judged: {count(scored, 'scored image')}, {at_least:,} needed"
+    return f"not checked: {count(scored, 'scored image')}, {at_least:,} needed"
 
 
 def count(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Rows of decisions and scores as frames to ask questions about: what must hold between columns is a column of its own.
+"""Rows of decisions and scores as frames to ask questions about: each condition between columns becomes a column.
 
 Repeated texts become categories, so that a shard takes tens of megabytes, and everything is compared as arrays.
 """
@@ -179,7 +179,7 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _index(column: pa.ChunkedArray | pa.Array, values: pa.Array) -> NDArray[np.int64]:
-    """Where each text stands in `values`; -1 where it does not."""
+    """The index of each text in `values`; -1 if it is not there."""
     if pa.types.is_dictionary(column.type):
         codes, texts = _codes(column)
         place = _index(texts, values)

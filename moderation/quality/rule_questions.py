@@ -98,7 +98,7 @@ _WITHIN = (
 
 
 def drift(facts: RunFacts, limits: QualityLimits, history: Sequence[RunHistory]) -> Question:
-    """Scores spread otherwise than before, though neither policy nor model changed."""
+    """Scores distributed differently than before, although neither policy nor model changed."""
     check = limits.checks.drift
     limit = check.psi if check.method == "psi" else check.ks
     distance = population_stability_index if check.method == "psi" else kolmogorov_smirnov
@@ -122,7 +122,7 @@ def drift(facts: RunFacts, limits: QualityLimits, history: Sequence[RunHistory])
 
 def _differ(rule: RuleStatistics) -> bool:
     if rule.minimum is None or rule.maximum is None:
-        return True  # a score that is no number is told by `score_present`
+        return True  # `score_present` reports scores that are not numbers
     return rule.maximum - rule.minimum > SAME * max(abs(rule.minimum), abs(rule.maximum))
 
 
@@ -134,4 +134,4 @@ def _comparable(rule: RuleStatistics, other: RuleStatistics, at_least: int) -> b
 def _not_judged(facts: RunFacts, runs: Sequence[RunHistory], min_runs: int, at_least: int) -> str:
     if facts.counts.scored < at_least:
         return too_few(facts.counts.scored, at_least)
-    return f"not judged: {count(len(runs), 'earlier run')}, {min_runs:,} needed"
+    return f"not checked: {count(len(runs), 'earlier run')}, {min_runs:,} needed"

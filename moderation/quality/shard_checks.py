@@ -1,4 +1,4 @@
-"""Row-level checks of staged shards as they lie in storage: their files, their plan, and every row."""
+"""Row-level checks of staged shards in storage: their files, their plan, and every row."""
 
 import gc
 import io
@@ -30,7 +30,7 @@ def check_shards(
     """Check staged shards. Reads the columns it needs, of decisions and scores; of embeddings only how many there are.
 
     Raises:
-        StorageError: the output does not answer; a file that is gone is a failed check instead.
+        StorageError: the output does not answer; a missing file is a failed check instead.
     """
     gc.collect()  # Great Expectations holds on to the rows of the last call in circles: the process would grow
     files = []
@@ -60,7 +60,7 @@ _FILES = (
         "shard_files_whole",
         "expect_column_pair_values_to_be_equal",
         {"column_A": "found", "column_B": "promised"},
-        "the file is there, can be read, and has the rows that were written; -1: it is not",
+        "the file exists, can be read, and has the rows that were written; -1: it does not",
     ),
 )
 _PLANNED = (

@@ -17,7 +17,7 @@ def accounting(facts: RunFacts, *_: object) -> Question:
     if facts.named is not None and facts.named != facts.listed:
         found += f"; {facts.named:,} by the sources' own count"
         sums[f"{facts.expected.run_id}: own count"] = (facts.named, accounted)
-    words = Words(found, "listed is the sum of the others, and what the sources count themselves", ())
+    words = Words(found, "listed is the sum of the others, and equals the sources' own count", ())
     return equal("accounting", "run", sums, words)
 
 
@@ -39,7 +39,7 @@ def shards_complete(facts: RunFacts, *_: object) -> Question:
     planned, staged = facts.planned_shards, facts.staged_shards
     strange = len(staged - planned)
     found = f"{len(staged & planned):,} of {len(planned):,} planned shards are staged"
-    found += f", and {strange:,} that nobody planned" if strange else ""
+    found += f", and {strange:,} that were not planned" if strange else ""
     odd = {shard: (int(shard in staged), int(shard in planned)) for shard in sorted(planned ^ staged)}
     words = Words(found, "all of them, and no others")
     return equal("shards_complete", "shard", odd or {"all": (len(staged), len(planned))}, words)
@@ -50,8 +50,8 @@ def empty_run(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
     check = limits.checks.empty_run
     nothing = facts.listed == 0 and not facts.may_be_empty
     useless = facts.processed >= check.at_least and facts.counts.scored == 0
-    found = f"{facts.listed:,} listed, {facts.processed:,} taken up, {facts.counts.scored:,} scored"
-    words = Words(found, f"some listed, and some scored if {check.at_least:,} or more are taken up", _error_uris(facts))
+    found = f"{facts.listed:,} listed, {facts.processed:,} processed, {facts.counts.scored:,} scored"
+    words = Words(found, f"some listed, and some scored if {check.at_least:,} or more are processed", _error_uris(facts))
     asked = holds("empty_run", "not_empty", "something was listed, and something could be scored")
     return _one(facts, "not_empty", not (nothing or useless), asked, words)
 
@@ -68,7 +68,7 @@ def error_rate(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
 
 
 def flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
-    """The circuit breaker: nobody wants most of a shop taken down by a mistake."""
+    """The circuit breaker: a mistake must not take down most of a shop."""
     check, blocked, scored = limits.checks.flood, facts.counts.blocked, facts.counts.scored
     found = f"{percent(blocked, scored)} ({blocked:,} of {scored:,} images)"
     found += f"; rules that flag most: {most(facts.counts.flagged)}" if blocked else ""

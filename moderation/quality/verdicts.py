@@ -119,7 +119,7 @@ def _verdict(name: str, validations: tuple[Validation, ...], limits: QualityLimi
 def _counted(result: CheckResult, validations: tuple[Validation, ...]) -> CheckResult:
     rows, unexpected = max(v.rows for v in validations), sum(v.unexpected for v in validations)
     problem = next((v.problem for v in validations if v.problem), "")
-    observed = f"could not be judged: {problem}" if problem else _held(min(unexpected, rows), rows)
+    observed = f"could not be checked: {problem}" if problem else _held(min(unexpected, rows), rows)
     keys = dict.fromkeys(example.key for v in validations for example in v.examples)
     return result.model_copy(
         update={
@@ -128,13 +128,13 @@ def _counted(result: CheckResult, validations: tuple[Validation, ...]) -> CheckR
             "unexpected": unexpected,
             "examples": tuple(keys)[:EXAMPLES],
             "observed": observed,
-            "limit": "all rows hold",
+            "limit": "all rows pass",
         }
     )
 
 
 def _held(wrong: int, rows: int) -> str:
-    """Said so that it cannot be read the other way round: `0 of 302 rows` looks like a failure beside a `passed`."""
+    """Worded unambiguously: `0 of 302 rows` looks like a failure next to `passed`."""
     if wrong:
-        return f"{wrong:,} of {rows:,} rows do not hold"
-    return f"all {rows:,} rows hold" if rows != 1 else "the only row holds"
+        return f"{wrong:,} of {rows:,} rows fail"
+    return f"all {rows:,} rows pass" if rows != 1 else "the only row passes"

@@ -58,12 +58,12 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRe
     with sql_errors(sql):
         statements = connection.extract_statements(sql)
         if not statements:
-            raise SettingsError("there is no SQL to run")
+            raise SettingsError("no SQL given")
         if len(statements) > 1:
-            raise SettingsError(f"there are {len(statements)} statements: give one; WITH can hold what it needs")
+            raise SettingsError(f"there are {len(statements)} statements: give one (use WITH for subqueries)")
         if statements[0].type != duckdb.StatementType.SELECT:
             kind = statements[0].type.name
-            wording = "PIVOT needs its values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
+            wording = "PIVOT needs explicit values: PIVOT ... ON column IN (...)" if kind == "MULTI" else f"this is {kind}"
             raise SettingsError(f"only SELECT can be run (also WITH, FROM, DESCRIBE, SUMMARIZE): {wording}")
         return connection.sql(sql)
 
@@ -83,7 +83,7 @@ def _published(output: Store) -> Iterator[Manifest]:
         found = True
         yield manifest
     if not found:
-        wording = unpublished(output) or "give what `moderate run` was given as --output"
+        wording = unpublished(output) or "give the --output of `moderate run`"
         raise SettingsError(f"no run is published in {visible(output.uri)}: {wording}")
 
 
@@ -93,7 +93,7 @@ def _one_line(message: str, lines: int) -> str:
     if raised:
         text = raised.strip().splitlines()[-1].partition(": ")[2]
     if gone := _GONE.search(text):
-        text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it is gone"
+        text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it no longer exists"
     line = re.match(r"\d+", place)
     where = f" (line {line[0]})" if line and 1 < lines >= int(line[0]) else ""
     wording = visible(" ".join(text.split()))

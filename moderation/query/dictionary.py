@@ -7,12 +7,12 @@ from moderation.results import schemas
 
 _HEAD = f"""# Data dictionary
 
-Every table and column of the results. Schema version {schemas.VERSION}. [analysts.md](analysts.md) says how to read them.
+Every table and column of the results. Schema version {schemas.VERSION}. [analysts.md](analysts.md) explains how to read them.
 
-A schema only ever gains nullable columns: `since` is the schema version that brought a column, and files of an earlier version
-do not have it. A file tells its `schema_version` in its metadata, and each column's description in the field's.
+A schema only ever gains nullable columns: `since` is the schema version that added a column; files of an earlier version
+do not have it. A file's metadata has its `schema_version`, and each field's metadata has the column's description.
 
-This page is made of the schemas: `moderate results dictionary > docs/data-dictionary.md`.
+This page is generated from the schemas: `moderate results dictionary > docs/data-dictionary.md`.
 """
 
 _FOLDERS = """
@@ -22,7 +22,7 @@ Readers of hive partitions add these columns; the views of `moderate query` have
 
 | column | tables | type | description |
 |---|---|---|---|
-| `date` | all | `date` | the day the run began, UTC |
+| `date` | all | `date` | the day the run started, UTC |
 | `run` | all | `string` | same as `run_id` |
 | `model` | embeddings | `string` | the model's fingerprint; called `model_fingerprint` in the view |
 """

@@ -34,7 +34,7 @@ class PublishedFile:
     def find(cls, output: Store, table: Table, key: str, size: int) -> "PublishedFile":
         """Raises `OutputError` for a key that no run of this program publishes: it could lead anywhere."""
         if not _PATH.fullmatch(key) or not key.startswith(f"{table}/"):
-            raise OutputError(f"a manifest in {output.uri} names {key!r} as a file of {table}, where no such file can be")
+            raise OutputError(f"a manifest in {output.uri} names {key!r} as a file of {table}, but such files are never there")
         scheme, _, local = output.uri_of(key).partition("://")
         return cls(local if scheme == "file" else f"{PROTOCOL}://{key}", key, size)
 
@@ -69,7 +69,7 @@ class StoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is no
     def open(self, path: str, mode: str = "rb", **_: Any) -> "SharedFile":
         """The file, for reading."""
         if mode != "rb":
-            raise PermissionError(f"results can only be read, and {path} was to be opened as {mode}")
+            raise PermissionError(f"results are read-only, but {path} was opened as {mode}")
         try:
             return SharedFile(self._output.open(self._key(path)))
         except StorageError as error:

@@ -1,7 +1,7 @@
 """What analysts query: views in DuckDB over exactly the files that the manifests of published runs name.
 
-What merely lies in the folders, of a run that is being published or broke off half-way, is not seen. Every view has all
-columns of the current schemas; what an older file does not have is NULL.
+Other files in the folders, of a run being published or abandoned, are ignored. Every view has all columns of the current
+schemas; columns that an older file lacks are NULL.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ _MACROS = ("CREATE MACRO pdq_distance(a, b) AS bit_count(xor(CAST(unhex(a) AS BI
 
 
 def view_schema(table: Table) -> pa.Schema:
-    """The columns of a view: those of the table, then those that stand in the folders' names."""
+    """The columns of a view: those of the table, then those in the folders' names."""
     return pa.schema([*_stored(table), *(pa.field(name, _FOLDERS[name][1]) for name in _folders(table))])
 
 

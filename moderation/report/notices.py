@@ -43,28 +43,26 @@ def notices(manifest: Manifest, output: str) -> tuple[Notice, ...]:
     found = [_quarantined(manifest, output)] if manifest.state == "quarantined" else []
     processed = manifest.scored + manifest.errored
     if manifest.listed == 0:
-        found.append(
-            Notice("plain", "Nothing was listed", "The sources name no object that is new or that the run was to choose.")
-        )
+        found.append(Notice("plain", "Nothing was listed", "The sources have no object that is new or that the run selects."))
     elif processed == 0:
         all_of_them = f"All {number(manifest.listed)} listed images" if manifest.listed > 1 else "The one listed image"
-        text = f"{all_of_them} had a decision by this policy and this model already, and kept it."
-        found.append(Notice("plain", "Nothing new to look at", text))
+        text = f"{all_of_them} already had a decision under this policy and model, and kept it."
+        found.append(Notice("plain", "Nothing new", text))
     elif manifest.scored == 0:
         text = (
-            f"Not one of the {number(processed)} images that this run processed could be scored: nothing is known of them. "
+            f"Not one of the {number(processed)} images that this run processed could be scored: their content is unknown. "
             "See the errors below."
         )
         found.append(Notice("block", "Nothing was scored", text))
     if damaged := manifest.counts.damaged:
         text = (
             f"{number(damaged)} of the {number(manifest.scored)} scored images have damaged files: cut short, or with broken "
-            "parts. They were scored as far as browsers show them; the column `damaged` of `decisions` says what is wrong."
+            "parts. They were scored as browsers show them; the column `damaged` of `decisions` says what is wrong."
         )
         found.append(Notice("plain", "Damaged images" if damaged > 1 else "A damaged image", text))
     warned = warning(manifest)
     if warned and manifest.state != "quarantined":
-        text = "The run was published all the same; look at these before you rely on its numbers."
+        text = "The run was published anyway; check these before you rely on its numbers."
         title = f"{len(warned)} check warns" if len(warned) == 1 else f"{len(warned)} checks warn"
         found.append(Notice("review", title, text, warned))
     return tuple(found)
@@ -75,15 +73,15 @@ def _quarantined(manifest: Manifest, output: str) -> Notice:
     return Notice(
         "block",
         "This run was not published",
-        "Quality checks failed, so that the run was set aside whole. Readers still see the results of earlier runs. "
-        "Look at what failed. If the results are right all the same, release them; if not, discard them, mend the cause and "
-        "run again. This page stays as it is, whatever becomes of the run.",
+        "Quality checks failed, so the whole run was quarantined. Readers still see the results of earlier runs. "
+        "Look at what failed. If the results are right anyway, release the run; if not, discard it, fix the cause and "
+        "run again. This page does not change, whatever happens to the run.",
         failing(manifest),
         (
             Command(
                 "publish it as it is", f'moderate runs release {run} {results} --reason "why it is right" --by "your name"'
             ),
             Command("delete it", f"moderate runs discard {run} {results}"),
-            Command("see what has become of it", f"moderate runs show {run} {results}"),
+            Command("see its current state", f"moderate runs show {run} {results}"),
         ),
     )

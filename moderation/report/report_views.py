@@ -21,14 +21,14 @@ Sum = Callable[[EarlierRun], int]
 MEANINGS: Mapping[str, str] = {
     ErrorCode.NOT_FOUND: "gone between listing and reading",
     ErrorCode.CHANGED: "replaced by another version between listing and reading",
-    ErrorCode.ACCESS_DENIED: "storage refused to give it out",
-    ErrorCode.STORAGE_ERROR: "storage failed, again and again",
+    ErrorCode.ACCESS_DENIED: "storage denied access",
+    ErrorCode.STORAGE_ERROR: "storage failed repeatedly",
     ErrorCode.ARCHIVED: "archived: it must be restored before it can be read",
     ErrorCode.EMPTY: "no bytes",
     ErrorCode.TOO_LARGE: "more bytes than the limit",
     ErrorCode.TOO_MANY_PIXELS: "more pixels than the limit",
-    ErrorCode.UNSUPPORTED_FORMAT: "not an image format that is read",
-    ErrorCode.CORRUPT: "an image file that is broken",
+    ErrorCode.UNSUPPORTED_FORMAT: "an unsupported image format",
+    ErrorCode.CORRUPT: "a broken image file",
     ErrorCode.WORKER_KILLED: "the process that read it died",
     ErrorCode.WORKER_TIMEOUT: "not read within the time limit",
     ErrorCode.INTERNAL: "a fault of this program; please report it",
@@ -103,7 +103,7 @@ def tiles(now: EarlierRun, before: EarlierRun | None, policy: Policy, redecided:
         unreadable += f", of formats that are not read {policy.unsupported.value}"
     return (
         Tile("Listed", number(now.listed), "objects in the sources", _changes(now, before, listed)),
-        tile("Unchanged", attrgetter("unchanged"), listed, "of listed, decided before"),
+        tile("Unchanged", attrgetter("unchanged"), listed, "of listed, already decided"),
         tile("Scored", scored, listed, f"of listed{f', {number(redecided)} from stored embeddings' if redecided else ''}"),
         tile("Errors", attrgetter("errored"), processed, unreadable, "error" if now.errored else ""),
         tile("Blocked", attrgetter("blocked"), scored, "of scored", "block"),

@@ -34,7 +34,7 @@ class ImageView:
     thumbnail: str | None
     score: str
     caption: str
-    """what stands below it: the prompt, the distance to a threshold, or the rule that came closest"""
+    """caption: the prompt, the distance to a threshold, or the closest rule"""
     action: str = ""
     label: str = ""
     """the action in words"""
@@ -163,7 +163,7 @@ class RuleViews:
                 _heading(rule, shown.flagged, self._now.flagged.get(rule.id, 0)),
                 tuple(self._image(e, rule, e.top_prompt) for e in shown.flagged),
             ),
-            Sheet("Highest scores; none is flagged", tuple(self._image(e, rule, e.top_prompt) for e in shown.highest)),
+            Sheet("Highest scores; none flagged", tuple(self._image(e, rule, e.top_prompt) for e in shown.highest)),
             Sheet("Near a threshold, closest first", tuple(self._image(e, rule, _distance(e, rule)) for e in shown.near)),
         )
         return tuple(sheet for sheet in made if sheet.images)

@@ -10,8 +10,8 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         ("listed", f"{manifest.listed:,}"),
         *([("named more than once", f"{manifest.repeated:,}")] if manifest.repeated else []),
-        *([("linked folders, left out", f"{manifest.linked_folders:,}")] if manifest.linked_folders else []),
-        *([("pipes, sockets, devices, left out", f"{manifest.special_files:,}")] if manifest.special_files else []),
+        *([("linked folders, skipped", f"{manifest.linked_folders:,}")] if manifest.linked_folders else []),
+        *([("pipes, sockets, devices, skipped", f"{manifest.special_files:,}")] if manifest.special_files else []),
         ("unchanged", f"{manifest.unchanged:,}"),
         ("scored", f"{counts.scored:,}"),
         *([("  from stored embeddings", f"{manifest.redecided:,}")] if manifest.redecided else []),

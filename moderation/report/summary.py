@@ -13,7 +13,7 @@ from moderation.results.manifest import Manifest
 
 
 def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = ()) -> bytes:
-    """A JSON object in ASCII. Keys are stable: new ones may come, none goes or changes its meaning.
+    """A JSON object in ASCII. Keys are stable: new ones may be added, but none is removed or changes its meaning.
 
     - `run_id`, `state` ("published", "quarantined"), `sources` (URIs), `started_at`, `published_at` (ISO 8601, UTC)
     - `counts`: `listed`, `unchanged`, `repeated`, `scored`, `errored`, `blocked`, `review`, `to_review`

@@ -35,7 +35,7 @@ SAMPLE = 24
 """Clean images kept for an audit."""
 
 Extreme = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A score that may be no number, which JSON cannot say."""
+"""A score that may be NaN, which JSON cannot represent."""
 
 
 def examples_of(rules: int) -> int:
@@ -51,14 +51,14 @@ class ErrorExample(NamedTuple):
 
 
 class CleanExample(NamedTuple):
-    """An image that no live rule flagged, drawn by lot."""
+    """An image that no live rule flagged, drawn at random."""
 
     lot: str
     """the hash that drew it: the lowest ones of a run are kept"""
     uri: str
     etag: str
     rule: str | None
-    """the live rule that came closest; None where none is live"""
+    """the live rule that came closest; None if none is live"""
     score: float | None
     frame: int
     critical: bool = False
@@ -239,7 +239,7 @@ class _Columns:
 
 
 def _places(values: pa.ChunkedArray, among: pa.Array) -> NDArray[np.int64]:
-    """Where each value stands in `among`; -1 for those that do not."""
+    """The index of each value in `among`; -1 if it is not there."""
     return np.asarray(pc.fill_null(pc.index_in(values, among), -1), np.int64)
 
 

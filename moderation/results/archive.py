@@ -1,4 +1,4 @@
-"""The archive: everything that published runs know of images under one model, each image once, at its newest decision."""
+"""The archive: all results of published runs with one model, each image once, at its newest decision."""
 
 import os
 from collections import Counter, deque
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ModelRuns:
-    """What published runs hold of one model."""
+    """What published runs have of one model."""
 
     model: str
     fingerprint: str
@@ -56,7 +56,7 @@ class Archive:
     output: Store
     used: ModelRuns
     others: tuple[ModelRuns, ...]
-    """what cannot be used, since other models made it"""
+    """results that cannot be used, since other models made them"""
     shards: tuple[StoredShard, ...]
     """newest run first"""
     runs: tuple[ArchivedRun, ...] = ()
@@ -186,9 +186,9 @@ def _precision(manifest: Manifest) -> str:
 def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, output: Store, *, narrowed: bool) -> ModelRuns:
     listed = "".join(f"\n  {one}" for one in sorted(found, key=lambda one: -one.scored))
     if not found:
-        which = "the runs asked for are not among those published" if narrowed else "no run is published"
+        which = "none of the runs selected is published" if narrowed else "no run is published"
         text = ("" if narrowed else unpublished(output)) or "see `moderate runs list`"
-        raise SettingsError(f"there is nothing to decide again: {which} under {output.uri}: {text}")
+        raise SettingsError(f"there is nothing to re-decide: {which} under {output.uri}: {text}")
     if fingerprint is not None:
         matching = [one for one in found if one.fingerprint == fingerprint]
         if not matching:
@@ -198,14 +198,14 @@ def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, 
     if not matching:
         raise SettingsError(
             f"there are no embeddings of the model {model} under {output.uri}, only of:{listed}\n"
-            "embeddings of one model say nothing about another: score the images with it by `moderate run`, "
-            "or see what changes by `moderate model compare`"
+            "embeddings of one model cannot be used with another: score the images with that model (`moderate run`), "
+            "or see what would change with `moderate model compare`"
         )
     if len(matching) > 1:
         listed = "".join(f"\n  {one}" for one in sorted(matching, key=lambda one: -one.scored))
         raise SettingsError(
             f"{output.uri} holds embeddings of {len(matching)} different models, which cannot be compared:{listed}\n"
-            "say which to use with --fingerprint"
+            "choose one with --fingerprint"
         )
     return matching[0]
 

@@ -1,6 +1,6 @@
 """What is left to people: one number everywhere, with its parts.
 
-An image goes to a person because a rule says so, or because it cannot be scored and the policy says `unreadable: review`,
+An image goes to a person because a rule flags it, or because it cannot be scored and the policy says `unreadable: review`,
 or `unsupported: review` of formats that are not read.
 Reports, the terminal, backtests and messages all take the number from here. Pure.
 """

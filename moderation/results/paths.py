@@ -1,4 +1,4 @@
-"""Where things lie under the output URI. Readers see the upper four; names that start with `_` are not for them."""
+"""Paths under the output URI. Readers use the upper four; names that start with `_` are internal."""
 
 from dataclasses import dataclass
 

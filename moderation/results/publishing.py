@@ -34,7 +34,7 @@ def publish(output: Store, paths: RunPaths, manifest: Manifest, receipts: Sequen
     except StorageError as error:
         raise OutputError(
             f"cannot publish to {output.uri}: {error.detail}; nothing was published: "
-            f"once it is mended, go on with --run-id {paths.run_id}"
+            f"fix that, then resume with --run-id {paths.run_id}"
         ) from None
     _clear(output, paths)
 
@@ -42,14 +42,14 @@ def publish(output: Store, paths: RunPaths, manifest: Manifest, receipts: Sequen
 def published_meanwhile(output: Store, paths: RunPaths) -> RunError:
     """What the slower one of two processes under one run id says."""
     return RunError(
-        f"the run {paths.run_id} was published meanwhile by another process with the same --run-id: "
+        f"the run {paths.run_id} was meanwhile published by another process with the same --run-id: "
         f"{output.uri_of(paths.manifest)}; this one published nothing and stopped"
     )
 
 
 @contextlib.contextmanager
 def alone(output: Store, paths: RunPaths) -> Iterator[None]:
-    """An error that another process under the same run id made, by ending the run first, is told as what it is.
+    """Report the real cause of an error if another process with the same run id ended the run first.
 
     That one removes the staged files, so that this one fails wherever it next needs them.
     """
@@ -62,7 +62,7 @@ def alone(output: Store, paths: RunPaths) -> Iterator[None]:
                 raise published_meanwhile(output, paths) from None
             if not isinstance(error, QuarantinedError) and output.exists(paths.quarantined):
                 raise QuarantinedError(
-                    f"the run {paths.run_id} failed its quality checks in another process with the same --run-id, and lies at "
+                    f"the run {paths.run_id} failed its quality checks in another process with the same --run-id, and is in "
                     f"{output.uri_of(paths.quarantined)}; this one stopped"
                 ) from None
         raise
@@ -74,7 +74,7 @@ def quarantine(output: Store, paths: RunPaths, manifest: Manifest, receipts: Seq
         _copy(output, paths, receipts, paths.quarantine)
         output.put(paths.quarantined, manifest.model_copy(update={"state": "quarantined"}).to_json())
     except StorageError as error:
-        raise OutputError(f"cannot write to {output.uri}: {error.detail}; go on with --run-id {paths.run_id}") from None
+        raise OutputError(f"cannot write to {output.uri}: {error.detail}; resume with --run-id {paths.run_id}") from None
     _clear(output, paths)
     return output.uri_of(paths.quarantined)
 
@@ -83,7 +83,7 @@ def _clear(output: Store, paths: RunPaths) -> None:
     try:
         output.delete_folder(paths.staging)
     except StorageError as error:
-        _log.warning("%s could not be removed and may be deleted by hand: %s", output.uri_of(paths.staging), error.detail)
+        _log.warning("%s could not be removed; you can delete it: %s", output.uri_of(paths.staging), error.detail)
 
 
 def _copy(output: Store, paths: RunPaths, receipts: Sequence[Receipt], folder: str = "") -> None:

@@ -29,7 +29,7 @@ class Leftovers:
 def leftovers(output: Store) -> Leftovers:
     """What a crash or a removal that broke off has left: files in the tables, staging and reports of runs that are no more.
 
-    Runs that are not finished keep theirs, since they can be gone on with: `discard` removes those.
+    Unfinished runs keep their files, since they can be resumed: `discard` removes those.
     Raises `OutputError`.
     """
     try:
@@ -59,9 +59,9 @@ def expired(output: Store, older_than: timedelta) -> list[Run]:
 
 
 def prune(output: Store, run: Run, keep_embeddings: bool) -> None:
-    """Remove a published run. Readers lose it whole: its manifest goes first.
+    """Remove a published run. Its manifest is removed first, so that readers never see a part of it.
 
-    With `keep_embeddings` later runs can still decide its images anew: its embeddings stay, its decisions, which say what
+    With `keep_embeddings`, later runs can still re-decide its images: its embeddings stay, its decisions, which say what
     the images are, and the manifest under `_pruned/`.
     Raises `OutputError`.
     """

@@ -1,4 +1,4 @@
-"""What is decided otherwise than in an earlier run over the same images."""
+"""Images with a different decision than in an earlier run over the same images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from moderation.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An image that is decided otherwise."""
+    """An image with a different decision."""
 
     uri: str
     before: str

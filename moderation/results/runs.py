@@ -55,7 +55,7 @@ def find_run(output: Store, run_id: str) -> Run:
 
 
 def unpublished(output: Store) -> str:
-    """What is known of the runs under an output where none is published, and what to do; empty where there are none."""
+    """The state of an output's runs if none is published, and what to do; empty if there are no runs."""
     quarantined = [run for run in all_runs(output) if run.state == "quarantined"]
     if quarantined:
         newest, results = quarantined[0], shlex.quote(visible(output.uri.removeprefix("file://")))
@@ -64,7 +64,7 @@ def unpublished(output: Store) -> str:
         return (
             f"{newest.run_id}{others} is quarantined, since quality checks failed: {', '.join(failed)}; look at its report, "
             f"then `moderate runs release {newest.run_id} --results {results} --reason 'why it is right' --by 'your name'` "
-            "publishes it after all"
+            "publishes it anyway"
         )
     unfinished = [run for run in all_runs(output) if run.state == "unfinished"]
     return f"{unfinished[0].run_id} is not finished: resume it with --run-id {unfinished[0].run_id}" if unfinished else ""
@@ -90,19 +90,19 @@ def release(output: Store, run: Run, reason: str, by: str) -> Manifest:
         output.put(paths.manifest, manifest.to_json(), create_only=True)
         output.delete_folder(paths.quarantine)
     except FileExistsError:
-        raise OutputError(f"the run {run.run_id} is published already: {output.uri_of(paths.manifest)}") from None
+        raise OutputError(f"the run {run.run_id} is already published: {output.uri_of(paths.manifest)}") from None
     except StorageError as error:
-        raise OutputError(f"cannot publish to {output.uri}: {error.detail}; try again once it is mended") from None
+        raise OutputError(f"cannot publish to {output.uri}: {error.detail}; fix that, then try again") from None
     return manifest
 
 
 def discard(output: Store, run: Run) -> None:
-    """Remove a run that was never published, for good. Raises `SettingsError` for one that was."""
+    """Permanently remove a run that was never published. Raises `SettingsError` for one that was."""
     if run.state == "published":
         raise SettingsError(f"{run.run_id} is published: `moderate runs prune` removes published runs by their age")
     paths = _paths(run)
     try:
-        # What says that the run exists goes first: a removal that breaks off leaves only what `clean` finds.
+        # Remove the file that makes the run exist first: an interrupted removal leaves only files that `clean` removes.
         for key in (paths.quarantined, f"{paths.staging}run.json"):
             output.delete(key)
         for folder in (paths.quarantine, paths.staging, f"reports/{run.run_id}/"):

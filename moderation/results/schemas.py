@@ -34,7 +34,7 @@ def _schema(table: Table, description: str, fields: list[pa.Field]) -> pa.Schema
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `decisions`, and what it tells of. The subject does not go into files."""
+    """A column of `decisions`, and what it describes. The subject does not go into files."""
 
     subject: Subject
     field: pa.Field
@@ -45,8 +45,8 @@ def _column(subject: Subject, name: str, kind: pa.DataType, description: str, nu
 
 
 _RUN_ID = _field("run_id", _TEXT, "the run that wrote this row")
-_URI = _field("uri", _TEXT, "the object; the key stands in it as it is, unescaped")
-_ETAG = _field("etag", _TEXT, "the object's version when it was listed; files have one made of inode, time and size")
+_URI = _field("uri", _TEXT, "URI of the object; its key is not escaped")
+_ETAG = _field("etag", _TEXT, "the object's version when it was listed; local files get one made of inode, time and size")
 
 _DECISIONS = (
     Column("identity", _RUN_ID),
@@ -55,9 +55,9 @@ _DECISIONS = (
     _column("object", "size_bytes", pa.int64(), "size of the object when it was listed"),
     _column("object", "last_modified", _UTC, "when the object was last modified"),
     _column("image", "status", _TEXT, "scored | error"),
-    _column("image", "error_code", _TEXT, "why there is no score; null when scored", nullable=True),
-    _column("image", "error_detail", _TEXT, "the error in words", nullable=True),
-    _column("image", "retryable", pa.bool_(), "whether another try may succeed (`--retry-errors`); false when scored"),
+    _column("image", "error_code", _TEXT, "code of the error; null when scored", nullable=True),
+    _column("image", "error_detail", _TEXT, "description of the error", nullable=True),
+    _column("image", "retryable", pa.bool_(), "whether a retry may succeed (`--retry-errors`); false when scored"),
     _column(
         "image",
         "format",
@@ -70,7 +70,7 @@ _DECISIONS = (
     _column("image", "frames", pa.int32(), "frames or pages in the file", nullable=True),
     _column("decision", "frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
     _column(
-        "image", "sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be had", nullable=True
+        "image", "sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be read", nullable=True
     ),
     _column(
         "image",
@@ -85,7 +85,7 @@ _DECISIONS = (
         "image",
         "pdq_quality",
         pa.int32(),
-        "how much the picture has to tell for its hash, 0 to 100; below 50 the hash says little",
+        "quality of the hash, 0 to 100, from the amount of detail in the picture; below 50 the hash is unreliable",
         nullable=True,
         since=2,
     ),
@@ -93,7 +93,7 @@ _DECISIONS = (
         "image",
         "damaged",
         _TEXT,
-        "what is wrong with the file of a scored image, which was scored as far as browsers show it; null if nothing is",
+        "damage in the file of a scored image, which was scored as browsers show it; null if none",
         nullable=True,
         since=3,
     ),
@@ -112,7 +112,7 @@ _DECISIONS = (
         "decision",
         "top_rule",
         _TEXT,
-        "the live rule that decided: strongest action, then severity, then margin; of an allowed image the closest one",
+        "the live rule that decided: strongest action, then severity, then margin; for an allowed image, the closest one",
         nullable=True,
     ),
     _column("decision", "top_category", _TEXT, "category of the top rule", nullable=True),
@@ -121,25 +121,27 @@ _DECISIONS = (
         "decision",
         "top_threshold",
         pa.float32(),
-        "the threshold the top rule reached; of an allowed image the one it is closest to",
+        "the threshold the top rule reached; for an allowed image, the closest one",
         nullable=True,
     ),
     _column(
-        "decision", "near_threshold", pa.bool_(), "whether a live rule's score lies within the policy's `near` of a threshold"
+        "decision", "near_threshold", pa.bool_(), "whether a live rule's score is within the policy's `near` of a threshold"
     ),
     _column("identity", "policy", _TEXT, "name of the policy"),
     _column("identity", "policy_version", _TEXT, "the policy's version as its file states it"),
     _column("identity", "policy_hash", _TEXT, "identity of the policy: hash of its content"),
     _column("identity", "model", _TEXT, "name of the model"),
     _column("identity", "model_fingerprint", _TEXT, "identity of the model; rows of different fingerprints are not comparable"),
-    _column("identity", "scored_at", _UTC, "when this row was made"),
+    _column("identity", "scored_at", _UTC, "when this row was created"),
 )
 
-DECISIONS = _schema("decisions", "one row per object: what was decided, and why", [column.field for column in _DECISIONS])
+DECISIONS = _schema(
+    "decisions", "one row per object: the decision and the reason for it", [column.field for column in _DECISIONS]
+)
 
 
 def columns(*subjects: Subject) -> tuple[str, ...]:
-    """The columns of `decisions` that tell of these subjects, in their order."""
+    """The columns of `decisions` that describe these subjects, in their order."""
     return tuple(column.field.name for column in _DECISIONS if column.subject in subjects)
 
 
@@ -154,12 +156,12 @@ SCORES = _schema(
         _field("category", _TEXT, "category of the rule"),
         _field("severity", _TEXT, "low | medium | high | critical"),
         _field("mode", _TEXT, "live | shadow"),
-        _field("score", pa.float32(), "the rule's score, the highest over frames; a score, not a probability"),
+        _field("score", pa.float32(), "the rule's score, the maximum over frames; not a probability"),
         _field("similarity", pa.float32(), "highest CLIP cosine among the rule's prompts in that frame, -1 to 1"),
         _field("top_prompt", _TEXT, "the prompt with that cosine"),
         _field("review", pa.float32(), "the rule's review threshold", nullable=True),
         _field("block", pa.float32(), "the rule's block threshold", nullable=True),
-        _field("action", _TEXT, "allow | review | block: what the rule says by itself, shadow rules too"),
+        _field("action", _TEXT, "allow | review | block: the action of this rule alone, also for shadow rules"),
         _field("frame", pa.int32(), "the frame with the highest score, counted from 0"),
     ],
 )
@@ -169,7 +171,7 @@ def embeddings(dim: int) -> pa.Schema:
     """The schema of the embeddings of a model of dimension `dim`."""
     return _schema(
         "embeddings",
-        "one row per scored object and frame: what scores are computed from",
+        "one row per scored object and frame, from which scores are computed",
         [
             _RUN_ID,
             _URI,

@@ -44,7 +44,7 @@ class FileEntry(BaseModel):
 
 
 class Receipt(BaseModel):
-    """The proof that a shard is staged whole, written once. A resumed run skips shards that have one."""
+    """The proof that a shard is completely staged, written once. A resumed run skips shards that have one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -126,7 +126,7 @@ def _scratch() -> Iterator[Path]:
         reason = error.strerror or " ".join(str(error).split())[:200]
         raise OutputError(
             f"cannot write a shard's files to {tempfile.gettempdir()} on {platform.node()}: {reason}; nothing was published: "
-            "make room there or set TMPDIR to another folder, and go on with the same --run-id"
+            "free some space there or set TMPDIR to another folder, then resume with the same --run-id"
         ) from None
 
 
@@ -147,14 +147,14 @@ def _joined(table: Table, parts: list[pa.Table], dim: int) -> pa.Table:
 def _account_for(shard: Shard, tables: Mapping[Table, pa.Table]) -> None:
     planned = sorted(item.uri for item in shard.objects)
     if tables["decisions"]["uri"].to_pylist() != planned:
-        raise AccountingError(f"shard {shard.name}: {len(planned)} objects planned, but the rows are not exactly theirs")
+        raise AccountingError(f"shard {shard.name}: {len(planned)} objects planned, but the rows do not match them")
 
 
 def write_rows(table: Table, rows: pa.Table, path: Path) -> None:
     """One table's rows as a Parquet file, the way readers find them."""
     # float16 and random text do not repeat; everything else is a dictionary.
     dictionary = [f.name for f in rows.schema if f.name not in ("uri", "etag", "sha256", "embedding", "score", "similarity")]
-    # Embeddings shrink by a tenth at most, and reading them is most of what deciding anew costs: twice as much compressed.
+    # Embeddings shrink by a tenth at most, and reading them is most of the cost of re-deciding: twice as much compressed.
     vectors = "embedding" in rows.column_names
     pq.write_table(
         rows,
@@ -170,4 +170,4 @@ def write_rows(table: Table, rows: pa.Table, path: Path) -> None:
 def _verify(rows: pa.Table, path: Path) -> None:
     found = pq.read_table(path)
     if not found.schema.equals(rows.schema) or not found.equals(rows):
-        raise RunError(f"{path.name} reads back with other content than was written: check the disk of this machine")
+        raise RunError(f"{path.name} has other content than was written to it: check this machine's disk")

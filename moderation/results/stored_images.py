@@ -82,7 +82,7 @@ def stored_shards(manifest: Manifest) -> Iterator[StoredShard]:
 
 
 def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) -> StoredImages:
-    """The images of a shard. `columns` of the decisions are had besides URI, ETag and status.
+    """The images of a shard. Returns `columns` of the decisions, in addition to URI, ETag and status.
 
     Raises:
         OutputError: a file is missing, cannot be read, or the two do not fit together.
@@ -97,7 +97,7 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
         vectors, starts = _vectors(file), frame_starts(rows["uri"])
     if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
         raise OutputError(
-            f"{output.uri_of(shard.embeddings.path)} does not hold the embeddings of the images in "
+            f"{output.uri_of(shard.embeddings.path)} does not contain the embeddings of the images in "
             f"{output.uri_of(shard.decisions.path)}: one of the files was replaced"
         )
     return StoredImages(

@@ -20,7 +20,7 @@ def stored_policy(manifest: Manifest) -> Policy:
     try:
         policy = _parsed(manifest)
     except PolicyError as error:
-        raise PolicyError(f"the policy stored with run {manifest.run_id} cannot be read any more: {error}") from None
+        raise PolicyError(f"the policy stored with run {manifest.run_id} can no longer be read: {error}") from None
     if policy.hash != manifest.policy_hash:
         raise PolicyError(
             f"the policy stored with run {manifest.run_id} has the hash {policy.hash}, but the run used "
@@ -45,15 +45,15 @@ def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) 
     try:
         path = (folder / name.relative_to(beside)).resolve()
     except ValueError:
-        raise PolicyError(f"the included file {str(name)!r} does not lie beside the policy") from None
+        raise PolicyError(f"the included file {str(name)!r} is not next to the policy") from None
     if not path.is_relative_to(folder.resolve()):
-        raise PolicyError(f"the included file {str(name)!r} leads out of the policy's folder")
+        raise PolicyError(f"the included file {str(name)!r} is outside the policy's folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 def newest_policy_file(archive: Archive) -> Path | None:
-    """The file that the newest run of an archive had its policy from; None where it is gone, or holds another policy by now."""
+    """The file that the newest run of an archive read its policy from; None if it is gone or contains another policy now."""
     run_id = archive.shards[0].run_id if archive.shards else None
     manifest = find_manifest(archive.output, run_id) if run_id else None
     path = Path(str(manifest.settings.get("policy", ""))) if manifest is not None else Path()
@@ -64,7 +64,7 @@ def newest_policy_file(archive: Archive) -> Path | None:
 
 
 def newest_policy_if_readable(archive: Archive) -> Policy | None:
-    """The policy of the newest run of an archive; None where there is none, or it is not of today's language."""
+    """The policy of the newest run of an archive; None if there is none, or if this version cannot read it."""
     try:
         return newest_policy(archive)
     except (PolicyError, SettingsError):
@@ -81,5 +81,5 @@ def newest_policy(archive: Archive) -> Policy:
     run_id = archive.shards[0].run_id if archive.shards else None
     manifest = find_manifest(archive.output, run_id) if run_id else None
     if manifest is None:
-        raise SettingsError(f"the runs under {archive.output.uri} took up no image")
+        raise SettingsError(f"the runs under {archive.output.uri} processed no image")
     return stored_policy(manifest)

@@ -1,4 +1,4 @@
-"""Prompt embeddings, kept beside the results: with them a policy is decided by anew without the model.
+"""Prompt embeddings, stored with the results: with them, a policy can re-decide without the model.
 
 They are named by their content and never change. Runs whose policies have the same prompts share one file, and its numbers.
 """
@@ -53,7 +53,7 @@ def read_prompts(output: Store, key: str) -> TextHead:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise OutputError(
             f"the prompt embeddings at {output.uri_of(key)} are damaged ({type(error).__name__}): remove the file, "
-            "they are then computed anew"
+            "they are then computed again"
         ) from None
 
 

@@ -38,7 +38,7 @@ def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
 class ImageScorer:
     """Scores images against one policy with one encoder. Thread-safe; `close()` ends its threads.
 
-    Calls from several threads share them, and the model's batches: what one call has at its end goes on with the next.
+    Calls from several threads share them and the model's batches: the last images of one call are batched with the next call.
 
     Args:
         encoder: the model.

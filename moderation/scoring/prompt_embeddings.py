@@ -45,7 +45,7 @@ def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *
     try:
         encoder = archive_encoder(archive, model)
     except ModelError as error:
-        raise ModelError(f"{len(missing)} prompts are new, such as {missing[0]!r}; their model is needed: {error}") from None
+        raise ModelError(f"{len(missing)} prompts are new, such as {missing[0]!r}, and need their model: {error}") from None
     vectors = dict(zip(missing, encoder.encode_texts(missing), strict=True))
     found = {**(known.texts if known else {}), **vectors}
     head = TextHead({text: found[text] for text in texts}, encoder.logit_scale, encoder.logit_bias)
@@ -54,7 +54,7 @@ def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *
     try:
         return keep_prompts(output, fingerprint, head)
     except StorageError as error:  # they may only be read by whoever asks
-        _log.warning("the embeddings of %d prompts could not be kept for next time: %s", len(missing), error.detail)
+        _log.warning("the embeddings of %d prompts could not be stored for later runs: %s", len(missing), error.detail)
         return head
 
 
@@ -73,6 +73,6 @@ def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "
             f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture, preprocessing "
             "or precision; embeddings and prompts of different models cannot be compared: use the same weights, or score the "
-            "images anew"
+            "images again"
         )
     return encoder

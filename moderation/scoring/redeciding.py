@@ -1,4 +1,4 @@
-"""Deciding anew on images whose embeddings an earlier run stored: no image is looked at."""
+"""Re-decides images from embeddings that an earlier run stored: no image is read."""
 
 import time
 from collections.abc import Sequence
@@ -55,10 +55,10 @@ def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> S
 def write_decided(
     shard: Shard, stored: Sequence[StoredShard], context: RowContext, paths: RunPaths, output: Store
 ) -> Receipt | str:
-    """Decide a shard anew from the files that hold its embeddings, and stage it.
+    """Re-decide a shard from the files with its embeddings, and stage it.
 
     Returns:
-        The receipt, or why the embeddings are not to be had any more: its objects are to be scored then.
+        The receipt, or why the embeddings are no longer available: then its objects must be scored.
 
     Raises:
         RunError, OutputError, StorageError: as `write_shard`.
@@ -77,7 +77,7 @@ def write_decided(
         images = images.keep(np.array(chosen, bool), np.zeros(images.errors.num_rows, bool))
         batches.append(decide_stored(context, images, datetime.now(UTC)))
     if wanted:
-        return f"{len(wanted)} of {len(shard.objects)} images are not in the files that held their embeddings"
+        return f"{len(wanted)} of {len(shard.objects)} images are no longer in the files that had their embeddings"
     seconds = {"score": time.perf_counter() - began}
     batches[0] = replace(batches[0], summary=BatchSummary(batches[0].summary.counts, seconds))
     dim = context.compiled.weights.shape[1]

@@ -1,4 +1,4 @@
-"""The model's batches, filled by all calls that are under way, so that where one ends the next one goes on."""
+"""The model's batches, filled by all calls in progress: where one call ends, the next continues."""
 
 import threading
 import time
@@ -104,7 +104,7 @@ class SharedBatches:
 
 
 class Call:
-    """The pictures of one call. A context manager, inside which they are added; afterwards their vectors can be had."""
+    """The pictures of one call. A context manager, inside which they are added; afterwards their vectors are available."""
 
     def __init__(self, batches: SharedBatches) -> None:
         self._batches = batches

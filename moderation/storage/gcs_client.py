@@ -172,7 +172,7 @@ def _problem(own_key: bool, error: Exception) -> str:
 def _refused(error: Exception) -> StorageError:
     if isinstance(error, google_errors.TransportError):
         return TransientError(
-            ErrorCode.STORAGE_ERROR, f"Google's sign-in gives no access token: it does not answer ({one_line(str(error))})"
+            ErrorCode.STORAGE_ERROR, f"Google's sign-in gives no access token and does not answer ({one_line(str(error))})"
         )
     reason = one_line(str(error.args[0]) if error.args else type(error).__name__)
     return StorageError(ErrorCode.ACCESS_DENIED, f"Google gives no access token ({reason}): {_SIGN_IN}")

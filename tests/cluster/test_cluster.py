@@ -66,7 +66,7 @@ def test_a_plan_fits_machine_by_machine(
         ),
         ([(8, 0)], {"device": "cuda"}, "has no GPU"),
         ([(8, 0)], {"jpeg_decoder": "gpu"}, "the Ray cluster has no GPU: use `--jpeg-decoder cpu`"),
-        ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have none with device `cpu`"),
+        ([(8, 1)], {"jpeg_decoder": "gpu", "device": "cpu"}, "the actors have no GPU with device `cpu`"),
     ],
 )
 def test_a_plan_that_the_cluster_has_no_room_for_is_refused(
@@ -240,7 +240,7 @@ def test_a_ray_of_its_own_has_a_token_of_its_own_and_leaves_the_users_alone(clus
     assert driver.stdout.splitlines() == ["True 3", f"the Ray cluster at {cluster.address} {REFUSED}"]
 
 
-REFUSED = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
+REFUSED = "requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
 NO_CLIENT_SERVER = (
     "Ray's client server does not answer there: its port is 10001 unless the head was given another, and RAY_AUTH_MODE and "
     "RAY_AUTH_TOKEN must be those of the cluster"
@@ -268,12 +268,12 @@ except ModerationError as error:
         ({}, f"the Ray cluster at ADDRESS {REFUSED}"),
         (
             {"RAY_AUTH_MODE": "token", "HOME": "/nonexistent"},
-            "RAY_AUTH_MODE is `token` and there is none: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, "
+            "RAY_AUTH_MODE is `token` but there is no token: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, "
             "to the token of the Ray cluster at ADDRESS",
         ),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
-            "the Ray cluster at ADDRESS refuses the token of RAY_AUTH_TOKEN: give it the one that its nodes have",
+            "the Ray cluster at ADDRESS refuses the token of RAY_AUTH_TOKEN: use the token of its nodes",
         ),
     ],
 )
@@ -505,5 +505,5 @@ def test_a_driver_that_loses_its_cluster_says_so(small: RayCluster, way: str, do
         said, complaints = driver.communicate(timeout=120)
     assert driver.returncode == 1, complaints
     lines = [line for line in said.splitlines() if line.startswith("error:")]
-    assert lines == [f"error: {reason}: what is staged is kept; resume with --run-id r-17"], said + complaints
+    assert lines == [f"error: {reason}: completed work is kept; resume with --run-id r-17"], said + complaints
     assert "Traceback" not in complaints

@@ -195,9 +195,7 @@ def test_a_temporary_folder_that_other_users_can_change_is_refused(tmp_path: Pat
     os.chown(theirs, NOBODY, NOBODY)
     (tmp_path / "link").symlink_to(open_to_all / "own")
     for parent in (open_to_all, open_to_all / "own", theirs, tmp_path / "link"):
-        with pytest.raises(
-            SettingsError, match=r"other users can replace what is in .*: set RAY_TMPDIR to a folder of your own"
-        ):
+        with pytest.raises(SettingsError, match=r"other users can replace what is in .*: set RAY_TMPDIR to your own folder"):
             private_folder(parent).__enter__()
     open_to_all.chmod(0o1777)  # as /tmp
     with private_folder(open_to_all) as folder:

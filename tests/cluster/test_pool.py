@@ -15,7 +15,7 @@ from moderation.errors import ModelError, WorkerStormError
 from moderation.planning.sharding import batches
 from moderation.records import Batch
 
-DIED = "worker_killed: the worker died, twice, while it had this image and nothing else"
+DIED = "worker_killed: the worker diedtwice while it processed only this image"
 
 
 def test_batches_come_back_once_each(ray_cluster: None, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_run_stops_when_nothing_but_failures_comes_back(
 ) -> None:
     monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
     pool = ScorerPool(Poisoned(tmp_path, broken), PoolPlan(1, 0.5, 0.0), 60)
-    with pool, pytest.raises(WorkerStormError, match="failed 2 times one after another"):
+    with pool, pytest.raises(WorkerStormError, match="failed 2 times in a row"):
         score_all(names, pool, batch_size=4)
     assert starts(tmp_path) <= 3
 

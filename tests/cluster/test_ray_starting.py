@@ -104,7 +104,7 @@ SHORT = "set it to a folder with a shorter path"
             {"RAY_TMPDIR": "/proc/nonexistent"},
             "No such file or directory: set RAY_TMPDIR to a folder that exists and can be written",
         ),
-        ({"RAY_TMPDIR": "/proc"}, "cannot make a temporary folder for Ray in /proc: "),
+        ({"RAY_TMPDIR": "/proc"}, "cannot create a temporary folder for Ray in /proc: "),
         ({"RAY_TMPDIR": LONG}, f"too many for Ray's sockets: {LONG}: {SHORT}"),
         ({"RAY_memory_usage_threshold": "7"}, "cannot start Ray on this machine: raylet: "),
         (
@@ -132,7 +132,7 @@ def test_a_ray_that_cannot_start_says_why_in_one_line(environment: dict[str, str
     [
         ("ulimit -n 64", "cannot start Ray on this machine: a process may have 64 open files here: "),
         ("ulimit -v 8388608", "cannot start Ray on this machine: a process may have 8 GiB of addresses here: "),
-        ("mkdir gone && cd gone && rmdir ../gone", "the current folder is gone, and Ray needs one: "),
+        ("mkdir gone && cd gone && rmdir ../gone", "the current folder no longer exists, and Ray needs one: "),
     ],
 )
 def test_a_ray_without_enough_files_memory_or_disk_is_one_line(limit: str, said: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from moderation.errors import ErrorCode
 
 CORRUPT, TOO_MANY = ErrorCode.CORRUPT, ErrorCode.TOO_MANY_PIXELS
-SCREENED = "corrupt: out of all proportion: "
+SCREENED = "corrupt: unreasonably large structure: "
 
 
 def plain(width=8, height=8, colour="red"):

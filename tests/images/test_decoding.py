@@ -438,7 +438,7 @@ def test_all_images_of_a_heif_are_read_in_their_order():
 def test_frames_can_be_iterated_once():
     image = DecodedImage(encoded(scene(), "PNG"), LIMITS)
     assert len(list(image.frames())) == 1
-    with pytest.raises(ImageError, match="the frames of an image can be had once"):
+    with pytest.raises(ImageError, match="the frames of an image can be read only once"):
         list(image.frames())
 
 

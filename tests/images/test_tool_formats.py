@@ -133,7 +133,7 @@ def test_compressed_svg_is_not_read() -> None:
     with pytest.raises(ImageError) as found:
         decoded(gzip.compress(SVG, mtime=0))
     assert found.value.code is ErrorCode.UNSUPPORTED_FORMAT
-    assert found.value.detail.startswith("SVGZ is not read")
+    assert found.value.detail.startswith("SVGZ is not supported")
 
 
 @pytest.mark.parametrize(

@@ -66,23 +66,27 @@ def arrays(tmp_path):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 605143884\n"
 REFUSED = {
     "TorchScript": ("w.pt", torchscript, "is a TorchScript archive: a program with its weights"),
-    "code in torch's format": ("w.pt", lambda p: torch_bytes({"a": Namespace(x=1)}, p), "holds more than weights"),
+    "code in torch's format": ("w.pt", lambda p: torch_bytes({"a": Namespace(x=1)}, p), "contains more than weights"),
     "code in torch's old format": (
         "w.pt",
         lambda p: torch_bytes({"a": Namespace(x=1)}, p, _use_new_zipfile_serialization=False),
-        "holds more than weights",
+        "contains more than weights",
     ),
-    "a plain pickle": ("w.bin", lambda _: pickle.dumps(SimpleNamespace(x=1), protocol=2), "holds more than weights"),
+    "a plain pickle": ("w.bin", lambda _: pickle.dumps(SimpleNamespace(x=1), protocol=2), "contains more than weights"),
     "truncated safetensors": ("w.safetensors", lambda p: safe(p)[:-100], "is damaged or cut off"),
-    "safetensors with half a header": ("w.safetensors", lambda p: safe(p)[:40], "is no safetensors file, or one that is cut"),
-    "safetensors without tensors": ("w.safetensors", lambda p: safe(p, {}), "holds no tensors"),
-    "safetensors called .pt": ("w.pt", safe, "holds safetensors under another ending: rename it"),
+    "safetensors with half a header": (
+        "w.safetensors",
+        lambda p: safe(p)[:40],
+        "is not a safetensors file, or one that is cut",
+    ),
+    "safetensors without tensors": ("w.safetensors", lambda p: safe(p, {}), "contains no tensors"),
+    "safetensors called .pt": ("w.pt", safe, "contains safetensors but has another extension: rename it"),
     "TorchScript called .safetensors": ("w.safetensors", torchscript, "is a TorchScript archive: a program with its weights"),
-    "torch called .safetensors": ("w.safetensors", lambda p: torch_bytes(STATE, p), "is a zip archive under the ending"),
+    "torch called .safetensors": ("w.safetensors", lambda p: torch_bytes(STATE, p), "is a zip archive with the extension"),
     "old torch called .safetensors": (
         "w.safetensors",
         lambda p: torch_bytes(STATE, p, _use_new_zipfile_serialization=False),
-        "is a pickle under the ending",
+        "is a pickle with the extension",
     ),
     "truncated torch": ("w.pt", lambda p: torch_bytes(STATE, p)[:-200], "is damaged or cut off: its table of contents"),
     "truncated old torch": (
@@ -92,37 +96,41 @@ REFUSED = {
     ),
     "empty": ("w.pt", lambda _: b"", "is empty"),
     "empty safetensors": ("w.safetensors", lambda _: b"", "is empty"),
-    "a page": ("w.pt", lambda _: b"\n<!DOCTYPE html><html><body>404</body></html>", "is a web page or an error of a server"),
-    "a page as safetensors": ("w.safetensors", lambda _: b"<html><head></head></html>" * 99, "is a web page or an error"),
+    "a page": (
+        "w.pt",
+        lambda _: b"\n<!DOCTYPE html><html><body>404</body></html>",
+        "is a web page or a server's error message",
+    ),
+    "a page as safetensors": ("w.safetensors", lambda _: b"<html><head></head></html>" * 99, "is a web page or a error"),
     "an error of S3": (
         "w.pt",
         lambda _: b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
-        "is a web page or an",
+        "is a web page or a",
     ),
     "Git LFS": ("w.pt", lambda _: LFS, "is a pointer of Git LFS, not the weights: fetch them with `git lfs pull`"),
     "Git LFS safetensors": ("w.safetensors", lambda _: LFS, "is a pointer of Git LFS"),
-    "a text": ("w.pt", lambda _: b'{"message": "not found"}', "is a text, not weights"),
-    "a zip": ("w.pt", lambda p: archive(p, readme_dot_txt="x"), "is a zip archive, but no checkpoint of torch"),
+    "a text": ("w.pt", lambda _: b'{"message": "not found"}', "is a text file, not weights"),
+    "a zip": ("w.pt", lambda p: archive(p, readme_dot_txt="x"), "is a zip archive, but not a torch checkpoint"),
     "an empty zip": ("w.pt", archive, "is "),
     "arrays": ("w.pt", arrays, "is an archive of NumPy arrays"),
     "gzip": ("w.pt", lambda p: gzip.compress(torch_bytes(STATE, p)), "is a gzip archive: unpack it first"),
     "tar": ("w.pt", lambda _: b"w.pt".ljust(257, b"\0") + b"ustar\x0000" + bytes(800), "is a tar archive"),
     "Keras": ("w.h5", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100), "is a file of HDF5"),
-    "rubbish": ("w.pt", lambda _: bytes(range(200, 256)) * 9, "is none of the formats that are read here"),
+    "rubbish": ("w.pt", lambda _: bytes(range(200, 256)) * 9, "is not in a supported format"),
     "rubbish as safetensors": ("w.safetensors", lambda _: b"\xff" * 100, "is no safetensors file"),
-    "a tensor": ("w.pt", lambda p: torch_bytes(torch.ones(3), p), "holds a Tensor, not the weights by name"),
+    "a tensor": ("w.pt", lambda p: torch_bytes(torch.ones(3), p), "holds a Tensor, not weights by name"),
     "a list": ("w.pt", lambda p: torch_bytes([1, 2], p), "holds a list"),
-    "nothing": ("w.pt", lambda p: torch_bytes({}, p), "holds something else beside or in place of weights by name (nothing)"),
+    "nothing": ("w.pt", lambda p: torch_bytes({}, p), "contains something other than weights by name (nothing)"),
     "weights under another key": ("w.pt", lambda p: torch_bytes({"model": STATE}, p), "are the weights under 'model'?"),
     "weights and more": (
         "w.pt",
         lambda p: torch_bytes({**STATE, "epoch": 3}, p),
-        "beside or in place of weights by name (epoch)",
+        "other than weights by name (epoch)",
     ),
     "compiled": (
         "w.pt",
         lambda p: torch_bytes({f"_orig_mod.{name}": tensor for name, tensor in STATE.items()}, p),
-        "holds the weights of a model that torch.compile wrapped",
+        "contains the weights of a model that torch.compile wrapped",
     ),
 }
 
@@ -151,13 +159,13 @@ def test_a_file_that_is_not_a_checkpoint_is_refused_in_one_line(name, make, said
 def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path, monkeypatch):
     assert "is a folder: name the file in it" in refusal(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "is no regular file" in refusal(tmp_path / "pipe")
+    assert "is not a regular file" in refusal(tmp_path / "pipe")
     assert "cannot be read (file name too long)" in refusal(tmp_path / ("x" * 400))
     (tmp_path / "file").write_bytes(b"x")
     assert "cannot be read (not a directory)" in refusal(tmp_path / "file" / "w.pt")
     (tmp_path / "round").symlink_to("round")
     assert "cannot be read (too many levels" in refusal(tmp_path / "round")
-    assert f"is not there: {tmp_path}/policies/weights/w.pt: a relative path is relative to the policy's file" in refusal(
+    assert f"does not exist: {tmp_path}/policies/weights/w.pt: a relative path is relative to the policy's file" in refusal(
         tmp_path / "policies" / "weights" / "w.pt"
     )
     (tmp_path / "weights").mkdir()
@@ -167,7 +175,7 @@ def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path, monkeypatch)
     for label, hint in (
         ("hf-hub:org/repo", "give this as the model's name, without `pretrained`: name: hf-hub:org/repo"),
         ("local-dir:a/b", "give this as the model's name, without `pretrained`: name: local-dir:a/b"),
-        ("$HOME/w.pt", "variables are not filled in here: write the whole path, or one that begins with ~/"),
+        ("$HOME/w.pt", "variables are not expanded: write the full path, or one that starts with ~/"),
     ):
         with pytest.raises(ModelError) as caught:
             checkpoint_shapes(tmp_path / label, label)
@@ -184,7 +192,7 @@ def test_a_file_that_may_not_be_read_is_said_in_one_line(tmp_path):
         message = refusal(tmp_path / "w.pt")
     finally:
         os.seteuid(user)
-    assert message.endswith("cannot be read (permission denied): let the user who runs this read it")
+    assert message.endswith("cannot be read (permission denied): allow the user who runs this to read it")
 
 
 def test_checkpoints_are_read_in_every_supported_format(tmp_path):

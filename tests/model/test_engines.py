@@ -177,7 +177,7 @@ def test_each_thread_gets_the_embeddings_of_its_own_batch(encoder):
     ids=["none", "too many", "shape", "type"],
 )
 def test_start_refuses_what_is_no_batch(encoder, wrong):
-    with pytest.raises(ValueError, match="expected, got"):
+    with pytest.raises(ValueError, match=r"expected .*, got"):
         encoder.start(wrong)
 
 

@@ -443,7 +443,7 @@ def test_no_gpu_is_an_error_in_one_line():
     with pytest.raises(ModelError) as caught:
         GpuJpegDecoder(CLIP)
     assert str(caught.value) == (
-        "JPEG decoder `gpu` was asked for, but torch sees no CUDA device here: use `cpu`, or a GPU node"
+        "JPEG decoder `gpu` was requested, but torch sees no CUDA device here: use `cpu`, or a GPU node"
     )
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args  # noqa: S301 - our own bytes
 

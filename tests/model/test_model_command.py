@@ -95,7 +95,7 @@ def test_other_weights_are_compared_and_thresholds_hold_the_flag_rate(compare: C
     assert found["taken"] == found["listed"] < found["asked"] == 500
     assert found["unreadable"]["corrupt"] >= 1
     assert any("fewer images than the 500 asked for" in line for line in found["notes"])
-    assert any("could not be scored and are left out: " in line for line in found["notes"])
+    assert any("could not be scored and are skipped: " in line for line in found["notes"])
     assert found["images"] == found["taken"] - sum(found["unreadable"].values())
     assert sum(one["images"] for one in found["actions"]) == found["images"]
     fitted = [one for rule in found["rules"] for one in rule["thresholds"] if one["fitted"] is not None]
@@ -178,14 +178,14 @@ def test_models_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) 
     refused(ModelError, "unknown model 'ViT-B-33': did you mean", b=model_choice("ViT-B-33/openai"))
     refused(ModelError, "no pretrained tag 'nowhere'", a=model_choice("ViT-B-32/nowhere"))
     refused(ModelError, "differ in `quick_gelu`", a=model_choice("ViT-B-32/nowhere/weights.safetensors"))
-    refused(ModelError, "is not there: .*nowhere/weights", a=model_choice("RN50/nowhere/weights.safetensors"))
+    refused(ModelError, "does not exist: .*nowhere/weights", a=model_choice("RN50/nowhere/weights.safetensors"))
     refused(ModelError, "cannot load", b=model_choice(f"local-dir:{tmp_path}"))
     refused(SourceError, "cannot list the source", locations=[str(tmp_path / "nothing")])
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "text.jpg").write_text("this is no image")
     refused(
         SourceError,
-        "none of the 1 objects that were drawn can be scored: unsupported_format 1",
+        "none of the 1 sampled objects can be scored: unsupported_format 1",
         locations=[str(tmp_path / "images")],
     )
     truths = {"s3://elsewhere/a.jpg": {"weapons": Truth(applies=True)}}

@@ -294,7 +294,7 @@ def test_a_folder_of_an_older_version_keeps_the_defaults_of_its_format(folder):
 
 @pytest.mark.parametrize("said", [{"preprocess": {"mean": [0.1, 0.1, 0.1]}}, {"quick_gelu": True}])
 def test_a_policy_may_not_contradict_what_a_model_folder_says(folder, said):
-    with pytest.raises(ModelError, match="has a configuration that says"):
+    with pytest.raises(ModelError, match="already has a configuration that sets"):
         OpenClipEncoder(f"local-dir:{folder}", device="cpu", **said)
 
 

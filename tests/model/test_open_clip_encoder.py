@@ -136,7 +136,7 @@ def test_a_text_embedding_does_not_depend_on_other_texts(encoder):
     ids=["float", "alpha", "channels first", "size", "no batch"],
 )
 def test_pixels_of_another_shape_or_type_are_refused(encoders, pixels):
-    with pytest.raises(ValueError, match=r"uint8 \[N, 64, 64, 3\] expected, got"):
+    with pytest.raises(ValueError, match=r"expected uint8 \[N, 64, 64, 3\], got"):
         encoders["clip"].encode_images(pixels)
 
 
@@ -278,7 +278,7 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(architecture, clip_fol
     else:
         checkpoint.write_bytes(pickle.dumps(harm, protocol=2))
     told = message(architecture, str(checkpoint), preprocess="RN50/openai")
-    assert told.startswith(f"the checkpoint {checkpoint} holds more than weights, and nothing in it is run here: ")
+    assert told.startswith(f"the checkpoint {checkpoint} contains more than weights, and its code is never run here: ")
     assert "convert it to safetensors" in told
     (clip_folder / "open_clip_model.safetensors").unlink()
     shutil.copy(checkpoint, clip_folder / "open_clip_pytorch_model.bin")
@@ -317,7 +317,7 @@ def test_an_unknown_tag_suggests_a_known_one():
 
 @pytest.mark.parametrize("name", ["demo", "local-dir:/some/where", "hf-hub:some/where"])
 def test_a_model_that_brings_its_weights_takes_no_others(name):
-    assert message(name, "openai") == f"the model {name!r} brings its own weights: leave `pretrained` out"
+    assert message(name, "openai") == f"the model {name!r} has its own weights: leave `pretrained` out"
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -375,7 +375,7 @@ def test_a_prompt_over_the_limit_is_refused_and_not_cut(encoder):
 @needs_no_cuda()
 def test_cuda_without_cuda_is_refused():
     assert message("demo", device="cuda") == (
-        "device `cuda` was asked for, but torch sees no CUDA device here: use `--device cpu`, or a GPU node"
+        "device `cuda` was requested, but torch sees no CUDA device here: use `--device cpu`, or a GPU node"
     )
 
 

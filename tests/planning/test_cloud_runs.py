@@ -98,7 +98,7 @@ def test_odd_keys_cost_a_row_at_most_whatever_the_store(sources, tmp_path):
     assert {row["uri"] for row in rows if row["status"] != "scored"} == {f"{place}/broken//x.jpg" for place in places[:2]}
     assert manifest["listed"] == len(rows) == manifest["counts"]["scored"] + 2
     assert (manifest["linked_folders"], manifest["special_files"]) == (1, 1)
-    assert "linked folders, left out" in told
+    assert "linked folders, skipped" in told
     assert list((output / "reports").rglob("report.html"))
     escaped = next(uri for uri in contents if uri.endswith("caf\ufffde9.jpg"))
     raw = os.fsdecode(os.fsencode(places[2]) + b"/sub/\x80.jpg")

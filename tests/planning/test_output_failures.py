@@ -56,7 +56,7 @@ def test_a_full_disk_and_an_existing_manifest_are_reported_in_one_line(images: P
         scored = pipeline.score(running)
         checks = pipeline.check(running, scored)
         output.put(running.paths.manifest, b"somebody else's")
-        with pytest.raises(RunError, match="published meanwhile by another process"):
+        with pytest.raises(RunError, match="meanwhile published by another process"):
             pipeline.publish_or_quarantine(running, scored, checks)
         assert output.get(running.paths.manifest) == b"somebody else's"
         output.delete(running.paths.manifest)

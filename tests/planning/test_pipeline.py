@@ -245,7 +245,7 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
         strict=True,
     ):
         assert mine.to_pylist() == theirs.to_pylist()
-    with pytest.raises(SettingsError, match="published already"):
+    with pytest.raises(SettingsError, match="already published"):
         stub_run(settings(images, folder, run_id="killed"))
 
 
@@ -275,7 +275,7 @@ def test_a_killed_command_is_resumed_and_publishes_the_same_rows(
         evidence(Store(str(folder)), manifest, source), evidence(output, outcome.manifest, source), strict=True
     ):
         assert mine.to_pylist() == theirs.to_pylist()
-    with pytest.raises(SettingsError, match="published already"):
+    with pytest.raises(SettingsError, match="already published"):
         run(settings(IMAGES_DIR, folder, run_id="killed"))
 
 

@@ -111,7 +111,7 @@ def test_embeddings_that_cannot_be_read_are_scored_again(work: Path, damage: str
         shutil.copy(files[1], files[0])
     second = stub_run(settings(work, "new.yaml"), checked=False)
     assert (second.listed, second.scored, second.redecided) == (60, 60, 50)
-    assert "10 images are scored and not decided from stored embeddings" in caplog.text
+    assert "10 images are scored instead of being re-decided from stored embeddings" in caplog.text
 
 
 def stopped(work: Path, pages: int) -> None:
@@ -191,7 +191,7 @@ def test_a_run_over_an_unreadable_history_can_be_resumed(work: Path) -> None:
 
 def test_re_deciding_a_history_needs_a_published_run(work: Path) -> None:
     (work / "out").mkdir()
-    with pytest.raises(SettingsError, match="there is nothing to decide again: no run is published"):
+    with pytest.raises(SettingsError, match="there is nothing to re-decide: no run is published"):
         pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True))
 
 

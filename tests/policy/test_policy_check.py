@@ -56,7 +56,7 @@ def test_a_clean_policy_has_no_findings(tmp_path: Path) -> None:
         ("name: demo", "name: VIT-B-33", (2, 15), "unknown model 'VIT-B-33'"),
         ("name: demo", "name: ViT-B-32", (2, 15), "needs `pretrained`"),
         ("name: demo", "name: ViT-B-32, pretrained: laion2b", (2, 37), "no pretrained tag 'laion2b'"),
-        ("name: demo", "name: demo, pretrained: x", (2, 33), "brings its own weights"),
+        ("name: demo", "name: demo, pretrained: x", (2, 33), "has its own weights"),
         ("name: demo", "name: ViT-B-32, pretrained: ./w.pt", (2, 37), "the pretrained tags of ViT-B-32 differ in `quick_gelu`"),
         ("name: demo", "name: ViT-S-32, pretrained: ./w.pt", (2, 37), "open_clip has no pretrained tag of ViT-S-32"),
         ("name: demo", "name: ViT-B-32, pretrained: ./w.pt, preprocess: opnai", (2, 57), "no pretrained tag 'opnai'"),
@@ -96,7 +96,7 @@ def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
         (
             [("    contrast: [a teacup]", "    contrast: [a teacup]\n    mode: shadow\n    review_by: 2026-11-20")],
             (13, 16),
-            "was to be",
+            "was due",
         ),
         ([("    contrast: [a teacup]", "    contrast: [a teacup]\n    review_by: 2027-11-20")], (12, 16), "has no effect"),
         (

@@ -85,8 +85,8 @@ def test_examples_of_an_included_file_are_found_beside_it(folder):
     ("old", "new", "place", "told"),
     [
         ("include: base.yaml", "include: bas.yaml", "shop.yaml:2:10", "cannot read the included file"),
-        ("include: base.yaml", "include: ../base.yaml", "shop.yaml:2:10", "leads out of the policy's folder"),
-        ("include: base.yaml", "include: /etc/passwd", "shop.yaml:2:10", "leads out of the policy's folder"),
+        ("include: base.yaml", "include: ../base.yaml", "shop.yaml:2:10", "is outside the policy's folder"),
+        ("include: base.yaml", "include: /etc/passwd", "shop.yaml:2:10", "is outside the policy's folder"),
         ("include: base.yaml", "include: shop.yaml", "shop.yaml:2:10", "includes itself"),
         ("knives: {review", "knive: {review", "shop.yaml:5:3", "did you mean `knives`?"),
         ("review: 0.7", "prompts: [x]", "shop.yaml:5:12", "cannot be overridden"),
@@ -126,7 +126,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path_factory):
     outside.write_text(BASE)
     (folder / "base.yaml").unlink()
     (folder / "base.yaml").symlink_to(outside)
-    assert "leads out of the policy's folder" in error_of(folder / "shop.yaml")
+    assert "is outside the policy's folder" in error_of(folder / "shop.yaml")
 
 
 # --- the model's weights ---------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def test_the_rows_that_the_pipeline_writes_pass_every_check():
     assert set(ROWS.decisions["action"].to_pylist()) == {"allow", "review", "block"}
     assert any(ROWS.decisions["shadow_flags"].to_pylist())
     assert (found["decision_uri_unique"].rows, found["score_present"].rows) == (200, 190 * 3)
-    assert (found["score_present"].observed, found["score_present"].limit) == ("all 570 rows hold", "all rows hold")
+    assert (found["score_present"].observed, found["score_present"].limit) == ("all 570 rows hold", "all rows pass")
 
 
 OF_A_REVIEW = {"rule": RULES[0], "action": "review"}
@@ -295,5 +295,5 @@ def test_a_question_that_cannot_be_answered_fails_and_says_why():
     sheet = Sheet(pd.DataFrame({"uri": ["u"]}), "uri", (Expectation("score_present", NOT_NULL, {"column": "score"}, "m"),))
     (found,) = verdicts(validate([sheet]), LIMITS)
     assert not found.result.passed
-    assert found.result.observed.startswith("could not be judged: ")
+    assert found.result.observed.startswith("could not be checked: ")
     assert "score" in found.result.observed

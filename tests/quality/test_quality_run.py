@@ -383,8 +383,8 @@ def test_without_a_file_the_defaults_hold():
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("", ["q.yaml:1:1: the file is empty\n  begin with `checks:`"]),
-        ("- a\n", ["q.yaml:1:1: quality limits are a mapping of keys\n  1 | - a\n    | ^\n  begin with `checks:`"]),
+        ("", ["q.yaml:1:1: the file is empty\n  start with `checks:`"]),
+        ("- a\n", ["q.yaml:1:1: quality limits are a mapping of keys\n  1 | - a\n    | ^\n  start with `checks:`"]),
         (
             "checks:\n",
             [
@@ -413,7 +413,7 @@ def test_without_a_file_the_defaults_hold():
                 "    |                                    ^^^\n  write 100, without a point and without quotes",
                 "q.yaml:3:3: `flood` should be warn | fail | off, not 'of'\n  3 |   flood: of\n    |   ^^^^^\n"
                 "  did you mean `off`?",
-                """q.yaml:4:3: `min_runs` (3) is above `runs` (2): nothing would ever be judged\n"""
+                """q.yaml:4:3: `min_runs` (3) is above `runs` (2): nothing would ever be checked\n"""
                 """  4 |   drift: {psi: "1", runs: 2}\n    |   ^^^^^\n  set min_runs at or below runs""",
                 """q.yaml:4:16: `psi` should be a number, not '1'\n  4 |   drift: {psi: "1", runs: 2}\n"""
                 """    |                ^^^\n  write 0.05, with a point and without quotes""",

@@ -269,7 +269,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(path: str, tmp_path: P
     manifest = json.loads(output.get(f"runs/{FIRST}.json"))
     manifest["files"][0]["path"] = path
     output.put(f"runs/{FIRST}.json", json.dumps(manifest).encode())
-    with pytest.raises(OutputError, match="where no such file can be"):
+    with pytest.raises(OutputError, match="but such files are never there"):
         connect(str(tmp_path))
 
 
@@ -392,7 +392,7 @@ def test_a_quarantined_run_is_named_where_none_is_published(tmp_path: Path) -> N
     folder = tmp_path / "my results"
     output = Store(str(folder))
     paths, manifest, receipts = stage(output, Job(FIRST, OLD, AT_FIRST))
-    flood = CheckResult(name="flood", description="not most images are blocked", severity="fail", passed=False)
+    flood = CheckResult(name="flood", description="most images are not blocked", severity="fail", passed=False)
     quarantine(output, paths, manifest.model_copy(update={"checks": (flood,)}), receipts)
     for ask in (lambda: connect(str(folder)), lambda: open_archive(output)):
         with pytest.raises(SettingsError) as caught:

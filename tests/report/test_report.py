@@ -135,14 +135,14 @@ def test_the_same_run_gives_the_same_page() -> None:
 def test_the_report_of_a_run_that_processed_nothing_says_so() -> None:
     words = a_run_of(Counts(), checks=())
     for expected in (
-        "Nothing new to look at All 10,000 listed images had a decision",
+        "Nothing new All 10,000 listed images had a decision",
         "No image was scored, so that there is none to draw",
         "This run processed no image",
         "No checks were made",
         "First. Second.",
     ):
         assert expected in words
-    assert "What each rule found" not in words
+    assert "Results by rule" not in words
     assert "Nothing was listed" in a_run_of(Counts(), listed=0, unchanged=0)
 
 
@@ -150,7 +150,7 @@ def test_the_report_of_a_run_in_which_everything_failed_says_so() -> None:
     words = a_run_of(Counts(errored={"corrupt": 7}))
     assert "Nothing was scored Not one of the 7 images" in words
     assert "7 100%" in words
-    assert "What each rule found" not in words
+    assert "Results by rule" not in words
 
 
 def test_a_quarantined_run_says_why_and_what_to_do() -> None:

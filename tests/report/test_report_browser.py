@@ -75,7 +75,7 @@ def test_no_word_of_the_checks_is_broken(browser: Browser, tmp_path: Path) -> No
     checks = tuple(
         CheckResult(
             name=f"decision_error_complete_{i}",
-            description="error rows have a known code, a detail and the code's `retryable`; scored rows have none of them",
+            description="error rows have a known code, a detail and the code's `retryable`; scored rows have none of these",
             severity="fail",
             passed=i != 1,
             observed=observed,

@@ -63,11 +63,11 @@ def test_the_slower_of_two_processes_under_one_run_id_says_that_the_other_publis
     _, mine, later = stage(output, JOBS[0])  # what it goes on staging
     for change in (mine, mine.model_copy(update={"published_at": datetime.now(UTC)})):
         with (
-            pytest.raises(RunError, match="was published meanwhile by another process with the same --run-id: file://"),
+            pytest.raises(RunError, match="was meanwhile published by another process with the same --run-id: file://"),
             alone(output, paths),
         ):
             publish(output, paths, change, later)
-    with pytest.raises(RunError, match="published meanwhile"), alone(output, paths):  # its staged files went away
+    with pytest.raises(RunError, match="meanwhile published"), alone(output, paths):  # its staged files went away
         raise OutputError("cannot read the staged files; nothing was published")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == published
 

@@ -125,7 +125,7 @@ def test_sigmoid_without_a_bias_names_the_rule():
 @pytest.mark.parametrize("shape", [(3, DIM + 1), (3, DIM - 1), (DIM,), (1, 3, DIM), (0, 5)])
 def test_embeddings_of_another_model_are_refused(shape):
     compiled = CompiledPolicy.build(POLICY, random_head(POLICY, np.random.default_rng(4), bias=-10.0))
-    with pytest.raises(ValueError, match=rf"shape \[N, {DIM}\] expected"):
+    with pytest.raises(ValueError, match=rf"expected embeddings of shape \[N, {DIM}\]"):
         compiled.score(np.zeros(shape, np.float16))
 
 

@@ -54,7 +54,7 @@ def test_a_run_stops_if_its_actors_never_start(ray_cluster: None, tmp_path: Path
     monkeypatch.setattr("moderation.cluster.slots.LOADING_LIMIT_S", 20.0)
     monkeypatch.setattr("moderation.cluster.isolation.STORM", 1)
     pool = ScorerPool(Poisoned(tmp_path, "reload for ever"), PoolPlan(1, 0.5, 0.0), 60)
-    with pool, pytest.raises(WorkerStormError, match="failed 2 times one after another"):
+    with pool, pytest.raises(WorkerStormError, match="failed 2 times in a row"):
         score_all(["exit"], pool)
 
 

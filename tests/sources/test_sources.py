@@ -366,15 +366,15 @@ ONE_OBJECT = "write one JSON object on each line"
             b'{"uri": "a"}\n{"uri": "\xff"}\n',
             "m.jsonl, line 2: not UTF-8 (invalid start byte): save the file as UTF-8",
         ),
-        ("m.parquet", b"", "m.parquet is not a good parquet file: Parquet file size is 0 bytes"),
-        ("m.parquet", b"uri\na.jpg\n" * 9, "m.parquet is not a good parquet file: Parquet magic bytes not found in footer."),
-        ("m.parquet", PARQUET[:-100], "m.parquet is not a good parquet file: Parquet magic bytes not found in footer."),
-        ("m.parquet", PARQUET[:4] + b"x" * 300 + PARQUET[304:], "m.parquet is not a good parquet file: "),
+        ("m.parquet", b"", "m.parquet is not a valid parquet file: Parquet file size is 0 bytes"),
+        ("m.parquet", b"uri\na.jpg\n" * 9, "m.parquet is not a valid parquet file: Parquet magic bytes not found in footer."),
+        ("m.parquet", PARQUET[:-100], "m.parquet is not a valid parquet file: Parquet magic bytes not found in footer."),
+        ("m.parquet", PARQUET[:4] + b"x" * 300 + PARQUET[304:], "m.parquet is not a valid parquet file: "),
         ("m.parquet", as_parquet({"url": ["a"]}), "m.parquet has no column 'uri', only 'url': rename 'url'"),
         ("m.parquet", as_parquet({"uri": ["a", None]}), "m.parquet, row 2: 'uri' is empty: name an object, or remove the row"),
         ("m.parquet", as_parquet({"uri": [1]}), "m.parquet, row 1: 'uri' is 1: give text"),
         ("m.parquet", as_parquet({"uri": [["a"]]}), "m.parquet: the column 'uri' is list<element: string>: give single values"),
-        ("m.parquet", as_parquet({"uri": [b"\xff"]}), "m.parquet is not a good parquet file: Invalid UTF8 payload"),
+        ("m.parquet", as_parquet({"uri": [b"\xff"]}), "m.parquet is not a valid parquet file: Invalid UTF8 payload"),
         ("m.parquet", as_parquet({"uri": ["a"], "size": [-1]}), "m.parquet, row 1: 'size' is -1: give whole bytes"),
         (
             "m.parquet",
@@ -714,7 +714,7 @@ def test_what_is_wrong_with_an_inventory_is_said_in_one_line(tmp_path: Path, fil
 def test_damaged_data_files_of_an_inventory_are_reported(tmp_path: Path) -> None:
     for file_format, message in (
         ("CSV", "data/0.csv.gz is not valid gzip: copy it again, or write it again"),
-        ("Parquet", "data/0.parquet is not a good parquet file: Parquet magic bytes not found in footer"),
+        ("Parquet", "data/0.parquet is not a valid parquet file: Parquet magic bytes not found in footer"),
     ):
         files = inventory([[entry("a.jpg")]], file_format)
         key = next(iter(files))

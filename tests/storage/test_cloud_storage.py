@@ -251,7 +251,7 @@ def test_keys_out_of_order_where_order_is_promised_stop_the_run(gcs):
     assert list(items_of(store)) == ["c", "b", "a"]
     store._backend.ordered = True
     told = failure(items_of, store)
-    assert "b' behind" in told
+    assert "b' after" in told
     assert told.endswith("objects may be missing from it; name them in a manifest instead")
 
 
@@ -327,7 +327,7 @@ def test_a_token_a_public_bucket_and_a_paying_project(google, monkeypatch):
         ),
         (
             {"GOOGLE_SERVICE_ACCOUNT_KEY": '{"private_key": "' + SECRET},
-            "GOOGLE_SERVICE_ACCOUNT_KEY is no JSON, line 1 column 17",
+            "GOOGLE_SERVICE_ACCOUNT_KEY is not JSON, line 1 column 17",
         ),
         ({"GOOGLE_SERVICE_ACCOUNT_KEY": f'["{SECRET}"]'}, "GOOGLE_SERVICE_ACCOUNT_KEY is not a JSON object"),
         (
@@ -368,7 +368,7 @@ def test_google_credentials_that_are_not_accepted_say_what_to_check(google, priv
     monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account("http://127.0.0.1:9", private_key))
     for call in (Store("gs://behaviour/x").check_readable, lambda: Store("gs://behaviour/x").get("a")):
-        assert "Google's sign-in gives no access token: it does not answer" in failure(call)
+        assert "Google's sign-in gives no access token and does not answer" in failure(call)
 
 
 def test_a_missing_bucket_and_a_missing_container_are_named(gcs, azurite):

@@ -446,7 +446,7 @@ def test_a_list_that_cannot_be_written_is_one_line(results: Store, tmp_path: Pat
 def test_an_archive_without_images_is_an_error(tmp_path: Path) -> None:
     output = Store(str(tmp_path / "results"))
     write_runs(output, Run(FIRST, OLD, [], shards=1))
-    with pytest.raises(SettingsError, match="hold no image"):
+    with pytest.raises(SettingsError, match="have no image"):
         tried(output, NEW, tmp_path)
 
 
@@ -482,7 +482,7 @@ def test_a_budget_is_a_share_of_all_images_or_a_number(limit: str, blocks: int, 
 
 @pytest.mark.parametrize("text", ["", "-1", "0.5", "101%", "1e3", "nan", "a lot", "0,1%", "%"])
 def test_a_malformed_change_budget_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"--max-new-reviews: .* is no limit: give a share"):
+    with pytest.raises(SettingsError, match=r"--max-new-reviews: .* is not a limit: give a share"):
         Budget.parse("reviews", text)
 
 

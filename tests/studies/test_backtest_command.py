@@ -198,10 +198,10 @@ def test_results_without_runs_are_reported(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no run is published under" in one_line(ask(results="empty"))
     assert "nowhere" in one_line(ask(results="nowhere"))
-    assert "the runs asked for are not among those published" in one_line(ask("--since", "2030-01-01"))
+    assert "none of the runs selected is published" in one_line(ask("--since", "2030-01-01"))
     assert "--since: 'monday' is no time" in one_line(ask("--since", "monday"))
     assert ask("--since", "200000h").code == ask("--since", "9000d").code == 0
-    assert "the runs asked for" in one_line(ask("--since", "0h"))
+    assert "none of the runs selected" in one_line(ask("--since", "0h"))
 
 
 def test_a_condition_that_is_none_is_one_line_that_names_columns(ask: Ask) -> None:
@@ -234,7 +234,7 @@ def test_embeddings_of_several_models_are_refused_with_the_way_out(ask: Ask, tmp
     found = ask(policy=OLD_TEXT, results=folder)
     assert found.code == 2
     assert "2 different models, which cannot be compared" in found.err
-    assert found.err.rstrip().endswith("say which to use with --fingerprint")
+    assert found.err.rstrip().endswith("choose one with --fingerprint")
     found = ask("--fingerprint", OTHER_MODEL, policy=OLD_TEXT, results=folder)
     assert found.code == 0
     assert f"images that another model scored: demo {MODEL}: " in found.out

@@ -107,7 +107,7 @@ def test_what_would_change_is_shown_and_kept_beside_the_results(server: dict[str
     assert folder.endswith(f"-{flow_run['id'][-8:]}")
     assert f"{RESULTS}/{page}" in artifacts["backtest-report"]
     html = results.get(page).decode()
-    assert "cannot be read any more" in html  # the bucket of the images is not there
+    assert "no longer readable" in html  # the bucket of the images is not there
     assert "a [rifle](x) `.jpg" in html
     changed = pq.read_table(results.open(f"{folder}/changed.parquet")).to_pylist()
     assert {(row["uri"], row["before"], row["after"]) for row in changed} == {

@@ -39,9 +39,9 @@ def test_the_page_says_what_changes() -> None:
     words = words_of(a_page(["gun.jpg"]))
     for said in (
         "marketplace 2026.12 (fedcba9876543210)",
-        "beside what was decided when they were published",
+        "compared with the published decisions",
         "Decided from stored embeddings",
-        "Decided otherwise 60 0.60% of 9,990 images",
+        "Different decision 60 0.60% of 9,990 images",
         "Newly blocked 17 0.17% of images",
         "Treated milder 3",
         "Blocked in all 233 → 247 2.3% → 2.5% of images",
@@ -80,12 +80,12 @@ def test_the_page_names_what_is_unusual_about_the_results() -> None:
     same = {("allow", "allow"): 5, ("block", "block"): 1}
     nothing = a_backtest([], transitions=same, scored=6, errors=0, left_out=(), examples=(), against="old.yaml", seconds=0.0)
     words = words_of(render(nothing, a_policy(), RESULTS, {}, "too much <b>"))
-    assert "Nothing changes Every one of the 6 images gets the action that it has." in words
+    assert "Nothing changes Every one of the 6 images keeps its action." in words
     assert "beside what marketplace 2026.11 (0123456789abcdef) would have decided" in words
     assert "over the budget" in words
     assert "too much <b>" in words
     assert "Images were not fetched." in words
-    assert "No image is decided otherwise." in words
+    assert "No image gets a different decision." in words
     empty = a_backtest([], transitions={}, scored=0, errors=0, prefixes={}, days={}, rules={}, examples=(), first_day=None)
     assert "a day" not in words_of(render(empty, a_policy(), RESULTS, {}))
     assert "Newly blocked 0 – of images" in words_of(render(empty, a_policy(), RESULTS, {}))
@@ -96,9 +96,9 @@ def test_tiles_without_a_picture_say_why() -> None:
     tried = backtest_views.wanted(found)
     assert len(tried) == 5
     page = Page(render(found, a_policy(), RESULTS, {}, tried=tried)).text
-    assert (page.count("cannot be read any more"), page.count("not fetched"), page.count(" could not be scored\n")) == (5, 0, 1)
+    assert (page.count("no longer readable"), page.count("not fetched"), page.count(" could not be scored\n")) == (5, 0, 1)
     page = Page(render(found, a_policy(), RESULTS, {}, tried=tried[:1])).text
-    assert (page.count("cannot be read any more"), page.count("not fetched")) == (1, 4)
+    assert (page.count("no longer readable"), page.count("not fetched")) == (1, 4)
 
 
 def test_a_page_has_a_bounded_number_of_pictures() -> None:
@@ -208,7 +208,7 @@ def test_the_page_shows_pictures_of_files_that_still_exist(tmp_path: Path) -> No
     page = Page(path.read_text(encoding="utf-8"))
     (picture,) = page.named("img")
     assert picture["src"].startswith("data:image/jpeg;base64,")
-    assert page.text.count("cannot be read any more") == 3
+    assert page.text.count("no longer readable") == 3
 
     # Results in a bucket cannot have files of this machine shown; and nothing is fetched where it was not asked for.
     path = write_page(found, tmp_path, policy=a_policy(), results=RESULTS)
@@ -319,5 +319,5 @@ def test_the_page_says_what_changed_in_the_policy() -> None:
     words = words_of(render(a_backtest([]), new, RESULTS, {}, before=old))
     assert "What changed in the policy Since the policy of the newest run." in words
     assert "the policy unreadable review block changes decisions" in words
-    assert "Nothing in meaning." in words_of(render(a_backtest([]), old, RESULTS, {}, before=old))
+    assert "No change in meaning." in words_of(render(a_backtest([]), old, RESULTS, {}, before=old))
     assert "What changed in the policy" not in words_of(render(a_backtest([]), old, RESULTS, {}))

@@ -70,7 +70,7 @@ class TestChoice:
 
     @pytest.mark.parametrize("text", ["", "/x", "ViT-B-32/", "  "])
     def test_what_names_nothing_is_refused(self, text: str) -> None:
-        with pytest.raises(ModelError, match="names no model: write demo"):
+        with pytest.raises(ModelError, match="is not a model: write demo"):
             model_choice(text)
 
 
@@ -239,7 +239,7 @@ class TestPrecision:
 
     def test_unknown_and_unreachable_precision_are_reported(self) -> None:
         a, b = floats(0.9, 0.1), floats(0.1, 0.9)
-        assert "no precision to hold" in fit_precision(rule(review=0.95), a, b, self.labels(1, 0))[0].note
+        assert "no precision to keep" in fit_precision(rule(review=0.95), a, b, self.labels(1, 0))[0].note
         found = fit_precision(rule(review=0.5), a, b, self.labels(1, 0))[0]
         assert found.fitted is None
         assert "right for 100%" in found.note
@@ -354,10 +354,10 @@ class TestWords:
         assert fitted.startswith("With thresholds for B, B decides ")
         guns = found.rules[0]
         assert f"A flags {guns.flagged_a} of 400 images, B {guns.flagged_b} with the same thresholds." in guns.summary
-        assert guns.summary.endswith("Both see this rule alike.")
+        assert guns.summary.endswith("Both models agree on this rule.")
         assert notes(found) == (
             "There are fewer images than the 500 asked for: 403.",
-            "3 of the 403 objects drawn could not be scored and are left out: corrupt 2, not_found 1.",
+            "3 of the 403 sampled objects could not be scored and are skipped: corrupt 2, not_found 1.",
         )
 
     def test_rules_that_would_flag_many_more_or_fewer_are_named(self) -> None:
@@ -369,14 +369,14 @@ class TestWords:
         rng = np.random.default_rng(0)
         found = compared(POLICY, some_scores()[0], rng.random((400, 2)).astype(np.float32))
         assert (
-            "They see this rule differently" in found.rules[0].summary or found.rules[0].both > 0.6 * found.rules[0].flagged_a
+            "The models disagree on this rule" in found.rules[0].summary or found.rules[0].both > 0.6 * found.rules[0].flagged_a
         )
 
     def test_a_rule_that_flags_nothing_is_reported(self) -> None:
         quiet = np.full((50, 2), 0.01, np.float32)
         found = compared(POLICY, quiet, quiet + np.float32(0.01))
         assert "Neither model flags any of these 50 images" in found.rules[0].summary
-        assert any("do not say all thresholds for B of: guns" in line for line in found.summary)
+        assert any("do not determine all thresholds for B of: guns" in line for line in found.summary)
         assert found.summary[0] == "With the thresholds as they are, B decides all 50 images as A does."
 
     def test_one_model_under_two_names_is_said(self) -> None:
@@ -398,8 +398,8 @@ class TestPage:
         page = Page(a_page())
         text = " ".join(page.text.split())
         assert "What moving from model A to model B would change" in text
-        assert "Both see this rule alike." in text
-        assert "3 of the 403 objects drawn could not be scored" in text
+        assert "Both models agree on this rule." in text
+        assert "3 of the 403 sampled objects could not be scored" in text
         assert len(page.named("img")) == 12
         [policy] = [m["content"] for m in page.named("meta") if m.get("http-equiv") == "Content-Security-Policy"]
         assert policy.startswith("default-src 'none'")

@@ -326,7 +326,7 @@ def test_files_elsewhere_are_not_read(output: Store, tmp_path: Path) -> None:
     away = manifest.files[0].model_copy(update={"path": f"../{tmp_path.name}/{manifest.files[0].path}"})
     rewrite(output, manifest, files=(away, *manifest.files[1:]))
     found = replay_run(output, "run-1")
-    assert any("no place of a file of this run" in line for line in found.problems)
+    assert any("where this run has no file" in line for line in found.problems)
     assert found.shards_replayed == found.shards - 1
 
 
@@ -340,7 +340,7 @@ def test_embeddings_that_are_not_unit_vectors_are_reported(output: Store) -> Non
     tamper(output, "embeddings", edit)
     found = replay_run(output, "run-1")
     assert len(found.problems) >= 1
-    assert "is no unit vector: it holds what is no number; so are 1 more" in found.problems[0]
+    assert "is not a unit vector: it contains a value that is not a number; so are 1 more" in found.problems[0]
     assert any(one.recomputed == "nan" for one in found.shown)
 
 
@@ -428,7 +428,7 @@ def test_a_model_that_is_not_installed_is_reported(output: Store) -> None:
     ]
     rewrite(output, manifest, prompts=None, model_fingerprint=fingerprint, files=tuple(moved))
     found = replay_run(output, "run-1")
-    assert any("kept no prompt embeddings, and they cannot be computed" in line for line in found.problems)
+    assert any("stored no prompt embeddings, and they cannot be computed" in line for line in found.problems)
     assert found.prompts == "none"
     assert not found.identical
 

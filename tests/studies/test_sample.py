@@ -357,10 +357,10 @@ def test_stored_policies_are_put_together_again(tmp_path: Path) -> None:
     assert stored_policy(whole) == policy
     assert stored_policy(whole).hash == policy.hash
     for damaged, told in (
-        (whole.model_copy(update={"policy_text": "policy: ["}), f"stored with run {RUN} cannot be read any more"),
+        (whole.model_copy(update={"policy_text": "policy: ["}), f"stored with run {RUN} can no longer be read"),
         (whole.model_copy(update={"policy_text": main.read_text().replace("0.4", "0.3")}), "was the manifest edited"),
-        (whole.model_copy(update={"policy_includes": {f"{main.parent}/../x.yaml": ""}}), "leads out"),
-        (whole.model_copy(update={"policy_includes": {"/etc/x.yaml": ""}}), "does not lie beside"),
+        (whole.model_copy(update={"policy_includes": {f"{main.parent}/../x.yaml": ""}}), "is outside"),
+        (whole.model_copy(update={"policy_includes": {"/etc/x.yaml": ""}}), "is not next to"),
     ):
         with pytest.raises(PolicyError, match=told):
             stored_policy(damaged)

@@ -23,7 +23,7 @@ def test_the_page_describes_its_query_and_hits() -> None:
     words = words_of(a_page("a red car", ["a.jpg", "b.jpg", "c.jpg"]))
     for told in ("Images that show a red car", "3 of 12,345 images", "0.900 block", "and 1 like it", "no preview"):
         assert told in words
-    assert "No image was found." in words_of(a_page("a red car", []))
+    assert "No matching image." in words_of(a_page("a red car", []))
     assert "Images that look like x.jpg" in words_of(a_page("x.jpg", ["a"], by_image=True))
     assert not Page(a_page("a red car", ["a.jpg"])).named("script")
 

@@ -119,7 +119,7 @@ def test_a_lower_prevalence_raises_the_threshold(stored, policy, labels):
     )
     assert rare["chosen"]["threshold"] > plain["chosen"]["threshold"]
     assert (plain["basis"], rare["basis"], rare["prevalence"]) == ("labels", "prevalence", pytest.approx(0.01))
-    assert "does not hold in production" in plain["remarks"][0]
+    assert "does not fit production" in plain["remarks"][0]
     assert any("labelled negatives cannot show that" in doubt for doubt in rare["doubts"])
 
 
@@ -140,7 +140,7 @@ def test_labels_of_a_drawn_sample_count_with_their_weights(stored, policy, tmp_p
     at = np.float32(found["chosen"]["threshold"])
     assert found["chosen"]["precision"]["low"] <= truth[scores >= at].mean() <= found["chosen"]["precision"]["high"]
     assert found["chosen"]["recall"]["low"] <= (truth & (scores >= at)).sum() / truth.sum() <= found["chosen"]["recall"]["high"]
-    with pytest.raises(SettingsError, match="carries a weight"):
+    with pytest.raises(SettingsError, match="has a weight"):
         run(policy, "--results", folder, "--labels", path, "--precision", 0.8, "--prevalence", 0.1)
 
 
@@ -177,7 +177,7 @@ def test_a_target_out_of_reach_writes_nothing(stored, policy, tmp_path):
     [
         ([(uri(i), "firearms", "true") for i in range(50)], "all 50 labels are true"),
         ([(uri(i), "firearms", i < 2) for i in range(50)], "2 true and 48 false labels are too few"),
-        ([(f"s3://else/{i}", "firearms", i < 20) for i in range(50)], "not among the results"),
+        ([(f"s3://else/{i}", "firearms", i < 20) for i in range(50)], "not in the results"),
         ([(uri(i), "guns", i < 20) for i in range(50)], "has no rule 'guns'"),
         ([], "no labels"),
     ],
@@ -201,7 +201,7 @@ def test_oddities_in_labels_are_reported_with_their_lines(stored, policy, labels
         "labels.csv:2, 602: 1 image is labelled both true and false for one rule (left out)",
         "labels.csv:603: 1 row repeats an earlier one (left out)",
         "labels.csv:604: the image could not be scored: it ended in an error (left out)",
-        "labels.csv:605: the image is not among the results (left out)",
+        "labels.csv:605: the image is not in the results (left out)",
         "labels.csv:606: the policy has no rule 'fierarms': did you mean `firearms`?",
         "labels.csv:607: the rule beer is off",
         "labels.csv:608: the label '?' is neither true nor false",
@@ -249,7 +249,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(stored, policy, labels, opti
 def test_a_review_budget_is_for_one_rule(stored, policy, labels):
     with open(labels, "a", newline="") as file:
         file.writelines(f"{uri(i)},nudity,{i % 2}\r\n" for i in range(40))
-    with pytest.raises(SettingsError, match="which with --rule"):
+    with pytest.raises(SettingsError, match="give --rule"):
         run(policy, "--results", stored[0], "--labels", labels, "--reviews-per-day", 10)
     assert run(policy, "--results", stored[0], "--labels", labels, "--reviews-per-day", 10, "--rule", "firearms").exit_code == 0
 

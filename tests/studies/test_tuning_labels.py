@@ -166,9 +166,9 @@ def test_unknown_images_and_rules_are_reported(tmp_path):
     assert told(found) == [
         ("an image is labelled true for a live rule and false for `any`", (2, 7)),
         ("the image could not be scored: it ended in an error", (3,)),
-        ("the image is not among the results", (4,)),
+        ("the image is not in the results", (4,)),
         ("the policy has no rule 'fierarms': did you mean `firearms`? rules: firearms, nudity", (5,)),
-        ("the rule beer is off, so that it has no scores: set `mode: shadow`", (6,)),
+        ("the rule beer is off, so it has no scores: set `mode: shadow`", (6,)),
     ]
     assert all(label.truth is None for label in found.labels)
 
@@ -196,7 +196,7 @@ def test_labels_for_any_count_as_negatives_of_a_rule_where_the_prevalence_is_giv
     assert "5 say that no rule applies and count as negatives; 3 say" in given.remarks[0]
     assert isinstance(own, Judged)
     assert (own.sample.positives, own.sample.negatives) == (8, 6)
-    assert "does not hold in production" in own.remarks[0]
+    assert "does not fit production" in own.remarks[0]
 
 
 def test_unlabelled_images_of_a_stratum_are_stood_for_by_the_labelled_ones():

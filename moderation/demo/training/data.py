@@ -33,7 +33,7 @@ TEMPLATES = (
 )
 # How often a caption is CLDR's name, the Unicode name, another name, and a wider word such as "animal".
 NAME, UNICODE, OTHER, WIDER = 0.40, 0.12, 0.44, 0.04
-FRESH = 0.25  # share of pictures rendered anew; the others come from the last POOL of the same concept
+FRESH = 0.25  # share of newly rendered pictures; the others come from the last POOL of the same concept
 POOL = 40
 SHIFT = 3  # pixels by which a picture is moved each time it is used
 

@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     budget.add_argument("--minutes", type=float, help="train this long; the schedule ends at zero")
     budget.add_argument("--steps", type=int, help="train this many steps: the same weights on the same machine")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and training.json")
-    parser.add_argument("--resume", action="store_true", help="go on behind the checkpoint in --work")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint in --work")
     parser.add_argument("--output", type=Path, default=MODEL_DIR, help="default: %(default)s")
     parser.add_argument("--concepts", type=Path, default=CONCEPTS_FILE, help="default: %(default)s")
     parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, where it is not in a usual place")

@@ -27,7 +27,7 @@ class Survey:
     tiled: bool = False
     """the picture is put together of others"""
     odd: bool = False
-    """Pillow would read it otherwise than browsers do, until it is repaired"""
+    """Pillow would read it differently from browsers, until it is repaired"""
     arithmetic: bool = False
     """a JPEG whose decoder wants the whole file at once"""
     code_points: tuple[int, ...] = ()
@@ -36,4 +36,4 @@ class Survey:
 
 def out_of_proportion(what: str) -> ImageError:
     """The error of a file whose metadata is an attack, or hopelessly broken."""
-    return ImageError(ErrorCode.CORRUPT, f"out of all proportion: {what}")
+    return ImageError(ErrorCode.CORRUPT, f"unreasonably large structure: {what}")

@@ -3,7 +3,7 @@
 from moderation.images.structure.survey import Survey, out_of_proportion
 
 MAX_CHUNKS = 1 << 16
-"""libwebp keeps 180 bytes for each, and walks the list of frames anew for every frame."""
+"""libwebp keeps 180 bytes for each, and walks the list of frames again for every frame."""
 
 
 def survey_webp(data: bytes) -> Survey:

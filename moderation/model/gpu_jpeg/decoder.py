@@ -75,7 +75,7 @@ class GpuJpegDecoder:
     ) -> None:
         self._device = torch.device(device)
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ModelError("JPEG decoder `gpu` was asked for, but torch sees no CUDA device here: use `cpu`, or a GPU node")
+            raise ModelError("JPEG decoder `gpu` was requested, but torch sees no CUDA device here: use `cpu`, or a GPU node")
         self._preprocessing = preprocessing
         self._decode = decode
         cuda = self._device.type == "cuda"
@@ -140,7 +140,7 @@ class GpuJpegDecoder:
     def _parts(self, file: "_File", picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What is wanted of a picture, uint8: the model's crop [S, S, 3], and the small grey one [h, w]."""
         if picture.shape != (3, file.height, file.width):
-            raise RuntimeError("the decoder found another size than the header has")
+            raise RuntimeError("the decoder reports another size than the header")
         levels = upright(picture, file.orientation).to(torch.float32)
         height, width = levels.shape[1:]
         longest = max(width, height, SMALL_SIDE)

@@ -1,4 +1,4 @@
-"""The page of a backtest: what would change, in tables, by day, and as blurred sheets of images that are decided otherwise."""
+"""The page of a backtest: what would change, in tables, by day, and as blurred sheets of images with a different decision."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -13,7 +13,7 @@ OTHER = "(other)"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An image that is decided otherwise, or one close to a new threshold: what a person needs to look at it."""
+    """An image with a different decision, or close to a new threshold, with what a person needs to judge it."""
 
     uri: str
     etag: str
@@ -93,7 +93,7 @@ class Backtest:
     left_out: tuple[ModelRuns, ...]
     """runs of other models, whose images are not covered"""
     scored: int
-    """images decided anew"""
+    """images re-decided from embeddings"""
     errors: int
     """images that could not be scored: both policies' `unreadable` decides"""
     transitions: Mapping[tuple[str, str], int]
@@ -132,7 +132,7 @@ class Backtest:
 
     @property
     def new_reviews(self) -> int:
-        """Images that a person has to look at and had not."""
+        """Images that a person must review now but not before."""
         return sum(count for (before, after), count in self.transitions.items() if after == "review" and before != "review")
 
     @property

@@ -117,24 +117,24 @@ def tiles(found: Backtest) -> tuple[Tile, ...]:
     total, images = found.total, found.images
     milder = sum(n for (b, a), n in found.transitions.items() if ACTIONS.index(a) < ACTIONS.index(b))
     shown = [
-        Tile("Decided otherwise", number(total.changed), f"{percent(total.changed, images)} of {number(images)} images"),
+        Tile("Different decision", number(total.changed), f"{percent(total.changed, images)} of {number(images)} images"),
         Tile("Newly blocked", number(found.new_blocks), f"{percent(found.new_blocks, images)} of images", "block"),
-        Tile("Treated milder", number(milder), f"{percent(milder, images)} of images"),
-        Tile("Blocked in all", _change(total.before.block, total.after.block), _rates(total, "block"), "block"),
-        Tile("To review in all", _change(total.before.review, total.after.review), _parts(found), "review"),
+        Tile("Less strict", number(milder), f"{percent(milder, images)} of images"),
+        Tile("Blocked in total", _change(total.before.block, total.after.block), _rates(total, "block"), "block"),
+        Tile("To review in total", _change(total.before.review, total.after.review), _parts(found), "review"),
         Tile("Not scored", number(found.errors), f"{percent(found.errors, images)} of images, decided by unreadable"),
     ]
     if days := found.days_covered:
         over = f"on average over {number(days)} days" if days > 1 else "all images are of one day"
         shown += [
-            Tile("Blocks a day", _change(total.before.block / days, total.after.block / days), over, "block"),
-            Tile("Reviews a day", _change(total.before.review / days, total.after.review / days), over, "review"),
+            Tile("Blocks per day", _change(total.before.block / days, total.after.block / days), over, "block"),
+            Tile("Reviews per day", _change(total.before.review / days, total.after.review / days), over, "review"),
         ]
     return tuple(shown)
 
 
 def rule_rows(found: Backtest, policy: Policy, old: Policy | None = None) -> tuple[RuleRow, ...]:
-    """In the order of the new policy, rules of the old one only behind them."""
+    """In the order of the new policy, followed by rules that only the old one has."""
     known = {rule.id: rule for rule in policy.rules}
     before = {rule.id: rule for rule in old.rules} if old else {}
     order = [rule for rule in known if rule in found.rules] + sorted(found.rules.keys() - known.keys())
@@ -189,7 +189,7 @@ class Sheets:
         self.folder = common_folder(image.uri for image in _shown(found))
 
     def changed(self) -> tuple[Sheet, ...]:
-        """Images that are decided otherwise, a sheet for each transition, the largest step towards blocking first."""
+        """Images with a different decision, a sheet for each transition, the largest step towards blocking first."""
         pairs = [(before, after) for before in ACTIONS for after in ACTIONS if before != after]
         pairs.sort(key=lambda pair: ACTIONS.index(pair[0]) - ACTIONS.index(pair[1]))
         made = []
@@ -254,7 +254,7 @@ class Sheets:
     def _missing(self, image: Changed) -> str:
         if image.rule is None:
             return "could not be scored"
-        return "cannot be read any more" if (image.uri, image.frame) in self._tried else "not fetched"
+        return "no longer readable" if (image.uri, image.frame) in self._tried else "not fetched"
 
 
 def wanted(found: Backtest) -> list[Wanted]:

@@ -1,4 +1,4 @@
-"""A backtest: everything stored is decided anew, and compared with what was decided. Start here.
+"""A backtest: re-decides everything stored, and compares with the earlier decisions. Start here.
 
 Shards are read, scored, decided by both policies and counted in threads (`shards.py`); what they found is added up here.
 """
@@ -131,5 +131,5 @@ def _rules(total: Total, scorer: Scorer, nearest: Nearest, would_flag: WouldFlag
 
 def _nothing(archive: Archive, condition: Condition | None, not_chosen: int) -> str:
     if condition is not None and not_chosen:
-        return f"--where {condition.sql!r} is true of none of the {not_chosen:,} images: there is nothing to re-decide"
-    return f"the runs under {archive.output.uri} hold no image: there is nothing to re-decide"
+        return f"--where {condition.sql!r} is true for none of the {not_chosen:,} images: there is nothing to re-decide"
+    return f"the runs under {archive.output.uri} have no image: there is nothing to re-decide"

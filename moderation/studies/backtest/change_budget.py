@@ -26,7 +26,9 @@ class Budget:
         """Of `0.1%` (of all images of the backtest) or `500` images. Raises `SettingsError`."""
         found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*(%?)", text.strip())
         if found is None or (not found[2] and "." in found[1]) or (found[2] and float(found[1]) > 100):
-            raise SettingsError(f"--max-new-{kind}: {text!r} is no limit: give a share of the images such as 0.1%, or a number")
+            raise SettingsError(
+                f"--max-new-{kind}: {text!r} is not a limit: give a share of the images such as 0.1%, or a number"
+            )
         return cls(kind, text.strip(), float(found[1]), bool(found[2]))
 
     def exceeded(self, found: Backtest) -> str | None:

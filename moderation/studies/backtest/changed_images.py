@@ -23,22 +23,24 @@ def _field(name: str, kind: pa.DataType, description: str, nullable: bool = Fals
 
 SCHEMA = pa.schema(
     [
-        _field("uri", pa.string(), "the object; the key stands in it as it is, unescaped"),
+        _field("uri", pa.string(), "URI of the object; its key is not escaped"),
         _field("etag", pa.string(), "the object's version that was scored"),
-        _field("run_id", pa.string(), "the run whose row and embeddings were looked at: the newest of this object"),
+        _field("run_id", pa.string(), "the run whose row and embeddings were used: the newest with this object"),
         _field("last_modified", _UTC, "when the object was last modified"),
-        _field("status", pa.string(), "scored | error: what could not be scored is decided by `unreadable` of the policies"),
+        _field("status", pa.string(), "scored | error: the policies' `unreadable` decides images that could not be scored"),
         _field("before", pa.string(), "allow | review | block: the action before"),
         _field("after", pa.string(), "allow | review | block: the action under the new policy"),
-        _field("rule_before", pa.string(), "the rule that decided before; null where none acted", nullable=True),
-        _field("rule_after", pa.string(), "the rule that decides now; null where none acts", nullable=True),
+        _field("rule_before", pa.string(), "the rule that decided before; null if none acted", nullable=True),
+        _field("rule_after", pa.string(), "the rule that decides now; null if none acts", nullable=True),
         _field(
             "rule",
             pa.string(),
-            "the rule that score, threshold and frame belong to: `rule_after`, or `rule_before` where none acts now",
+            "the rule that score, threshold and frame belong to: `rule_after`, or `rule_before` if none acts now",
             nullable=True,
         ),
-        _field("score", pa.float32(), "its score under the new policy; null if that does not score it", nullable=True),
+        _field(
+            "score", pa.float32(), "its score under the new policy; null if the new policy does not score it", nullable=True
+        ),
         _field(
             "score_before",
             pa.float32(),
@@ -49,11 +51,11 @@ SCHEMA = pa.schema(
         _field("frame", pa.int32(), "the frame with that score, counted from 0", nullable=True),
         _field("flags_before", _FLAGS, "ids of the live rules that acted before"),
         _field("flags_after", _FLAGS, "ids of the live rules that act now"),
-        _field("near_threshold", pa.bool_(), "whether a live rule's score lies within the new policy's `near` of a threshold"),
+        _field("near_threshold", pa.bool_(), "whether a live rule's score is within the new policy's `near` of a threshold"),
         _field("policy_hash_before", pa.string(), "identity of the policy that decided before"),
         _field("policy_hash_after", pa.string(), "identity of the new policy"),
     ],
-    metadata={"table": "changed", "description": "images that another policy decides otherwise", "schema_version": "2"},
+    metadata={"table": "changed", "description": "images for which another policy decides differently", "schema_version": "2"},
 )
 
 

@@ -18,7 +18,7 @@ from moderation.studies.backtest.sides import Verdicts
 K = TypeVar("K", str, int)
 
 SHOWN_FOLDERS = 100
-"""Folders that are told apart in what a backtest finds."""
+"""Maximum number of folders in the result of a backtest."""
 _KINDS = len(ACTIONS) ** 2
 _DAY = 86_400_000_000  # microseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,21 +8,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 MOST = 2_000
-"""Folders told apart at most: where there are more, the deepest ones count as the folders they lie in."""
+"""Maximum number of folders: if there are more, the deepest count as their parent folders."""
 
 
 class FolderCounts:
-    """Counts by folder: exact, but for how deep folders are told apart.
+    """Counts by folder: exact, except for the depth of the folders.
 
     Args:
-        most: folders told apart at most.
+        most: maximum number of folders.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._counts: dict[str, NDArray[np.int64]] = {}
         self.depth: int | None = None
-        """levels that are told apart: the bucket is the first; None for all"""
+        """number of levels: the bucket is the first; None for all"""
 
     @property
     def counts(self) -> Mapping[str, NDArray[np.int64]]:

@@ -17,11 +17,11 @@ def markdown(found: Backtest, over_budget: str = "") -> str:
     """Transitions, expected work, rules and the folders with most changes. `over_budget`: why it is too much, in one line."""
     total, days = found.total, found.days_covered
     verdict = f"**Over the budget:** {plain(over_budget)}\n\n" if over_budget else ""
-    beside = "what was published" if found.against == "published" else "the other policy"
+    beside = "the published decisions" if found.against == "published" else "the other policy"
     lines = [
         f"## Backtest of {plain(found.new)}\n",
-        f"{verdict}{number(found.images)} images, beside {beside}: {plain(found.old)}. "
-        f"**{number(total.changed)} are decided otherwise ({percent(total.changed, found.images)}), "
+        f"{verdict}{number(found.images)} images, compared with {beside}: {plain(found.old)}. "
+        f"**{number(total.changed)} get a different decision ({percent(total.changed, found.images)}), "
         f"{number(found.new_blocks)} of them newly blocked ({percent(found.new_blocks, found.images)}).**\n",
         *_table(("before ↓ after →", *ACTIONS), [(f"**{b}**", *(_cell(found, b, a) for a in ACTIONS)) for b in ACTIONS]),
     ]
@@ -31,7 +31,7 @@ def markdown(found: Backtest, over_budget: str = "") -> str:
             f"{rounded(getattr(total.before, action) / days)} → {rounded(getattr(total.after, action) / days)}"
             for action in ("block", "review")
         )
-        lines += [f"Images were last modified within {over}. Blocked a day: {blocks}. To review a day: {reviews}.\n"]
+        lines += [f"Images were last modified within {over}. Blocked per day: {blocks}. To review per day: {reviews}.\n"]
     lines += _table(
         ("rule", "flagged before", "flagged after", "newly", "no longer", "would flag (shadow)"),
         [(plain(name), *map(number, (r.before, r.after, r.gained, r.lost, r.would))) for name, r in found.rules.items()],
@@ -42,7 +42,7 @@ def markdown(found: Backtest, over_budget: str = "") -> str:
             (plain(folder), *map(number, (both.before.images, both.changed, both.before.block, both.after.block)))
             for folder, both in changed[:FOLDERS]
         ]
-        lines += _table(("folder", "images", "decided otherwise", "blocked before", "blocked after"), rows)
+        lines += _table(("folder", "images", "different decision", "blocked before", "blocked after"), rows)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Which model is meant, and whether it fits a policy; said before anything is scored."""
+"""Selects a model, and checks that it fits the policy before anything is scored."""
 
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.loading import load_policy
@@ -22,7 +22,7 @@ def model_choice(text: str) -> ModelChoice:
         name, pretrained = text, ""
     if not name.strip() or (text.endswith("/") and ":" not in name):
         raise ModelError(
-            f"{text!r} names no model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
+            f"{text!r} is not a model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
         )
     return ModelChoice(name=name, pretrained=pretrained or None)
 
@@ -42,6 +42,6 @@ def check_choice(choice: ModelChoice, policy: Policy) -> None:
         rules = f"rule{'s' if len(biased) > 1 else ''} {', '.join(repr(rule.id) for rule in biased)}"
         kinds = ", ".join(dict.fromkeys(f"`{rule.score}`" for rule in biased))
         raise PolicyError(
-            f"{rules}: {kinds} needs a SigLIP-family model; {choice.label} has no bias, so it has no such scores: "
+            f"{rules}: {kinds} needs a SigLIP-family model; {choice.label} has no bias and cannot compute such scores: "
             "compare with a model of that family, or use `score: contrast`"
         )

@@ -61,7 +61,7 @@ def compare_models(
         limits: what is too much of an image.
 
     Raises:
-        ModelError, PolicyError: a model cannot be had, or does not fit the policy.
+        ModelError, PolicyError: a model is not available, or does not fit the policy.
         SourceError: the images cannot be listed, or none of them can be scored.
         SettingsError: no labelled image is among them.
     """
@@ -73,12 +73,12 @@ def compare_models(
     tell(Progress("listing"))
     found = sample_objects(sources, sample, seed, frozenset(truths or ()))
     if not found.objects:
-        raise SourceError(f"{' and '.join(source.uri for source in sources)} names no object")
+        raise SourceError(f"{' and '.join(source.uri for source in sources)} has no object")
     if truths is not None and not any(item.uri in truths for item in found.objects):
         example = next(iter(truths), "")
         raise SettingsError(
             f"none of the {len(truths):,} labelled images, such as {example!r}, is among the {found.listed:,} objects of the "
-            "sources: labels name images by the URI that results give them"
+            "sources: labels must use the URIs that appear in results"
         )
 
     models = [load_model(choice, policy) for choice in (a, b)]  # both, so that what is wrong with B is reasons at once
@@ -106,7 +106,7 @@ def _compared(
     )
     if not counted.any():
         reasons = ", ".join(f"{code} {count:,}" for code, count in codes.most_common())
-        raise SourceError(f"none of the {int(found.in_sample.sum()):,} objects that were drawn can be scored: {reasons}")
+        raise SourceError(f"none of the {int(found.in_sample.sum()):,} sampled objects can be scored: {reasons}")
     scored = Scored(
         objects=[item for item, good in zip(found.objects, readable, strict=True) if good],
         a=a.score[readable],

@@ -18,7 +18,7 @@ from moderation.studies.model_comparison.comparison_text import notes
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """An image that a rule decides otherwise."""
+    """An image that a rule decides differently."""
 
     found: Disagreement
     key: str

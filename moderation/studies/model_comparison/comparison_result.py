@@ -43,12 +43,12 @@ class Threshold:
     reached_fitted: int
     """images that reach that under B"""
     note: str = ""
-    """why there is none, or what it is to be read with"""
+    """why there is none, or a caution about it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An image that a rule decides otherwise under B."""
+    """An image that a rule decides differently under B."""
 
     uri: str
     etag: str
@@ -89,7 +89,7 @@ class RuleComparison:
     spearman: float | None
     """how alike both models order the images, -1 to 1; None where all scores of one are the same"""
     flagged_a: int
-    """images for which the rule says review or block"""
+    """images for which the rule's action is review or block"""
     flagged_b: int
     flagged_fitted: int
     blocked_a: int
@@ -101,7 +101,7 @@ class RuleComparison:
     disagreements: tuple[Disagreement, ...]
     """those that differ most come first"""
     summary: str
-    """what it means, in words"""
+    """the result, in words"""
 
     @property
     def is_fitted(self) -> bool:
@@ -142,11 +142,11 @@ class ModelComparison:
     actions_fitted: Transitions
     """with the thresholds for B under B"""
     summary: tuple[str, ...]
-    """what it means, in sentences"""
+    """the result, in sentences"""
 
     @property
     def same_model(self) -> bool:
-        """Whether both names stand for one and the same model."""
+        """Whether both names mean the same model."""
         return self.a.fingerprint == self.b.fingerprint
 
 

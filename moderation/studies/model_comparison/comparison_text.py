@@ -20,21 +20,23 @@ def about_rule(found: RuleComparison, images: int) -> RuleComparison:
 
 def _rule(found: RuleComparison, images: int) -> str:
     if not found.flagged_a and not found.flagged_b:
-        return f"Neither model flags any of these {images:,} images, so they say little about this rule."
+        return f"Neither model flags any of these {images:,} images, so they show little about this rule."
     now = f"A flags {found.flagged_a:,} of {images:,} images, B {found.flagged_b:,} with the same thresholds."
     if not found.flagged_a:
-        return f"{now} Since A flags none, these images do not say which thresholds B needs."
+        return f"{now} Since A flags none, these images do not show which thresholds B needs."
     if not found.is_fitted and not found.flagged_fitted:
-        return f"{now} These images do not say which thresholds B needs."
-    fitted = f"With thresholds of its own, B flags {found.flagged_fitted:,}, of which A flags {found.both:,} too."
+        return f"{now} These images do not show which thresholds B needs."
+    fitted = f"With its own thresholds, B flags {found.flagged_fitted:,}, of which A flags {found.both:,} too."
     judged = min(found.flagged_a, found.flagged_fitted)
     if found.flagged_fitted == 0 or judged < ENOUGH:
         return f"{now} {fitted}"
     share = found.both / max(found.flagged_a, found.flagged_fitted)
     if share >= CLOSE:
-        return f"{now} {fitted} Both see this rule alike."
+        return f"{now} {fitted} Both models agree on this rule."
     if share < APART:
-        return f"{now} {fitted} They see this rule differently: look at the images, and at the prompts, before thresholds."
+        return (
+            f"{now} {fitted} The models disagree on this rule: look at the images and the prompts before you change thresholds."
+        )
     return f"{now} {fitted}"
 
 
@@ -43,8 +45,8 @@ def about(found: ModelComparison) -> tuple[str, ...]:
     if found.same_model:
         return ("A and B are the same model: weights, architecture, preprocessing and precision. Nothing would change.",)
     sentences = [
-        f"With the thresholds as they are, {_otherwise(found.actions, found.images)}",
-        f"With thresholds for B, {_otherwise(found.actions_fitted, found.images)}",
+        f"With the thresholds as they are, {_different_decisions(found.actions, found.images)}",
+        f"With thresholds for B, {_different_decisions(found.actions_fitted, found.images)}",
     ]
     live = [rule for rule in found.rules if rule.mode is Mode.LIVE]
     more = [rule.rule for rule in live if rule.flagged_b > MANY_TIMES * max(rule.flagged_a, 1)]
@@ -55,13 +57,13 @@ def about(found: ModelComparison) -> tuple[str, ...]:
         sentences.append(f"Left as they are, these rules would flag less than half as many images: {', '.join(fewer)}.")
     unknown = [rule.rule for rule in live if not rule.is_fitted]
     if unknown:
-        sentences.append(f"These images do not say all thresholds for B of: {', '.join(unknown)}. A larger --sample may.")
+        sentences.append(f"These images do not determine all thresholds for B of: {', '.join(unknown)}. A larger --sample may.")
     if not changed(found.actions):
         return (*sentences[:1], *sentences[2:])
     return tuple(sentences)
 
 
-def _otherwise(actions: Transitions, images: int) -> str:
+def _different_decisions(actions: Transitions, images: int) -> str:
     count = changed(actions)
     if not count:
         return f"B decides all {images:,} images as A does."
@@ -70,18 +72,18 @@ def _otherwise(actions: Transitions, images: int) -> str:
         before = sum(n for (old, _), n in actions.items() if old == action)
         after = sum(n for (_, new), n in actions.items() if new == action)
         parts.append(f"{before:,} {name} by A, {after:,} by B" if before != after else f"{before:,} {name} by each")
-    return f"B decides {count:,} of {images:,} images otherwise ({100 * count / images:.1f}%): {'; '.join(parts)}."
+    return f"B decides {count:,} of {images:,} images differently ({100 * count / images:.1f}%): {'; '.join(parts)}."
 
 
 def notes(found: ModelComparison) -> tuple[str, ...]:
     """What the images are, and what is missing among them."""
     sentences = []
     if found.taken < found.asked:
-        sentences.append(f"There are fewer images than the {found.asked:,} asked for: {found.taken:,}.")
+        sentences.append(f"There are fewer images than the requested {found.asked:,}: {found.taken:,}.")
     if found.unreadable:
         codes = ", ".join(f"{code} {count:,}" for code, count in found.unreadable.items())
         left = sum(found.unreadable.values())
-        sentences.append(f"{left:,} of the {found.taken:,} objects drawn could not be scored and are left out: {codes}.")
+        sentences.append(f"{left:,} of the {found.taken:,} sampled objects could not be scored and are skipped: {codes}.")
     if found.hold == "precision":
-        sentences.append(f"{found.labelled:,} images have labels; they say how often a flag is right, and nothing else.")
+        sentences.append(f"{found.labelled:,} images have labels, which are used only to measure how often a flag is correct.")
     return tuple(sentences)

@@ -42,13 +42,13 @@ def fit_flag_rate(rule: Rule, a: Floats, b: Floats) -> tuple[Threshold, ...]:
     def find(now: float) -> _Cut | str:
         count = _reached(a, now)
         if count == 0:
-            return "no image reaches it under A, so these images do not say where it lies for B"
+            return "no image reaches it under A, so these images do not show where it is for B"
         if count == len(a):
-            return "every image reaches it under A, so these images do not say where it lies for B"
+            return "every image reaches it under A, so these images do not show where it is for B"
         cuts = _cuts(b)
         best = min(cuts, key=lambda cut: (abs(cut.reached - count), cut.reached))
         if abs(best.reached - count) > count / 2:
-            return "too many scores under B are the same for a threshold to part them like A's"
+            return "too many scores under B are equal for a threshold to split them as A's does"
         return best
 
     return _fitted(rule, a, b, find)
@@ -61,15 +61,15 @@ def fit_precision(rule: Rule, a: Floats, b: Floats, labels: Labels) -> tuple[Thr
     def find(now: float) -> _Cut | str:
         held = _precision(score_a >= np.float32(now), labels)
         if held is None:
-            return "no labelled image reaches it under A, so there is no precision to hold"
+            return "no labelled image reaches it under A, so there is no precision to keep"
         for cut in reversed(_cuts(score_b)):  # the lowest first
             precision = _precision(score_b >= np.float32(cut.high), labels)
             if precision is not None and precision >= held - 1e-12:
                 return cut
-        return f"no threshold for B flags as rightly as A's, which is right for {held:.0%} of what it flags"
+        return f"no threshold for B reaches the precision of A's, {held:.0%}"
 
     found = _fitted(rule, a, b, find)
-    return found if len(labels.rows) >= FEW else tuple(_with_note(one, f"rests on {len(labels.rows)} labels") for one in found)
+    return found if len(labels.rows) >= FEW else tuple(_with_note(one, f"based on {len(labels.rows)} labels") for one in found)
 
 
 def fitted_rule(rule: Rule, thresholds: tuple[Threshold, ...]) -> Rule:
@@ -94,7 +94,7 @@ def _fitted(rule: Rule, a: Floats, b: Floats, find: Find) -> tuple[Threshold, ..
             value = max(value, found[0].fitted)
         reached = 0 if value is None else _reached(b, value)
         reached_a = _reached(a, now)
-        note = cut if isinstance(cut, str) else f"rests on {reached_a} images" if reached_a < FEW else ""
+        note = cut if isinstance(cut, str) else f"based on {reached_a} images" if reached_a < FEW else ""
         found.append(
             Threshold(
                 kind="review" if kind == "review" else "block",

@@ -1,4 +1,4 @@
-"""The rules of a policy under two models, and what becomes of whole images. Pure."""
+"""The rules of a policy under two models, and the decisions on whole images. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

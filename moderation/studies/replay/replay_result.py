@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SHOWN = 20
-"""Differences that are told one by one; all of them are counted."""
+"""Maximum number of differences to show; all of them are counted."""
 
 Prompts = Literal["stored", "computed", "none"]
-"""Where the prompt embeddings came from: kept by the run, computed anew by the model, or not to be had."""
+"""Where the prompt embeddings came from: stored by the run, computed again with the model, or not available."""
 
 
 @dataclass(frozen=True, slots=True)

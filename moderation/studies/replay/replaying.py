@@ -34,7 +34,7 @@ def replay_run(output: Store, run_id: str) -> Replay:
 
     Raises:
         SettingsError: there is no such run, or it is not finished.
-        OutputError: the output cannot be read, or the manifest is none. What is wrong with a run's files is in the `Replay`.
+        OutputError: the output cannot be read, or the manifest is invalid. Problems with a run's files are in the `Replay`.
     """
     for folder in ("", f"_quarantine/{run_id}/"):
         key = f"{folder}runs/{run_id}.json"
@@ -43,9 +43,7 @@ def replay_run(output: Store, run_id: str) -> Replay:
         if data is not None:
             return _replay(RunFiles(output, _parsed(output, key, data), folder), run_id)
     run = find_run(output, run_id)
-    raise SettingsError(
-        f"the run {run_id} is {run.state}, and nothing of it can be replayed: go on with it by --run-id {run_id}"
-    )
+    raise SettingsError(f"the run {run_id} is {run.state}, so it cannot be replayed: resume it with --run-id {run_id}")
 
 
 def replay_all(output: Store) -> Iterator[Replay]:
@@ -132,10 +130,10 @@ def _replay(files: RunFiles, run_id: str) -> Replay:
 def _identity(manifest: Manifest, run_id: str, *, quarantined: bool) -> list[str]:
     problems = []
     if manifest.run_id != run_id:
-        problems.append(f"the manifest of {run_id} says that it is that of {manifest.run_id!r}")
+        problems.append(f"the manifest of {run_id} says that it belongs to {manifest.run_id!r}")
     expected = "quarantined" if quarantined else "published"
     if manifest.state != expected:
-        problems.append(f"the manifest says {manifest.state!r}, and lies where {expected} runs do")
+        problems.append(f"the manifest says {manifest.state!r}, but is stored where {expected} runs are")
     processed = manifest.scored + manifest.errored
     if manifest.listed != manifest.unchanged + processed:
         problems.append(
@@ -146,7 +144,7 @@ def _identity(manifest: Manifest, run_id: str, *, quarantined: bool) -> list[str
 
 
 def _compiled(files: RunFiles, problems: list[str]) -> tuple[CompiledPolicy | None, Prompts]:
-    """The policy with its prompt embeddings; None, and why, if one of them cannot be had."""
+    """The policy with its prompt embeddings; None, and why, if one of them is not available."""
     manifest = files.manifest
     try:
         policy = stored_policy(manifest)
@@ -173,13 +171,13 @@ def _computed(files: RunFiles, policy: Policy) -> CompiledPolicy:
     """Of a run from before prompt embeddings were kept: from other runs or by the model, if it is here."""
     manifest = files.manifest
     if files.folder:
-        raise SettingsError("the run kept no prompt embeddings, and only those of published runs can be computed anew")
+        raise SettingsError("the run stored no prompt embeddings, and only those of published runs can be computed again")
     archive = open_archive(files.output, fingerprint=manifest.model_fingerprint, run_ids=[manifest.run_id])
     texts = prompt_texts(policy)
     try:
         return CompiledPolicy.build(policy, embedded_texts(archive, policy.model, texts, keep=False))
     except ModerationError as error:
-        raise SettingsError(f"the run kept no prompt embeddings, and they cannot be computed: {_first_line(error)}") from None
+        raise SettingsError(f"the run stored no prompt embeddings, and they cannot be computed: {_first_line(error)}") from None
 
 
 def _stored_prompts(files: RunFiles, policy: Policy, problems: list[str]) -> TextHead | None:
@@ -200,7 +198,7 @@ def _stored_prompts(files: RunFiles, policy: Policy, problems: list[str]) -> Tex
         return None
     odd = [text for text in texts if not abs(float(np.linalg.norm(head.texts[text])) - 1.0) <= UNIT]
     if odd:
-        problems.append(f"the embeddings of {len(odd):,} prompts are no unit vectors, such as that of {odd[0]!r}")
+        problems.append(f"the embeddings of {len(odd):,} prompts are not unit vectors, such as that of {odd[0]!r}")
     return head
 
 

@@ -13,7 +13,7 @@ from moderation.results.schemas import Table
 from moderation.studies.replay.replay_result import SHOWN, Difference
 
 NOTHING = "nothing"
-"""How a null is told."""
+"""The text for a null."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ def _nulls(column: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
 
 
 def _in_words(value: pa.Scalar) -> str:
-    """A value with as many digits as it takes to tell it from its neighbours."""
+    """A value with enough digits to distinguish it from its neighbours."""
     plain = value.as_py()
     if plain is None:
         return NOTHING

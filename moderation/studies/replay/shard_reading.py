@@ -19,7 +19,7 @@ from moderation.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """Where the files of a run lie."""
+    """The location of a run's files."""
 
     output: Store
     manifest: Manifest
@@ -60,7 +60,7 @@ def shards_of(files: RunFiles) -> tuple[Mapping[str, Mapping[Table, FileEntry]],
     for entry in files.manifest.files:
         name = PurePosixPath(entry.path).stem
         if entry.path != files.paths.published(entry.table, name):
-            problems.append(f"the manifest names {entry.path!r}, which is no place of a file of this run")
+            problems.append(f"the manifest names {entry.path!r}, where this run has no file")
         elif entry.table in shards.setdefault(name, {}):
             problems.append(f"the manifest names {entry.path} twice")
         else:
@@ -73,7 +73,7 @@ def shards_of(files: RunFiles) -> tuple[Mapping[str, Mapping[Table, FileEntry]],
 
 
 def unnamed_files(files: RunFiles) -> list[str]:
-    """A line for each file that lies among the run's and that its manifest does not name: readers of whole folders see it.
+    """One line per file in the run's folders that its manifest does not name: readers of whole folders see it.
 
     Raises:
         OutputError: the output cannot be listed.
@@ -95,7 +95,7 @@ def load_shards(files: RunFiles, shards: Mapping[str, Mapping[Table, FileEntry]]
     """Each shard, one in memory at a time.
 
     Raises:
-        OutputError: the output does not answer. A file that is gone or damaged is a problem of its shard instead.
+        OutputError: the output does not answer. A missing or damaged file is a problem of its shard instead.
     """
     for name, entries in shards.items():
         shard = LoadedShard(name)

@@ -50,7 +50,7 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
     """Decide the images of a shard and compare everything that follows with what is stored.
 
     Returns:
-        The sums of what was recomputed; None if the tables do not fit together. Why stands in `shard.problems`.
+        The sums of what was recomputed; None if the tables do not fit together. `shard.problems` says why.
     """
     differences.next_shard()
     decisions = shard.tables["decisions"].sort_by("uri")
@@ -65,7 +65,7 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
     embeddings = _embeddings(shard, scored, context.compiled.weights.shape[1])
     if embeddings is None:
         return None
-    with np.errstate(all="ignore"):  # embeddings that are no numbers are told, and give scores that are none
+    with np.errstate(all="ignore"):  # embeddings that are not numbers are reported, and give NaN scores
         judged = judge(context.compiled, embeddings.vectors, embeddings.starts, embeddings.frames)
     keys = {"run_id": same(context.run_id, len(scored)), "uri": scored["uri"].combine_chunks()}
     keys["etag"] = scored["etag"].combine_chunks()
@@ -123,10 +123,10 @@ def _check_lengths(shard: LoadedShard, rows: pa.Table, vectors: NDArray[np.float
     odd = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT))
     if len(odd):
         first = int(odd[0])
-        what = f"has length {lengths[first]:.4g}" if np.isfinite(lengths[first]) else "holds what is no number"
+        what = f"has length {lengths[first]:.4g}" if np.isfinite(lengths[first]) else "contains a value that is not a number"
         many = f"; so are {len(odd) - 1:,} more" if len(odd) > 1 else ""
         uri, frame = rows["uri"][first].as_py(), rows["frame"][first].as_py()
-        shard.problems.append(f"the embedding of {uri!r}, frame {frame}, is no unit vector: it {what}{many}")
+        shard.problems.append(f"the embedding of {uri!r}, frame {frame}, is not a unit vector: it {what}{many}")
 
 
 def _scored_columns(judged: Judged, context: RowContext) -> dict[str, pa.Array]:
@@ -170,9 +170,7 @@ def _by_rule(rows: pa.Table, judged: Judged) -> pa.Table:
 
 def _compare_scores(stored: pa.Table, expected: pa.Table, differences: Differences) -> None:
     keys = ("uri", "rule")
-    if not all(
-        stored[name].equals(expected[name]) for name in keys
-    ):  # files are in this order, unless somebody wrote them anew
+    if not all(stored[name].equals(expected[name]) for name in keys):  # files are in this order, unless somebody rewrote them
         stored = stored.sort_by([(name, "ascending") for name in keys])
     if not all(stored[name].equals(expected[name]) for name in keys):
         stored, expected = _in_both(stored, expected, differences)

@@ -27,7 +27,7 @@ def rule_to_sample(policy: Policy, rule_id: str) -> Rule:
     if rule_id not in rules:
         raise PolicyError(f"the policy {policy.policy} has no rule {rule_id!r}: {known('rules', rule_id, rules)}")
     if rules[rule_id].mode is Mode.OFF:
-        raise PolicyError(f"the rule {rule_id!r} is off, so that nothing is scored by it: set `mode: shadow` to try it")
+        raise PolicyError(f"the rule {rule_id!r} is off, so it has no scores: set `mode: shadow` to try it")
     return rules[rule_id]
 
 
@@ -110,6 +110,6 @@ def _images(name: StratumName, size: int, drawn: pa.Table) -> Iterator[SampledIm
         if same[number] != number:
             continue
         if "://" not in row["uri"] or not row["uri"].partition("://")[0].isalnum():  # a spreadsheet would run it
-            raise OutputError(f"the results hold {visible(row['uri'])!r} as the URI of an image, which has no scheme")
+            raise OutputError(f"the results contain the URI {visible(row['uri'])!r}, which has no scheme")
         weight = same.count(number) * size / len(rows)
         yield SampledImage(row["uri"], row["etag"], row["frame"], name, weight, row["score"])

@@ -31,7 +31,7 @@ def unlabelled(rule: str, image: SampledImage) -> str:
 def labels_csv(sample: Sample) -> str:
     """The whole file, without labels.
 
-    RFC 4180, every text in quotes, so that it reads the same where a semicolon parts the cells. URIs stand there as they are:
+    RFC 4180, every text in quotes, so that it also works where semicolons separate cells. URIs are written unchanged:
     they begin with a scheme, and so no spreadsheet takes one for a formula.
     """
     return header() + "".join(unlabelled(sample.rule.id, image) + _END for image in sample.images)

@@ -51,7 +51,7 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
         pixels = [prepare(frame, image.reduction, image.colours) for _, frame in image.frames()]
     except ImageError as error:
         raise SettingsError(f"cannot search for the image {visible(location)!r}: {error}") from None
-    # In float16, as it would be stored: an image is found at the very place of its own embedding.
+    # In float16, as stored: an image matches its own embedding exactly.
     return _unit(encoder.encode_images(np.stack(pixels)).astype(np.float16))
 
 

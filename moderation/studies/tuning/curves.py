@@ -55,7 +55,7 @@ def ends(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 def average_precision(sample: Sample, found: Curve) -> Area:
     """The area under the curve as steps: the sum of precision times the recall gained, as scikit-learn computes it.
 
-    Its interval is the basic one of a bootstrap on the logit scale (Davison and Hinkley 1997), drawn anew within each stratum,
+    Its interval is the basic one of a bootstrap on the logit scale (Davison and Hinkley 1997), redrawn within each stratum,
     or within positives and negatives where the prevalence is given; always the same resamples. Where one labelled negative
     stands for many images, resamples cannot hold what was never seen, and their interval is far too narrow: what the bands of
     the curve allow is taken then, which is wide.

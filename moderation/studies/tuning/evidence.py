@@ -45,7 +45,7 @@ def checked(file: LabelFile, policy: Policy, scored: Iterable[str], unreadable: 
     for label in file.labels:
         lost = None
         if label.rule in off:
-            message = f"the rule {label.rule} is off, so that it has no scores: set `mode: shadow`"
+            message = f"the rule {label.rule} is off, so it has no scores: set `mode: shadow`"
             troubles.setdefault(message, []).append(label.line)
             continue
         if label.rule != ANY and label.rule not in usable:
@@ -58,7 +58,7 @@ def checked(file: LabelFile, policy: Policy, scored: Iterable[str], unreadable: 
             elif label.uri in unreadable:
                 lost = "the image could not be scored: it ended in an error"
             elif label.uri not in there:
-                lost = "the image is not among the results"
+                lost = "the image is not in the results"
         if lost:
             troubles.setdefault(lost, []).append(label.line)
         kept.append(label if lost is None else Label(label.uri, label.rule, None, label.weight, label.stratum, label.line))
@@ -94,11 +94,11 @@ def judged(
         used += borrowed if prevalence is not None else []
         if borrowed or silent:
             counting = (
-                "count as negatives" if prevalence is not None else "would make positives look rarer than they are: left out"
+                "count as negatives" if prevalence is not None else "would make positives look rarer than they are: skipped"
             )
             remarks.append(
                 f"of the labels for `{ANY}`, {len(borrowed):,} say that no rule applies and {counting}; {silent:,} say that "
-                "some rule applies, which tells nothing about one rule"
+                "some rule applies, which says nothing about a single rule"
             )
     short = _too_few(used)
     if short is not None:
@@ -109,8 +109,8 @@ def judged(
     rate = float(truth.mean())
     remarks.insert(
         0,
-        f"the labels are taken as they are, {100 * rate:.3g} % of them true: a threshold from a sample that was balanced does "
-        "not hold in production; give --prevalence, or label what `moderate policy sample` draws",
+        f"the labels are used as they are, {100 * rate:.3g} % of them true: a threshold from a balanced sample does "
+        "not fit production;  give --prevalence, or label what `moderate policy sample` draws",
     )
     return Judged(as_found(found, truth), tuple(remarks))
 
@@ -125,7 +125,7 @@ def _by_weight(
     remarks = []
     if len(drawn) < len(own):
         count = len(own) - len(drawn)
-        remarks.append(f"{count:,} label{'s' * (count > 1)} without a weight do not count, since others have one")
+        remarks.append(f"{count:,} label{'s' * (count > 1)} without a weight are ignored, since others have one")
     used = [label for label in drawn if label.truth is not None]
     short = _too_few(used)
     if short is not None:
@@ -153,8 +153,9 @@ def _by_weight(
         counted = None
         if images:
             remarks.append(
-                f"the weights add up to {total:,.0f} images, the results hold {images:,}: the sample was drawn from others, so "
-                "that the count of all scores does not narrow the intervals"
+                f"the weights add up to {total:,.0f} images, the results hold {images:,}: the sample comes from other "
+                "results, so "
+                "the number of all scores cannot narrow the intervals"
             )
     found, truth = _arrays(used, scores)
     strata = [str(group) for group in groups[is_used]]

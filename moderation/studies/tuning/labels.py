@@ -1,4 +1,4 @@
-"""Labels: what people said about images, from a CSV file. Whatever cannot be used is told, with its lines."""
+"""Labels: people's answers about images, from a CSV file. Unusable rows are reported with their lines."""
 
 import math
 from collections.abc import Sequence
@@ -173,7 +173,7 @@ def _settled(labels: Sequence[Label]) -> tuple[tuple[Label, ...], list[Remark]]:
         repeats += [label.line for label in same[1:]]
     remarks = []
     if contradictions:
-        what = "1 image is" if pairs == 1 else f"{pairs:,} times an image is"
+        what = "1 image is" if pairs == 1 else f"{pairs:,} images are"
         wording = f"{what} labelled both true and false for one rule"
         remarks.append(Remark(wording, tuple(sorted(contradictions)), "left out"))
     if repeats:

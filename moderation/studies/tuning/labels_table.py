@@ -59,7 +59,7 @@ class Table:
                 cells = next(self._reader, None)
             except csv.Error as error:
                 raise SettingsError(
-                    f"{visible(self._name)}:{line}: not good CSV, {error}: is a quote missing, or one too many?"
+                    f"{visible(self._name)}:{line}: not valid CSV, {error}: is there a missing or an extra quote?"
                 ) from None
             if cells is None:
                 return
@@ -113,7 +113,7 @@ def _check_header(header: Sequence[str], name: str) -> None:
         raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(_REQUIRED)}")
     for column in COLUMNS:
         if header.count(column) > 1:
-            raise SettingsError(f"{place}: there are two columns {column!r}: take one out")
+            raise SettingsError(f"{place}: there are two columns {column!r}: remove one")
     missing = [column for column in _REQUIRED if column not in header]
     if missing:
         advice = f"the first line names them: {','.join(_REQUIRED)}"

@@ -97,7 +97,7 @@ def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> 
 
 
 def _place(path: Path, new: NewThreshold) -> Location:
-    """Where the rule's threshold is said in the file itself."""
+    """Where the file itself sets the rule's threshold."""
     read = read_policy(path)
     policy = read.policy
     if policy is None:
@@ -143,7 +143,7 @@ def _span(text: str, key: Node, value: Node, written: str, new: NewThreshold, na
     if start < key.end_mark.index or not re.fullmatch(r"\s*:(?:\s.*|)", between, re.DOTALL) or found is None or "*" in between:
         line = key.start_mark.line + 1
         raise PolicyError(
-            f"{name}, line {line}: `{new.key}` is not a number but an alias (*name), or written in an unusual way: write the "
+            f"{name}, line {line}: `{new.key}` is not a plain number but an alias (*name) or in an unusual form: write the "
             f"number itself there, {written}; nothing was written"
         )
     if not found["value"]:  # `review:` with nothing behind it
@@ -159,7 +159,7 @@ def _insertion(
     other = pairs.get("block" if new.key == "review" else "review") or pairs.get("mode") or pairs.get("severity")
     line = mapping.start_mark.line + 1
     problem = (
-        f"{name}, line {line}: the rule {new.rule!r} has no `{new.key}` yet, and it cannot be said where it goes: write "
+        f"{name}, line {line}: the rule {new.rule!r} has no `{new.key}` yet, and its place cannot be determined: write "
         f"`{new.key}: {written}` there; nothing was written"
     )
     if other is None or not isinstance(other[1], ScalarNode):
@@ -246,11 +246,11 @@ def _replace(target: Path, before: bytes, after: bytes, expected: Policy) -> Non
         found = read_policy(name).policy
         if found is None or compare(expected, found) or found.hash != expected.hash:
             raise PolicyError(
-                f"{str(target)!r} does not let a threshold be changed by itself: is it an anchor (&name) "
+                f"{str(target)!r} has a threshold that cannot be changed alone: is it an anchor (&name) "
                 "that others refer to? nothing was written"
             )
         if target.read_bytes() != before:
-            raise OutputError(f"{str(target)!r} was changed by somebody else in the meantime: nothing was written, try again")
+            raise OutputError(f"{str(target)!r} was changed by somebody else meanwhile: nothing was written, try again")
         os.replace(name, target)
     except OSError as error:
         raise OutputError(f"cannot write {str(target)!r}: {(error.strerror or str(error)).lower()}") from None

@@ -1,4 +1,4 @@
-"""From a curve to a threshold: the one that meets a target, how sure that is, and what more labels would tell. Pure."""
+"""From a curve to a threshold: the one that meets a target, its uncertainty, and the effect of more labels. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """There is no such threshold; what comes closest to it."""
+    """No threshold meets the target; the closest one."""
 
     measure: Measure | Literal["reviews_per_day"]
     target: float
@@ -150,9 +150,7 @@ def doubts(sample: Sample, choice: Choice) -> list[str]:
         doubts += _unresolved(sample, choice)
     ranged = point.precision if choice.measure == "precision" else point.recall
     if ranged is not None and ranged.width > 2 * NARROW:
-        doubts.append(
-            f"the interval of the {choice.measure} is {100 * ranged.width:.0f} points wide: the labels are too few to tell"
-        )
+        doubts.append(f"the interval of the {choice.measure} is {100 * ranged.width:.0f} points wide: there are too few labels")
     return doubts
 
 
@@ -166,7 +164,7 @@ def _unresolved(sample: Sample, choice: Choice) -> list[str]:
     if allowed * sample.negatives >= _RESOLVED:
         return []
     return [
-        f"a precision of {choice.target:g} at a prevalence of {share(prior)} allows {_rate(allowed)} to be flagged wrongly; "
+        f"a precision of {choice.target:g} at a prevalence of {share(prior)} allows {_rate(allowed)} to be flagged by mistake; "
         f"{sample.negatives:,} labelled negatives cannot show that: label images with high scores "
         "(`moderate policy sample` draws them, with weights)"
     ]

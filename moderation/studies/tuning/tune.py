@@ -35,7 +35,7 @@ class Target:
 
     def __str__(self) -> str:
         if self.measure == "reviews_per_day":
-            return f"{self.value:g} reviews a day"
+            return f"{self.value:g} reviews per day"
         return f"{self.measure} {self.value:g}{' at the lower end of its interval' if self.confident else ''}"
 
 
@@ -141,7 +141,7 @@ def tune(
     """Tune one rule, or all that have labels.
 
     Raises:
-        SettingsError: a prevalence was given beside weights, which say it themselves; or a budget for several rules.
+        SettingsError: a prevalence was given together with weights, or a budget for several rules.
         OutputError: a stored file cannot be read.
     """
     policy = compiled.policy
@@ -153,7 +153,7 @@ def tune(
     if prevalence is not None:
         _refuse_both(labels, {rule.id for rule in named})
     if target is not None and target.measure == "reviews_per_day" and len(named) > 1:
-        raise SettingsError("--reviews-per-day is what one rule may send to people: say which with --rule")
+        raise SettingsError("--reviews-per-day applies to one rule: give --rule")
     tuned: list[RuleTuning] = []
     unusable: dict[str, str] = {}
     for rule in named:
@@ -220,7 +220,7 @@ def _rule(rule: Rule, key: Key, found: Judged, target: Target | None, counted: C
 
 def _whole(policy: Policy, labels: LabelFile, scores: Scores, tuned: list[RuleTuning]) -> WholePolicy | Unusable | None:
     if not any(rule.mode is Mode.LIVE for rule in scores.rules):
-        return Unusable("no rule is live, so that the policy flags nothing")
+        return Unusable("no rule is live, so the policy flags nothing")
     chosen = {one.rule.id: (one.key, one.chosen.threshold) for one in tuned if one.chosen is not None}
     after = tuple(
         rule.model_copy(update={chosen[rule.id][0]: chosen[rule.id][1]}) if rule.id in chosen else rule for rule in scores.rules
@@ -254,6 +254,6 @@ def _refuse_both(labels: LabelFile, rules: set[str]) -> None:
     line = next((label.line for label in labels.labels if label.rule in rules and label.weight is not None), None)
     if line is not None:
         raise SettingsError(
-            f"--prevalence is given, and {labels.place([line])} carries a weight, which says how common positives are: "
-            "leave --prevalence out, or the column `weight`"
+            f"--prevalence is given, and {labels.place([line])} has a weight, which also says how common positives are: "
+            "leave out --prevalence or the column `weight`"
         )

@@ -13,7 +13,7 @@ def ranged(found: Ranged | None) -> str:
 
 
 def basis(sample: Sample) -> str:
-    """What says how common positives are."""
+    """The source of the prevalence."""
     if sample.basis == "prevalence":
         return f"prevalence {share(sample.prevalence)} as given"
     interval = sample.prevalence_interval()
@@ -83,7 +83,7 @@ def outcome(one: RuleTuning) -> str:
         return f"{one.key} {at}: {side} threshold with {found.measure} {found.target:g}, {how}; {_interval(found)}"
     if isinstance(found, Unreachable) and found.measure == "reviews_per_day":
         at, reviews = threshold(found.best.threshold), one.reviews_per_day(found.best.threshold)
-        return f"{found.target:g} reviews a day cannot be held: even from {at}, {reviews:,.4g} are expected"
+        return f"{found.target:g} reviews per day cannot be met: even from {at}, {reviews:,.4g} are expected"
     if isinstance(found, Unreachable):
         best = found.best.precision if found.measure == "precision" else found.best.recall
         what = "the lower end of its interval" if found.confident else "the estimate"
@@ -93,12 +93,14 @@ def outcome(one: RuleTuning) -> str:
         )
     if isinstance(found, Budgeted):
         at, reviews = threshold(found.point.threshold), one.reviews_per_day(found.point.threshold)
-        return f"{one.key} {at}: the lowest threshold with at most {found.target:g} reviews a day; {reviews:,.4g} are expected"
+        return (
+            f"{one.key} {at}: the lowest threshold with at most {found.target:g} reviews per day; {reviews:,.4g} are expected"
+        )
     return ""
 
 
 def after(one: RuleTuning) -> str:
-    """What more labels would tell; nothing where there is no target for it."""
+    """The effect of more labels; empty without a target."""
     found = one.found
     if not isinstance(found, Choice) or found.more_labels is None:
         return ""
@@ -109,16 +111,16 @@ def after(one: RuleTuning) -> str:
 
 
 def evidence(one: RuleTuning, day: str) -> str:
-    """What speaks for a threshold, as one line for the policy file."""
+    """The evidence for a threshold, as one line for the policy file."""
     point = one.chosen
     if point is None:
-        raise ValueError(f"no threshold was found for {one.rule.id}")
+        raise ValueError(f"there is no threshold for {one.rule.id}")
     parts = [f"precision {ranged(point.precision)}, recall {ranged(point.recall)}", counts(one.sample), basis(one.sample)]
     if isinstance(one.found, Choice):
         least = ", lower end" if one.found.confident else ""
         parts.append(f"for {one.found.measure} {one.found.target:g}{least}; {_interval(one.found)}")
     if isinstance(one.found, Budgeted):
-        parts.append(f"for {one.found.target:g} reviews a day")
+        parts.append(f"for {one.found.target:g} reviews per day")
     return f"tuned {day}: {'; '.join(parts)}"
 
 
@@ -137,10 +139,10 @@ def label_remarks(found: Tuning) -> list[str]:
 
 def _interval(found: Choice) -> str:
     if found.low is None and found.high is None:
-        return "the labels do not tell where the threshold that truly meets it lies"
+        return "the labels do not show where the true threshold is"
     low = "anywhere below" if found.low is None else f"{found.low:.4g}"
     if found.high is None:
-        return f"the threshold that truly meets it lies above {low}, and the labels do not tell how far"
+        return f"the true threshold is above {low}; the labels do not show how far"
     if found.low is None:
-        return f"the threshold that truly meets it lies below {found.high:.4g}, and the labels do not tell how far"
-    return f"the threshold that truly meets it lies between {low} and {found.high:.4g}"
+        return f"the true threshold is below {found.high:.4g}; the labels do not show how far"
+    return f"the true threshold is between {low} and {found.high:.4g}"
