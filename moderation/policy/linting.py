@@ -16,7 +16,7 @@ from moderation.policy.yaml_source import Location
 NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
 SIMILARITY_RANGE = {False: (0.10, 0.40), True: (-0.05, 0.30)}
-"""Where cosines of pictures and texts lie in practice, for models trained with softmax, and (True) with a sigmoid loss."""
+"""The range of cosines of pictures and texts in practice, for models trained with softmax, and (True) with a sigmoid loss."""
 
 _LOWEST = 0.02
 """Under contrast a picture of anything scores about this much by chance."""
@@ -36,7 +36,7 @@ class Oddity:
 
 
 def lint(policy: Policy, today: date) -> list[Oddity]:
-    """Warnings that need nothing but the policy."""
+    """Warnings that need only the policy."""
     found: list[Oddity] = []
     for at, rule in enumerate(policy.rules):
         place: Location = ("rules", at)
