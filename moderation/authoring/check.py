@@ -125,7 +125,7 @@ def _misfits(content: Mapping[str, Any], facts: ModelFacts) -> Iterator[tuple[Lo
 
 
 def _missing_examples(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Location, str, str]]:
-    """Images of examples that do not lie where the policy says. URIs are not looked up."""
+    """Example images that are not where the policy says. URIs are not checked."""
     for at, example in enumerate(_list(content.get("examples"))):
         image = example.get("image") if isinstance(example, Mapping) else None
         if not isinstance(image, str) or ("://" in image and not image.startswith(SCHEME)):

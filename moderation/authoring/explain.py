@@ -33,7 +33,7 @@ def explain_images(
         policy: what decides.
         encoder: the policy's model.
         images: paths or URIs. One that cannot be read becomes an explanation with an error code.
-        folder: what relative paths are relative to; by default where the user stands.
+        folder: what relative paths are relative to; default: the current folder.
 
     Raises:
         PolicyError, ModelError: policy and model do not fit.
@@ -110,7 +110,7 @@ def _vectors(rows: pa.Table) -> NDArray[np.float16]:
 
 
 def _reference(policy: Policy, location: str, folder: Path) -> ObjectRef | Explanation:
-    """The image as storage gives it, or why there is none."""
+    """The image from storage, or the reason why it is not available."""
     try:
         if location.startswith(SCHEME):
             location = str(picture(location))

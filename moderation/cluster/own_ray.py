@@ -1,4 +1,4 @@
-"""A Ray of a run's own, on this machine, that no other user can reach, read or stand in for, and that ends with the run.
+"""A private Ray on this machine for one run: no other user can reach, read or impersonate it, and it ends with the run.
 
 Ray's token alone does not do that. Ray opens its session folder to everybody, sends the token to whatever listens on a port,
 also on one that a dead process has left, and starts agents and a job endpoint beside what a run needs. So its folder is in
@@ -44,7 +44,7 @@ KEPT = frozenset(
         "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE",
     }
 )
-"""The variables of Ray that a Ray of our own goes by. All others are for clusters, or could break it."""
+"""The variables that our own Ray obeys. All others are for clusters, or could break it."""
 OWN_RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_USE_TLS": "1",

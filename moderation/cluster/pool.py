@@ -70,7 +70,7 @@ class ScorerPool:
         return description
 
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:
-        """Score a stream of batches; each object comes back exactly once, batches in any order and possibly cut up.
+        """Score a stream of batches; each object is returned exactly once, batches in any order and possibly split.
 
         When an actor dies, or one of its batches hangs, all batches it held are suspects; so is one that raises.
         Suspects are cut into parts of sqrt(n) objects, each alone on an actor; a part that fails again into its objects.

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
-    """The same items, with up to `count` of them made before they are asked for. What making them raises is raised here.
+    """The same items, with up to `count` of them prepared in advance. Errors in preparing them are raised here.
 
     Closing this iterator lets the thread end at the item that it is making.
     """

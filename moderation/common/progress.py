@@ -1,4 +1,4 @@
-"""How a run tells whoever watches how far it is. Listeners are set for a context, so that stages need not pass them on."""
+"""Reports the progress of a run to listeners. Listeners are set for a context, so that stages need not pass them on."""
 
 import contextlib
 import time

@@ -36,7 +36,7 @@ _stop = _Stop()
 
 
 def listen() -> None:
-    """Begin to handle the signals, but for those that whoever started this process has it ignore (`nohup`, `&`)."""
+    """Start to handle the signals, except those that the parent process set to be ignored (`nohup`, `&`)."""
     if _stop.listening or threading.current_thread() is not threading.main_thread():
         return
     _stop.listening = True

@@ -1,4 +1,4 @@
-"""Standard input, output and error that whoever started this process has closed (`>&-`).
+"""Standard input, output and error that the parent process closed (`>&-`).
 
 The next files to be opened would get their numbers, and what libraries print would go into them.
 """

@@ -1,4 +1,4 @@
-"""Reading a file of deployments, prefect.yaml, for its checks: what each asks for, and where that stands."""
+"""Reads a file of deployments, prefect.yaml, for its checks: the settings of each, and their places in the file."""
 
 import difflib
 import posixpath
@@ -17,7 +17,7 @@ from moderation.policy.including import read_text
 from moderation.policy.yaml_source import Location, Source, parse
 
 SETTINGS = ("parameters", "settings")
-"""Where a deployment's settings stand."""
+"""The key of a deployment's settings."""
 WHEN_BUSY = ("wait", "cancel")
 
 _SECRET_NAME = re.compile(
@@ -35,11 +35,11 @@ _NO_POLICY = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment as it stands in the file."""
+    """One deployment as written in the file."""
 
     name: str
     entrypoint: str
-    """path/to/file.py:function, however it stands there"""
+    """path/to/file.py:function, as written in the file"""
     settings: Any
     location: Location
     pool: str
@@ -84,7 +84,7 @@ def flow_key(entrypoint: str) -> str:
 
 
 def read_deployments(path: Path) -> DeploymentFile:
-    """Read a file of deployments. Raises `SettingsError` only if there is none to read; mistakes stand in `findings`."""
+    """Read a file of deployments. Raises `SettingsError` only if it cannot be read; mistakes are in `findings`."""
     try:
         text, unreadable = read_text(path)
     except (OSError, ValueError) as error:
@@ -148,7 +148,7 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _no_secrets(source: Source, content: Any, location: Location, findings: list[Finding]) -> None:
-    """`prefect deploy` fills in blocks and the environment, and what comes of it is stored in the clear, for all to see."""
+    """`prefect deploy` fills in blocks and the environment; the result is stored as plain text, visible to everybody."""
     if isinstance(content, dict):
         for key, value in content.items():
             _no_secrets(source, value, (*location, key), findings)

@@ -6,7 +6,7 @@ from moderation.images.tool_formats import ToolFormat
 
 
 class ImageLimits(BaseModel):
-    """Limits that keep one hostile file from taking a worker down. What is over a limit becomes an error row."""
+    """Limits that keep one hostile file from taking a worker down. An image over a limit becomes an error row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

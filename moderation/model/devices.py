@@ -16,7 +16,7 @@ _USED = 0.8
 
 
 def device_of(device: Device) -> torch.device:
-    """The device that is meant. Raises `ModelError` where there is no CUDA and it is asked for."""
+    """The requested device. Raises `ModelError` if CUDA is requested but not available."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device `cuda` was requested, but torch sees no CUDA device here: use `--device cpu`, or a GPU node")
     if device == "auto":

@@ -52,7 +52,7 @@ class Abilities:
 
 
 def chosen_engine(choice: EngineChoice, precision: Precision, machine: Abilities, batch_size: int = CPU_BATCH) -> Engine:
-    """The engine that is asked for. `auto` is eager; bf16 on GPUs that multiply in it, fp32 on all others and on CPUs.
+    """The requested engine. `auto` is eager; bf16 on GPUs that multiply in it, fp32 on all others and on CPUs.
 
     On CPUs `auto` is never bf16, even where they multiply in it: then every kind of CPU has the same fingerprint, and fp32 is
     where their results differ least. Nor is it ever `compiled`, whose embeddings differ a little from those of eager.

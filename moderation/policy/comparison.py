@@ -22,7 +22,7 @@ class Effect(StrEnum):
     DECISIONS = "decisions"
     """decisions; scores stay"""
     REPORTS = "reports"
-    """what stands beside a decision; no image's action"""
+    """values stored with a decision; no image's action"""
     NOTHING = "nothing"
     """no decision: for people to read"""
 

@@ -60,7 +60,7 @@ class Explanation:
 
     uri: str
     etag: str
-    """the version that was looked at; empty if there was none"""
+    """the version that was explained; empty if there was none"""
     action: Action
     top_rule: str | None
     """the rule that decided; of an allowed image the live rule that came closest to acting"""
@@ -164,7 +164,7 @@ def unreadable(policy: Policy, uri: str, code: str, detail: str, etag: str = "")
 
 
 def distance(score: float, review: float | None, block: float | None, action: Action) -> str:
-    """How far a score is from the next stronger action; where there is none, from the threshold it reached.
+    """How far a score is from the next stronger action; if there is none, from the threshold it reached.
 
     `0.04 below block`, `0.12 above review`, `at block`; empty for a rule without thresholds.
     """

@@ -19,7 +19,7 @@ class Finding:
     """what to write instead; empty where there is nothing to suggest"""
     level: Literal["error", "warning"] = "error"
     source: str = ""
-    """the line as it stands in the file"""
+    """the line as written in the file"""
     length: int = 1
     """characters to underline"""
 

@@ -1,4 +1,4 @@
-"""`include:` and `overrides:`: a policy file and those it stands on as one tree of plain values, each with its place."""
+"""`include:` and `overrides:`: a policy file and those it includes, as one tree of plain values, each with its place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ MAX_FILES = 8
 OVERRIDABLE = ("mode", "review", "block", "severity", "description")
 """What `overrides` may change of an included rule."""
 _DOCUMENTS = {b"PK\x03\x04": "a document of Word or Excel", b"{\\rtf": "a document of a word processor", b"%PDF": "a PDF"}
-"""How files begin that hold text and are none."""
+"""How files start that contain text but are not text files."""
 
 
 @dataclass
@@ -128,7 +128,7 @@ def _included(source: Source, name: str, folder: Path | None, root: Path | None,
 
 
 def _move_paths(content: Any, folder: PurePosixPath) -> None:
-    """Images of included examples, and a model's weights, lie beside the included file."""
+    """Images of included examples, and a model's weights, are next to the included file."""
     if not isinstance(content, dict):
         return
     if "model" in content:

@@ -1,6 +1,6 @@
 """Which prompts a model trained with English captions cannot read, as far as their characters and words tell. Pure.
 
-There is no dictionary behind it: it knows scripts, emoji, letters that English has not, small words of other languages, and
+It uses no dictionary: it knows scripts, emoji, letters that English has not, small words of other languages, and
 where the vocabulary of the model is given, words that are not in it.
 """
 

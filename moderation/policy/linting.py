@@ -34,7 +34,7 @@ class Oddity:
 
 
 def lint(policy: Policy, today: date) -> list[Oddity]:
-    """Warnings that need nothing but the policy."""
+    """Warnings that need only the policy."""
     found: list[Oddity] = []
     for at, rule in enumerate(policy.rules):
         place: Location = ("rules", at)

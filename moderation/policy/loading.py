@@ -24,7 +24,7 @@ class ReadPolicy:
     """name and text of every file that belongs to it, its own first"""
     findings: tuple[Finding, ...]
     merged: Merged
-    """where the parts of the policy stand, and what in the file can be read and probably means something else"""
+    """the places of the policy's parts, and what in the file is valid but probably means something else"""
 
 
 def load_policy(path: str | Path, folder: str | None = None) -> Policy:
@@ -41,9 +41,9 @@ def parse_policy(text: str, name: str = "policy", folder: str | None = None) -> 
 
 
 def read_policy(path: str | Path, folder: str | None = None) -> ReadPolicy:
-    """Read and check a policy file and what it includes. Mistakes stand in `findings`.
+    """Read and check a policy file and what it includes. Mistakes are in `findings`.
 
-    Paths of weights in it are relative to the file, or to `folder` for a copy that lies elsewhere.
+    Paths of weights in it are relative to the file, or to `folder` for a copy stored elsewhere.
 
     Raises `PolicyError` only if the file itself cannot be read.
     """
@@ -97,7 +97,7 @@ def _is_reported_elsewhere(details: ErrorDetails) -> bool:
 
 
 def _finding(merged: Merged, details: ErrorDetails) -> Finding:
-    # "<...>" is the branch of a union that was taken, and "[key]" marks a key: neither stands in the file.
+    # "<...>" is the branch of a union that was chosen, and "[key]" marks a key: neither is in the file.
     location = tuple(part for part in details["loc"] if not str(part).startswith("<") and part != "[key]")
     message = MESSAGES.get(details["type"]) or details["msg"].removeprefix("Input ").removeprefix("String ")
     key = f"`{location[-1]}`" if location else "the policy"

@@ -101,7 +101,7 @@ class ModelChoice(Strict):
 
     @property
     def brings_its_own(self) -> bool:
-        """Whether the name stands for weights and a configuration: the demo, a folder, a repository of a hub."""
+        """Whether the name means weights and a configuration: the demo, a folder, a repository of a hub."""
         return self.name == "demo" or ":" in self.name
 
     @property

@@ -1,4 +1,4 @@
-"""What number was meant by something that is none, or lies out of range. Pure."""
+"""The number that was probably meant by an invalid or out-of-range value. Pure."""
 
 import math
 import re
@@ -14,7 +14,7 @@ def number_meant(value: object, lowest: float = 0.0) -> float | None:
     """The number that somebody meant who wrote `50%`, `0,5`, `–0.5`, `0.5# May`, `O.5` or `50`; None where it cannot be said.
 
     Args:
-        value: what stands in the file.
+        value: the value in the file.
         lowest: the smallest number that makes sense; a sign before a number that may not be negative is a slip.
 
     Returns:

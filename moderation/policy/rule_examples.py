@@ -64,7 +64,7 @@ class RuleAccuracy:
 
     @property
     def recall(self) -> float | None:
-        """Of the examples that the rule should flag, the share that it does; None where there are none."""
+        """Of the examples that the rule should flag, the share that it does; None if there are none."""
         return _ratio(self.true_positives, self.true_positives + self.false_negatives)
 
 

@@ -116,7 +116,7 @@ class Policy(Strict):
         return self
 
     def action_on_error(self, code: str | None) -> Action:
-        """What becomes of an image that has no scores, by its error code."""
+        """The action for an image without scores, by its error code."""
         return self.unsupported or self.unreadable if code == ErrorCode.UNSUPPORTED_FORMAT else self.unreadable
 
     def key_on_error(self, code: str | None) -> str:

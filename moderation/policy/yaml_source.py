@@ -59,7 +59,7 @@ class Source:
     repaired: Repaired = field(default_factory=lambda: Repaired(""))
 
     def finding(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> Finding:
-        """A mistake at `location`, or at the nearest place above it that stands in the file."""
+        """A mistake at `location`, or at the nearest place above it that exists in the file."""
         spans = [self.keys, self.values] if at_key else [self.values, self.keys]
         for end in range(len(location), -1, -1):
             place = location[:end]
@@ -82,7 +82,7 @@ class Source:
 
 
 def parse(text: str, name: str) -> Source:
-    """Parse YAML. Never raises: what is wrong stands in `findings`."""
+    """Parse YAML. Never raises: mistakes are in `findings`."""
     source = Source(name, text)
     repaired = repair(text)
     for line, column, message, hint in repaired.problems:

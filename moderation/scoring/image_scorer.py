@@ -47,7 +47,7 @@ class ImageScorer:
         run_id: what the rows' `run_id` says.
         read: how an object's bytes are had; by default from wherever its URI points.
         look_up: how an object that is named by its URI only, with an empty ETag, is found; by default wherever the URI points.
-        jpeg_decoder: asked for JPEGs before Pillow is, a GPU's for example.
+        jpeg_decoder: a decoder to try before Pillow for JPEGs, for example on a GPU.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ def _look_up_anywhere(uri: str) -> ObjectRef:
 
 
 def _reference(location: str) -> ObjectRef:
-    """An image by path or URI, to be looked up. One that does not exist becomes an error row."""
+    """An image by path or URI. One that does not exist becomes an error row."""
     if "://" not in location:
         location = file_uri(str(Path(location).expanduser().absolute()))
     location = location.encode("utf-8", "backslashreplace").decode()  # Parquet takes nothing else

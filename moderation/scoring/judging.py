@@ -1,4 +1,4 @@
-"""From the embeddings of images to what is decided about them, and how that stands in the tables.
+"""From the embeddings of images to decisions, and their rows in the tables.
 
 The same for images that were just embedded and for those whose embeddings are read back: equal embeddings give equal rows.
 """

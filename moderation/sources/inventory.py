@@ -55,7 +55,7 @@ class _Manifest(BaseModel):
 class InventorySource:
     """The objects that an S3 Inventory lists, named by its `manifest.json`: the current versions, without folder markers.
 
-    Its data files are looked for where the manifest says, if it lies in S3 itself, and then where a copy would have them:
+    Its data files are looked for where the manifest says, if it is in S3 itself, and then where a copy would have them:
     under the manifest's folder or the one above, each time in `data/`, or beside the manifest. All must be there in full before
     the first object is given. An inventory without sizes, times or ETags names objects only; each is looked up later.
     """

@@ -21,7 +21,7 @@ class ManifestSource:
     """The objects that a CSV, JSON lines or Parquet file names in its column `uri`.
 
     The columns `etag`, `size` and `last_modified` may be there too and save looking each object up; an ETag without the other
-    two is taken as unknown. URIs are taken as they are, nothing in them is decoded. One without a scheme lies below the folder
+    two counts as unknown. URIs are used unchanged; nothing in them is decoded. One without a scheme is relative to the folder
     of the manifest: a local manifest names a path there, or an absolute one; a manifest in a bucket names a key there.
     """
 

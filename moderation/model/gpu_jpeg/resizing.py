@@ -1,4 +1,4 @@
-"""Pillow's resizing on whatever device a picture lies, as two matrix products, straight to the part that is kept.
+"""Pillow's resizing on the picture's device, as two matrix products that compute only the part that is kept.
 
 The coefficients are those of Pillow's `Resample.c`; as there, levels are rounded between the two. Results differ from Pillow's
 by a level here and there, on the CPU and on a GPU alike.

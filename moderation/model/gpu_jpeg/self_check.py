@@ -1,4 +1,4 @@
-"""Whether a JPEG decoder may stand in for Pillow: both read the same few files, and what comes out must agree."""
+"""Checks whether a JPEG decoder can replace Pillow: both read the same few files, and the results must agree."""
 
 import io
 from collections.abc import Callable, Iterator

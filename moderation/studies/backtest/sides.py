@@ -1,4 +1,4 @@
-"""What one policy says about the scored images of a shard: a side of the comparison. Pure.
+"""One policy's decisions on the scored images of a shard: one side of the comparison. Pure.
 
 Most images are allowed, before as after. Nothing is built for these but their zero in `action`.
 """

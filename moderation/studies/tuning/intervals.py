@@ -32,7 +32,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What was found in one cell, at K thresholds: a part of the images that was sampled by itself."""
+    """The results for one cell, a separately sampled part of the images, at K thresholds."""
 
     mass: float
     """the cell's share of all images"""

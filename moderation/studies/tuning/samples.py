@@ -1,4 +1,4 @@
-"""Labels beside their scores, each standing for a share of the images in production. Pure."""
+"""Labels with their scores, each representing a share of the images in production. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
