@@ -1,6 +1,5 @@
 """The `moderate lists` commands: check, info."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,7 +71,7 @@ def _read(file: Path, kind: "HashKind | str", min_quality: int) -> "ReadList":
     from moderation.lists.reading import read_list
 
     try:
-        with io.BufferedReader(file.open("rb", buffering=0), 1 << 16) as stream:
+        with file.open("rb") as stream:
             return read_list(stream, str(file), HashKind(kind), min_quality)
     except OSError as error:
         raise SettingsError(f"cannot read {str(file)!r}: {(error.strerror or str(error)).lower()}") from None
