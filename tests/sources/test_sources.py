@@ -693,7 +693,7 @@ def changed(file_format: str = "CSV", **fields: object) -> Mapping[str, bytes]:
         ),
         (
             {MANIFEST: inventory([[entry("a")]], "CSV")[MANIFEST]},
-            "2026-11-21T01-00Z/manifest.json names 'inv/photos/daily/data/0.csv.gz', which is at none of "
+            "2026-11-21T01-00Z/manifest.json names 'inv/photos/daily/data/0.csv.gz', which is in none of "
             "2026-11-21T01-00Z/data/0.csv.gz, data/0.csv.gz, 2026-11-21T01-00Z/0.csv.gz: copy it there",
         ),
         (
