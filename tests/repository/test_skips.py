@@ -33,7 +33,7 @@ KINDS = {
 
 
 def run(folder: Path, *arguments: str, forbid: str = "1") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "FORBID_SKIPS": forbid, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "FORBID_SKIPS": forbid, "PYTHONPATH": str(TESTS / "helpers")}
     words = ["-p", "skips", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull, str(folder), *arguments]
     command = [sys.executable, "-m", "pytest", *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False, timeout=240)
