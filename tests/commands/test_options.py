@@ -36,7 +36,7 @@ def test_every_option_of_a_scorer_is_a_setting_that_reaches_it(option: Any) -> N
     assert getattr(settings(**{option.name: value}).scorer_options, option.name) == value
 
 
-@pytest.mark.parametrize("name", RunSettings.model_fields.keys() - {"limits"})
+@pytest.mark.parametrize("name", sorted(RunSettings.model_fields.keys() - {"limits"}))
 def test_every_setting_is_an_option_of_the_command_with_the_same_default(name: str) -> None:
     default, given = RunSettings.model_fields[name].get_default(), OPTIONS[name].default
     assert given == default or (given is None and default == ()) or given is inspect.Parameter.empty

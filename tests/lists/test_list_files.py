@@ -112,7 +112,7 @@ def test_threat_exchange_json(content: str, monkeypatch: pytest.MonkeyPatch) -> 
         (f"{A}\n".encode() + b"\xe4\n", [(2, 1, "the byte 0xe4 is no UTF-8 text")]),
         (f"{A}\n".encode("utf-16"), [(1, 1, "the file is UTF-16 text")]),
         (f"{A}\n".encode("utf-16-le"), [(1, 1, "the file holds NUL bytes: it is binary, or UTF-16 text")]),
-        (gzip.compress(A.encode()), [(1, 1, "the file is compressed by gzip, not text")]),
+        (gzip.compress(A.encode(), mtime=0), [(1, 1, "the file is compressed by gzip, not text")]),
         (b"", [(1, 1, "the file has no PDQ entry")]),
         ("# nothing\n\n", [(1, 1, "the file has no PDQ entry")]),
         (f"md5 {MD5}\n", [(1, 1, "the file has no PDQ entry; it has: md5")]),
