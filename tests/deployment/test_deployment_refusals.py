@@ -112,7 +112,7 @@ WRONG = {
     "German date": ('"2026-01-01T00:30:00+00:00"', "01.02.2026", "18: .*`anchor_date: 01.02.2026`.*year first"),
     "day that is not": ('"2026-01-01T00:30:00+00:00"', '"2026-02-30"', "18: .*`anchor_date: 2026-02-30`"),
     "date without quotes": ('"2026-01-01T00:30:00+00:00"', "2026-01-01", "18: .*valid string.*in quotes"),
-    "anchor of a cron": (CRON, CRON + "\n        anchor_date: '2026-01-01'", "15: .*`anchor_date` goes with `interval`"),
+    "anchor of a cron": (CRON, CRON + "\n        anchor_date: '2026-01-01'", "15: .*`anchor_date` belongs to `interval`"),
     # rrules
     "rrule": ("FREQ=DAILY;BYHOUR=2", "FREQ=HURLY", "21: .*`rrule: FREQ=HURLY`.*such as"),
     "rrule without FREQ": ("FREQ=DAILY;BYHOUR=2", "INTERVAL=2", "21: .*`rrule: INTERVAL=2`"),
@@ -131,7 +131,7 @@ WRONG = {
     "rrule of day 32": ("FREQ=DAILY;BYHOUR=2", "FREQ=MONTHLY;BYMONTHDAY=32", "21: .*BYMONTHDAY goes from 1 to 31"),
     "rrule of 30 February": ("FREQ=DAILY;BYHOUR=2", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "21: .*never starts a run"),
     "dates that are over": ("FREQ=DAILY;BYHOUR=2", "RDATE:20200101T000000", "21: .*never starts a run"),
-    "rrule without quotes": ('"FREQ=DAILY;BYHOUR=2"', "*daily", '21: `\\*` has a meaning.*quotes around it: "\\*daily"$'),
+    "rrule without quotes": ('"FREQ=DAILY;BYHOUR=2"', "*daily", '21: `\\*` has a special.*quotes around it: "\\*daily"$'),
     # templates that Prefect does not fill in
     "cron in a filter": (CRON, 'cron: "{{ at | default }}"', "14: .*`cron: {{ at . default }}` is refused"),
     "template without quotes": (CRON, "cron: {{ prefect.variables.cron }}", "14: "),
@@ -145,9 +145,9 @@ WRONG = {
     "hashed": ("0 2 * * *", "H 2 * * *", "14: .*H 2"),
     "30 February": ("0 2 * * *", "0 0 30 2 *", "14: .*never starts a run"),
     "cron that is a number": (CRON, "cron: 5", '14: .*`cron` should be a valid string.*put it in quotes: "5"'),
-    "cron without quotes": (CRON, "cron: * * * * *", r'14: `\*` has a meaning.*quotes around it: "\* \* \* \* \*"$'),
+    "cron without quotes": (CRON, "cron: * * * * *", r'14: `\*` has a special meaning.*quotes around it: "\* \* \* \* \*"$'),
     "day_or": (CRON, CRON + "\n        day_or: maybe", "15: .*`day_or: maybe`.*true or false"),
-    "day_or of an interval": ("interval: 3600", "interval: 3600\n        day_or: true", "18: .*`day_or` goes with `cron`"),
+    "day_or of an interval": ("interval: 3600", "interval: 3600\n        day_or: true", "18: .*`day_or` belongs to `cron`"),
     # schedules as wholes
     "cron and interval": (CRON, CRON + "\n        interval: 60", "14: .*both `cron` and `interval`"),
     "no kind of schedule": (

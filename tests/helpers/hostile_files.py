@@ -7,6 +7,7 @@ from pictures import encoded
 from PIL import Image
 
 from moderation.errors import ErrorCode
+from moderation.images import decoding  # noqa: F401 - Pillow saves HEIF from here on
 
 CORRUPT, TOO_MANY = ErrorCode.CORRUPT, ErrorCode.TOO_MANY_PIXELS
 SCREENED = "corrupt: unreasonably large structure: "

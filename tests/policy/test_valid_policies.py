@@ -102,5 +102,5 @@ def test_text_in_quotes_stays_as_it_is_over_several_lines() -> None:
     ],
 )
 def test_mistakes_beside_valid_oddities_are_still_reported(text: str) -> None:
-    with pytest.raises(PolicyError, match=r"stands where|not closed|never closed|quote"):
+    with pytest.raises(PolicyError, match=r"is used where|not closed|never closed|quote"):
         parse_policy(HEAD + text)

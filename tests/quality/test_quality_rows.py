@@ -63,7 +63,7 @@ def test_the_rows_that_the_pipeline_writes_pass_every_check():
     assert set(ROWS.decisions["action"].to_pylist()) == {"allow", "review", "block"}
     assert any(ROWS.decisions["shadow_flags"].to_pylist())
     assert (found["decision_uri_unique"].rows, found["score_present"].rows) == (200, 190 * 3)
-    assert (found["score_present"].observed, found["score_present"].limit) == ("all 570 rows hold", "all rows pass")
+    assert (found["score_present"].observed, found["score_present"].limit) == ("all 570 rows pass", "all rows pass")
 
 
 OF_A_REVIEW = {"rule": RULES[0], "action": "review"}
@@ -196,7 +196,7 @@ def test_verdicts_of_many_shards_add_up_and_stay_small():
     assert len(total) == 1
     result = total[0].result
     assert (result.passed, result.rows, result.unexpected) == (False, 15 * 401, 30)
-    assert result.observed == "30 of 6,015 rows do not hold"
+    assert result.observed == "30 of 6,015 rows fail"
     assert len(total[0].validations[0].examples) == 20
 
 

@@ -98,7 +98,7 @@ def test_a_sound_run_passes_every_check():
     assert [r for r in found.values() if not r.passed] == []
     assert set(found) == {name for name, about in CATALOGUE.items() if about.level == "run"}
     assert all(r.observed and r.limit and r.hint and not r.examples for r in found.values())
-    assert not any("not judged" in r.observed for r in found.values())
+    assert not any("not checked" in r.observed for r in found.values())
 
 
 def flooded():
@@ -155,16 +155,16 @@ PLANTED = {
     "a shard that nobody planned": (
         "shards_complete",
         lambda: facts(staged_shards=SHARDS | {"shard-3"}),
-        "2 of 2 planned shards are staged, and 1 that nobody planned",
+        "2 of 2 planned shards are staged, and 1 that were not planned",
         ("shard-3",),
     ),
     "nothing listed": (
         "empty_run",
         lambda: facts(listed=0, unchanged=0, counts=Counts(), aggregates=Aggregates(), rows={}),
-        "0 listed, 0 taken up, 0 scored",
+        "0 listed, 0 processed, 0 scored",
         (),
     ),
-    "nothing scored": ("empty_run", nothing_scored, "9 listed, 9 taken up, 0 scored", 12),
+    "nothing scored": ("empty_run", nothing_scored, "9 listed, 9 processed, 0 scored", 12),
     "30 % errors": ("error_rate", lambda: facts(errors=429), "30 % (429 of 1,429 objects): corrupt 429", 12),
     "a flood": ("flood", flooded, "60 % (600 of 1,000 images); rules that flag most: r0 20", ("s3://shop/<b>&.jpg",)),
     "all images to people": (
@@ -194,8 +194,8 @@ def test_small_numbers_are_not_judged():
     run = facts(counts=few, listed=21, aggregates=same, rows={"decisions": 14, "scores": 30, "embeddings": 10})
     found = results(check_run(run, LIMITS, [earlier(1)]))
     assert [r for r in found.values() if not r.passed] == []
-    assert found["flood"].observed == "not judged: 10 scored images, 100 needed"
-    assert found["constant_scores"].observed == "not judged: 10 scored images, 20 needed"
+    assert found["flood"].observed == "not checked: 10 scored images, 100 needed"
+    assert found["constant_scores"].observed == "not checked: 10 scored images, 20 needed"
     assert found["error_rate"].observed == "28.6 % (4 of 14 objects): corrupt 4"
 
 
@@ -252,10 +252,10 @@ def test_a_rule_that_never_flagged_may_flag_a_few_images():
 @pytest.mark.parametrize(
     ("history", "told"),
     [
-        ([], "not judged: 0 earlier runs, 1 needed"),
-        ([earlier(1, scored=199)], "not judged: 0 earlier runs, 1 needed"),
-        ([earlier(1, policy="another")], "not judged: 0 earlier runs, 1 needed"),
-        ([earlier(1, run_id=PATHS.run_id)], "not judged: 0 earlier runs, 1 needed"),
+        ([], "not checked: 0 earlier runs, 1 needed"),
+        ([earlier(1, scored=199)], "not checked: 0 earlier runs, 1 needed"),
+        ([earlier(1, policy="another")], "not checked: 0 earlier runs, 1 needed"),
+        ([earlier(1, run_id=PATHS.run_id)], "not checked: 0 earlier runs, 1 needed"),
     ],
 )
 def test_without_a_run_to_compare_with_the_flag_rate_is_not_judged(history, told):
@@ -267,7 +267,7 @@ def test_without_a_run_to_compare_with_the_flag_rate_is_not_judged(history, told
 def test_flag_rates_are_compared_across_versions_and_scores_are_not(change):
     history = [earlier(n, histogram=USUAL[::-1], **change) for n in range(1, 4)]
     assert not the_only("flag_rate", facts(flagged=200), history).passed
-    assert the_only("drift", facts(), history).observed == "not judged: 0 earlier runs, 3 needed"
+    assert the_only("drift", facts(), history).observed == "not checked: 0 earlier runs, 3 needed"
 
 
 @pytest.mark.parametrize("method", ["psi", "ks"])
@@ -281,7 +281,7 @@ def test_scores_that_drift_are_a_warning(method):
     assert found.limit == {"psi": "psi 0.25", "ks": "ks 0.2"}[method]
     assert results(check_run(facts(), limits, history))["drift"].observed == "largest: r0 0.00"
     short = results(check_run(drifted, limits, history[:1]))["drift"]
-    assert (short.passed, short.observed) == (True, "not judged: 1 earlier run, 3 needed")
+    assert (short.passed, short.observed) == (True, "not checked: 1 earlier run, 3 needed")
 
 
 def test_histograms_of_other_bins_are_not_compared():

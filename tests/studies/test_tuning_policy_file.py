@@ -108,7 +108,7 @@ def test_a_threshold_that_was_not_there_is_put_beside_the_other(tmp_path, text, 
         ),
         (
             "rules:\n  - id: b\n    prompts: [q]\n    review: &r 0.6\n  - id: a\n    prompts: [p]\n    review: *r\n",
-            "line 10: `review` is not a number but an alias",
+            "line 10: `review` is not a plain number but an alias",
         ),
         ("rules:\n  - id: a\n    prompts: [p]\n    review: 0.1\n    block: 0.2\n", "block from 0.2, which is lower"),
         ("rules:\n  - id: b\n    prompts: [p]\n    review: 0.1\n", "there is no rule 'a'"),
