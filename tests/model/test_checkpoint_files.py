@@ -101,7 +101,7 @@ REFUSED = {
         lambda _: b"\n<!DOCTYPE html><html><body>404</body></html>",
         "is a web page or a server's error message",
     ),
-    "a page as safetensors": ("w.safetensors", lambda _: b"<html><head></head></html>" * 99, "is a web page or a error"),
+    "a page as safetensors": ("w.safetensors", lambda _: b"<html><head></head></html>" * 99, "is a web page or a server"),
     "an error of S3": (
         "w.pt",
         lambda _: b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
@@ -117,7 +117,7 @@ REFUSED = {
     "tar": ("w.pt", lambda _: b"w.pt".ljust(257, b"\0") + b"ustar\x0000" + bytes(800), "is a tar archive"),
     "Keras": ("w.h5", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100), "is a file of HDF5"),
     "rubbish": ("w.pt", lambda _: bytes(range(200, 256)) * 9, "is not in a supported format"),
-    "rubbish as safetensors": ("w.safetensors", lambda _: b"\xff" * 100, "is no safetensors file"),
+    "rubbish as safetensors": ("w.safetensors", lambda _: b"\xff" * 100, "is not a safetensors file"),
     "a tensor": ("w.pt", lambda p: torch_bytes(torch.ones(3), p), "holds a Tensor, not weights by name"),
     "a list": ("w.pt", lambda p: torch_bytes([1, 2], p), "holds a list"),
     "nothing": ("w.pt", lambda p: torch_bytes({}, p), "contains something other than weights by name (nothing)"),

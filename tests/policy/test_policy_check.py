@@ -60,7 +60,7 @@ def test_a_clean_policy_has_no_findings(tmp_path: Path) -> None:
         ("name: demo", "name: ViT-B-32, pretrained: ./w.pt", (2, 37), "the pretrained tags of ViT-B-32 differ in `quick_gelu`"),
         ("name: demo", "name: ViT-S-32, pretrained: ./w.pt", (2, 37), "open_clip has no pretrained tag of ViT-S-32"),
         ("name: demo", "name: ViT-B-32, pretrained: ./w.pt, preprocess: opnai", (2, 57), "no pretrained tag 'opnai'"),
-        ("name: demo", "name: ViT-B-32, pretrained: ./w.pt, preprocess: openai", (2, 37), "w.pt is not there: "),
+        ("name: demo", "name: ViT-B-32, pretrained: ./w.pt, preprocess: openai", (2, 37), "w.pt does not exist: "),
         ("[a teacup]", "[a teacup]\n    score: sigmoid", (12, 12), "`sigmoid` needs a model of the SigLIP family"),
         (
             "a beer mug",
@@ -102,7 +102,7 @@ def test_the_model_is_checked_beside_other_mistakes(tmp_path: Path) -> None:
         (
             [("    contrast: [a teacup]\n    review: 0.5", "    score: similarity\n    review: 0.7")],
             (12, 13),
-            "lies outside 0.1 to 0.4",
+            "is outside 0.1 to 0.4",
         ),
         ([("[a beer mug]", "[a beer mug, the kitchen knife]")], (10, 27), "means the same to the model as 'a kitchen knife'"),
     ],
@@ -126,7 +126,7 @@ def test_odd_but_valid_settings_are_warnings_with_a_reason(
         ),
         ("review: 0.5\n  - id: beer", "review: 0.01\n  - id: beer", "nearly every image goes to a person"),
         ("review: 0.5\n  - id: beer", "block: 0\n  - id: beer", "every image is blocked"),
-        ("review: 0.5\n  - id: beer", "review: 1\n  - id: beer", "next to no image goes to a person"),
+        ("review: 0.5\n  - id: beer", "review: 1\n  - id: beer", "almost no image goes to a person"),
         ("a beer mug", "Spinne", "'Spinne': the model never saw 'spinne'"),
         ("a beer mug", "eine Spinne", "the model never saw 'eine' and 'spinne'"),
         ("a beer mug", "🕷️", "'🕷️': it contains an emoji, which captions do not have"),
@@ -188,13 +188,13 @@ def test_examples_whose_images_are_missing_are_mistakes(tmp_path: Path) -> None:
     checked = check(tmp_path, ("  - id: beer\n", "  - id: beer\n"), (GOOD, GOOD + examples))
     assert not checked.ok
     assert [(f.line, f.message, f.hint) for f in checked.findings] == [
-        (15, "there is no image 'examples/knife.jpeg' beside the policy", "did you mean 'examples/Knife.jpg'?"),
+        (15, "there is no image 'examples/knife.jpeg' next to the policy", "did you mean 'examples/Knife.jpg'?"),
         (
             16,
-            "there is no image 'nothing.png' beside the policy",
+            "there is no image 'nothing.png' next to the policy",
             "copy the image there: paths are relative to the policy's folder",
         ),
-        (19, "there is no image 'demo://none.png' beside the policy", "demo:// names pictures included in the program"),
+        (19, "there is no image 'demo://none.png' next to the policy", "demo:// names pictures included in the program"),
     ]
 
 

@@ -313,7 +313,7 @@ def test_junit_is_xml_whatever_an_image_is_called(explained: dict[Path, Explanat
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "1", "0")
     case, passed = root.iter("testcase")
     assert case.get("name", "").startswith("<img src=x onerror")
-    assert "expected allow; found block" in (case[0].get("message") or "")
+    assert "expected allow; got block" in (case[0].get("message") or "")
     assert len(passed) == 0
 
 
@@ -431,7 +431,7 @@ def test_policy_test_says_which_examples_pass_and_fail(here: Here, copy: Callabl
     wrong = [*right, {"image": CIGARETTE.as_uri(), "expect": "allow"}, {"image": "gone.png", "expect": "review"}]
     missed = here("test", copy(examples=wrong), "--junit", tmp_path / "junit.xml")
     assert missed.returncode == 1
-    assert re.search(r"MISS  file://\S+cigarette.webp: expected allow; found block \(tobacco scored 0\.\d+", missed.stdout)
+    assert re.search(r"MISS  file://\S+cigarette.webp: expected allow; got block \(tobacco scored 0\.\d+", missed.stdout)
     assert "ERROR gone.png: expected review; found not_found" in missed.stdout
     root = ElementTree.parse(tmp_path / "junit.xml").getroot()  # noqa: S314
     assert [root.get(key) for key in ("tests", "failures", "errors")] == ["4", "1", "1"]

@@ -70,7 +70,7 @@ def test_a_table_shows_hostile_text_harmlessly(ask: Ask) -> None:
 def test_long_answers_are_cut_with_a_note(ask: Ask) -> None:
     found = ask("SELECT range AS n FROM range(1234)")
     assert "│   49 │" in found.out or "│ 49 │" in found.out
-    assert "… and 1,184 more rows, use --csv" in found.out
+    assert "… and 1,184 more rows: use --csv" in found.out
     assert "and at least 100,000 more rows" in ask("SELECT range AS n FROM range(10_000_000_000)").out
     assert "no rows" in ask("SELECT * FROM decisions WHERE uri = 'nothing'").out
     assert "more row" not in ask("SELECT range AS n FROM range(50)").out

@@ -135,7 +135,7 @@ def test_the_same_run_gives_the_same_page() -> None:
 def test_the_report_of_a_run_that_processed_nothing_says_so() -> None:
     words = a_run_of(Counts(), checks=())
     for expected in (
-        "Nothing new All 10,000 listed images had a decision",
+        "Nothing new All 10,000 listed images already had a decision",
         "No image was scored, so that there is none to draw",
         "This run processed no image",
         "No checks were made",

@@ -191,13 +191,13 @@ class TestFlagRate:
         review, block = fit_flag_rate(asked, floats(0.1, 0.2, 0.9), floats(0.01, 0.02, 0.2))
         assert review.fitted == 0.08
         assert block.fitted == 0.14
-        assert review.note == "rests on 1 image"
+        assert review.note == "based on 1 image"
 
     def test_equal_scores_are_not_parted(self) -> None:
         b = floats(0.1, *([0.3] * 9))
         found = fit_flag_rate(rule(review=0.5), floats(*([0.1] * 8), 0.6, 0.7), b)[0]
         assert found.fitted is None
-        assert "are the same" in found.note
+        assert "are equal" in found.note
 
     def test_many_images_need_no_warning(self) -> None:
         rng = np.random.default_rng(0)
@@ -225,7 +225,7 @@ class TestPrecision:
         labels = self.labels(1, 1, 0, 1, 1, 0)
         found = fit_precision(rule(review=0.5), a, b, labels)[0]  # A is right in 2 of 3; B is in 4 of 5, and in 4 of 6
         assert found.fitted == 0.005
-        assert "rests on 6 labels" in found.note
+        assert "based on 6 labels" in found.note
         found = fit_precision(rule(review=0.75), a, b, labels)[0]  # A is right in 2 of 2; B in the first 4
         assert found.fitted is not None
         assert 0.3 < found.fitted <= 0.35
@@ -242,7 +242,7 @@ class TestPrecision:
         assert "no precision to keep" in fit_precision(rule(review=0.95), a, b, self.labels(1, 0))[0].note
         found = fit_precision(rule(review=0.5), a, b, self.labels(1, 0))[0]
         assert found.fitted is None
-        assert "right for 100%" in found.note
+        assert "the precision of A's, 100%" in found.note
 
     def test_block_never_lies_below_review(self) -> None:
         a = floats(0.95, 0.92, 0.6, 0.55, 0.1)
@@ -350,7 +350,7 @@ class TestWords:
         found = compared(POLICY, *some_scores())
         now, fitted, *_ = found.summary
         assert now.startswith("With the thresholds as they are, B decides ")
-        assert "of 400 images otherwise" in now
+        assert "of 400 images differently" in now
         assert fitted.startswith("With thresholds for B, B decides ")
         guns = found.rules[0]
         assert f"A flags {guns.flagged_a} of 400 images, B {guns.flagged_b} with the same thresholds." in guns.summary

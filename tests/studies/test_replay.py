@@ -373,7 +373,7 @@ def test_a_policy_that_was_edited_in_the_manifest_is_reported(output: Store) -> 
     assert found.shards_replayed == 0
     assert "hash" in problem(found)
     rewrite(output, manifest, policy_text="policy: [")
-    assert "cannot be read" in problem(replay_run(output, "run-1"))
+    assert "can no longer be read" in problem(replay_run(output, "run-1"))
 
 
 def test_prompts_that_are_lost_or_of_another_model_are_reported(output: Store) -> None:
