@@ -39,6 +39,7 @@ PUBLIC = [
     "RunError",
     "RunSettings",
     "ScoredBatch",
+    "ScorerOptions",
     "SettingsError",
     "SourceError",
     "StorageError",
