@@ -1,4 +1,4 @@
-"""What the scorers of a run are told: one record on its way from the settings to the threads of each actor."""
+"""The options of a scorer: one record on its way from the settings to the threads of each actor."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -125,8 +125,8 @@ def test_prefect_reads_the_same_address(case: str, tmp_path: Path) -> None:
         ({"PREFECT_API_URL": NAMED}, {"home/profiles.toml": "[profiles.x"}, ("profiles.toml is not valid TOML",)),
         ({}, {"prefect.toml": "[api"}, ("prefect.toml is not valid TOML",)),
         ({}, {"pyproject.toml": "[tool.prefect"}, ("pyproject.toml is not valid TOML",)),
-        ({}, {"home/profiles.toml": "active = [1]"}, ("names the Prefect profile '[1]'", "profiles.toml does not hold")),
-        ({"PREFECT_PROFILE": "prod"}, {}, ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not hold")),
+        ({}, {"home/profiles.toml": "active = [1]"}, ("names the Prefect profile '[1]'", "profiles.toml does not define")),
+        ({"PREFECT_PROFILE": "prod"}, {}, ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not define")),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line_with_its_name(
@@ -194,10 +194,10 @@ def test_an_api_that_does_not_work_is_one_line_that_says_where_it_is_named(tmp_p
     told = one_error(moderate(tmp_path, **home), 2)
     assert f"{NAMED} (PREFECT_API_URL from the profile 'mine' of {tmp_path}/home/profiles.toml) does not answer" in told
     told = one_error(moderate(tmp_path, **home, PREFECT_API_URL="http://u:secret@127.0.0.1:9x/"), 2)
-    assert "(PREFECT_API_URL from the environment) is no address" in told
+    assert "(PREFECT_API_URL from the environment) is not an address" in told
     assert "secret" not in told
     told = one_error(moderate(tmp_path, **home, PREFECT_API_URL=f"{NAMED}\nx"), 2)
-    assert "/api\u240ax (PREFECT_API_URL from the environment) is no address" in told
+    assert "/api\u240ax (PREFECT_API_URL from the environment) is not an address" in told
     with answering(401, "application/json", b"{}") as url:
         put(tmp_path, {".env": f"PREFECT_API_URL={url}\n"})
         told = one_error(moderate(tmp_path, **home), 2)

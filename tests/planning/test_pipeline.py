@@ -222,7 +222,7 @@ def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
     staged = {path.stem: path.read_bytes() for path in receipts.glob("*.json")}
     assert list(published_manifests(Store(str(folder)))) == []
 
-    with pytest.raises(SettingsError, match="begun with another source"):
+    with pytest.raises(SettingsError, match="started with another source"):
         stub_run(settings(IMAGES_DIR, folder, run_id="killed"))
     told: list[Progress] = []
     with listening(told.append):
@@ -265,7 +265,7 @@ def test_a_killed_command_is_resumed_and_publishes_the_same_rows(
     staged = {p.name: p.stat().st_mtime_ns for p in receipts.glob("*.json")}
     assert list(published_manifests(Store(str(folder)))) == []
 
-    with pytest.raises(SettingsError, match="begun with another source"):
+    with pytest.raises(SettingsError, match="started with another source"):
         run(settings(IMAGES_DIR / "listings", folder, run_id="killed", shard_size=40))
     manifest = run(settings(IMAGES_DIR, folder, run_id="killed", shard_size=40)).manifest
     assert manifest.listed == outcome.manifest.listed

@@ -393,7 +393,7 @@ def test_a_malformed_condition_is_refused_in_one_line(results: Store, tmp_path: 
 
 
 def test_a_condition_that_nothing_meets_is_an_error_and_leaves_no_file(results: Store, tmp_path: Path) -> None:
-    with Condition("uri = 'nothing'") as condition, pytest.raises(SettingsError, match="true of none of the 400 images"):
+    with Condition("uri = 'nothing'") as condition, pytest.raises(SettingsError, match="true for none of the 400 images"):
         tried(results, NEW, tmp_path, condition=condition)
     assert not list(tmp_path.iterdir())
 

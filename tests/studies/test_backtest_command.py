@@ -174,7 +174,7 @@ def test_too_many_new_blocks_is_exit_code_3_with_everything_written(ask: Ask, tm
     assert ask("--max-new-blocks", str(blocks)).code == 0
     assert ask("--max-new-blocks", str(blocks - 1)).code == 3
     assert ask("--max-new-reviews", "0").code == 3
-    assert "--max-new-blocks: 'many' is no limit" in one_line(ask("--max-new-blocks", "many"))
+    assert "--max-new-blocks: 'many' is not a limit" in one_line(ask("--max-new-blocks", "many"))
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_results_without_runs_are_reported(ask: Ask, tmp_path: Path) -> None:
     assert "no run is published under" in one_line(ask(results="empty"))
     assert "nowhere" in one_line(ask(results="nowhere"))
     assert "none of the runs selected is published" in one_line(ask("--since", "2030-01-01"))
-    assert "--since: 'monday' is no time" in one_line(ask("--since", "monday"))
+    assert "--since: 'monday' is not a time" in one_line(ask("--since", "monday"))
     assert ask("--since", "200000h").code == ask("--since", "9000d").code == 0
     assert "none of the runs selected" in one_line(ask("--since", "0h"))
 
@@ -208,7 +208,7 @@ def test_a_condition_that_is_none_is_one_line_that_names_columns(ask: Ask) -> No
     assert "no column 'colour'; they have run_id, uri, etag" in one_line(ask("--where", "colour = 'red'"))
     assert "syntax error" in one_line(ask("--where", "uri LIKE"))
     assert "disabled by configuration" in one_line(ask("--where", "(SELECT count(*) FROM read_text('/etc/passwd')) > 0"))
-    assert "true of none of the 120 images" in one_line(ask("--where", "width > 10000"))
+    assert "true for none of the 120 images" in one_line(ask("--where", "width > 10000"))
 
 
 def test_damaged_files_are_named(ask: Ask, tmp_path: Path) -> None:

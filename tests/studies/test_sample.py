@@ -307,7 +307,7 @@ def test_the_command_reports_mistakes_in_one_line(folder: Path) -> None:
     for arguments, error, told in (
         (("--rule", "firearm"), PolicyError, "did you mean `firearms`"),
         (("--rule", "firearms", "--n", "0"), SettingsError, "--n 0"),
-        (("--rule", "firearms", "--since", "yesterday"), SettingsError, "--since: 'yesterday' is no time"),
+        (("--rule", "firearms", "--since", "yesterday"), SettingsError, "--since: 'yesterday' is not a time"),
         (("--rule", "firearms", "--since", "2031-01-01"), SettingsError, "nothing|no run|not among"),
         (
             (

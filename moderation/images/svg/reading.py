@@ -1,4 +1,4 @@
-"""From the bytes of an SVG to one that holds nothing but what is drawn as browsers draw it.
+"""From the bytes of an SVG to one that contains only what is rendered as browsers render it.
 
 The renderer never sees the file: it gets what is written here anew, element by element, without entities, references to
 anything outside, and declarations. What browsers draw and the renderer does not is refused by name.
@@ -86,7 +86,7 @@ def read_svg(data: bytes, deadline: Deadline, embed: Embed) -> Drawing:
 
 @dataclass(slots=True)
 class _Reader:
-    """What has been read, and written anew."""
+    """What has been read, and written out again."""
 
     attributes: Attributes
     deadline: Deadline

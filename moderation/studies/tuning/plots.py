@@ -116,7 +116,7 @@ def _plot(low: float, high: float) -> Plot:
 
 
 def _span(one: RuleTuning) -> tuple[float, float]:
-    """What the scores of the labels and the thresholds take up."""
+    """The range of the labels' scores and of the thresholds."""
     shown = [float(one.sample.scores[0]), float(one.sample.scores[-1]), *(point.threshold for _, point in _named(one))]
     low, high = min(shown), max(shown)
     return (low, high) if high > low else (low - 0.01, high + 0.01)
