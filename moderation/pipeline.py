@@ -12,7 +12,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,6 +181,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
             torch_threads=plan.torch_threads,
             engine=settings.engine,
             jpeg_decoder=settings.jpeg_decoder,
+            resize=settings.resize,
             max_batch=min(MAX_BATCH, settings.batch_size),
             gpu_share=plan.gpus or 1.0,
         )
@@ -201,7 +202,9 @@ def session(inputs: Inputs) -> Iterator[Session]:
 def _without_pool(inputs: Inputs) -> Session:
     """A run that decides anew on what is stored: neither images nor, where the prompts are known, the model are needed."""
     policy = inputs.policy
-    archive = open_archive(inputs.output, policy.model.label)
+    archive = open_archive(inputs.output, policy.model.label, resize=inputs.settings.resize)
+    made = {"precision": archive.used.precision, "resize": archive.used.resize}  # what the manifest is to say
+    inputs = replace(inputs, settings=inputs.settings.model_copy(update=made))
     compiled = compiled_for(policy, archive)
     head = TextHead({}, compiled.logit_scale, compiled.logit_bias)
     model = ModelDescription(archive.used.model, archive.fingerprint, compiled.weights.shape[1], "none", head)

@@ -18,6 +18,7 @@ from pydantic import (
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import EngineChoice
+from moderation.model.preprocessing import Resize
 from moderation.redacting import SCHEMA_PATTERN, without_secret
 from moderation.storage import file_uri
 
@@ -103,6 +104,11 @@ class RunSettings(BaseModel):
     jpeg_decoder: Literal["cpu", "gpu"] = Field(
         default="cpu",
         description="gpu: plain JPEGs are decoded on the GPU, which pays where it has an engine for that (A100, H100, H200)",
+    )
+    resize: Resize = Field(
+        default="fast",
+        description="fast: pictures are resized by torch; exact: by Pillow, with the bits of open_clip, some 2 ms slower for "
+        "an image. Part of the model's fingerprint; what was scored before this setting was exact",
     )
     ray_address: str | None = Field(default=None, description="a running Ray cluster; without it Ray starts on this machine")
     actors: int | None = Field(default=None, gt=0, description="scoring actors; default: one per GPU, or one per 8 CPU cores")
