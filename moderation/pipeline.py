@@ -187,6 +187,7 @@ def session(inputs: Inputs) -> Iterator[Session]:
         )
         with ScorerPool(scorer, plan, settings.batch_timeout_s) as pool:
             tell(Progress("loading the model"))
+            tasks.prepare_writing()
             try:
                 model = pool.describe(prompt_texts(policy))
             except ModelError as error:
@@ -222,7 +223,8 @@ def score(running: Session) -> Scored:
             ledger = read_ledger(inputs.output, inputs.policy.hash, running.model.fingerprint, settings.retry_errors)
         shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
         tally = Tally()
-        staging = Staging(inputs.policy, running.model.dim, paths, inputs.output, settings.batch_size)
+        cores = running.plan.actors * running.plan.cpus
+        staging = Staging(inputs.policy, running.model.dim, paths, inputs.output, settings.batch_size, cores)
         context = RowContext(
             paths.run_id, running.compiled, running.model.name, running.model.fingerprint, running.model.engine
         )

@@ -95,7 +95,6 @@ class Preparer:
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
         self._fetching: Workers[_Task, _Done] = Workers(self._fetchers, fetch_threads, self._fetch, _deliver)
         self._decoding: Workers[_Task, _Done] = Workers(self._decoders, decode_threads, self._decode, _deliver)
-        self._enough = 2 * decode_threads
 
     def close(self) -> None:
         """End the threads, once they have done what they were given."""
@@ -130,8 +129,8 @@ class Preparer:
             return
         size = min(ref.size, self._limits.max_bytes)
         self._window.take(size)
-        try:  # while there is enough to decode, one thread fetches small objects one after the other
-            self._fetching.add(_Task(ref, size, call), patient=len(self._decoding) >= self._enough)
+        try:
+            self._fetching.add(_Task(ref, size, call))
         except BaseException:
             self._window.free(size)
             raise

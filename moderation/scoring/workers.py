@@ -39,14 +39,14 @@ class Workers(Generic[Item, Done]):
         """Items that wait."""
         return len(self._items)
 
-    def add(self, item: Item, *, patient: bool = False) -> None:
-        """Have an item worked on. `patient`: if one thread is at work, it may wait for that, though others could begin.
+    def add(self, item: Item) -> None:
+        """Have an item worked on, by another thread if those at work are fewer than may be.
 
         Raises:
             RuntimeError: the pool is closed.
         """
         with self._lock:
-            if self._running < (1 if patient else self._count):
+            if self._running < self._count:
                 self._pool.submit(self._run)
                 self._running += 1
             self._items.append(item)
