@@ -52,7 +52,7 @@ def resized_part(picture: Image.Image, across: Axis, down: Axis, kind: Literal["
 
 
 def _levels(picture: Image.Image) -> torch.Tensor:
-    """[1, 4, H, W], the channels of a pixel side by side: Pillow's own memory, or a copy where that lies in several pieces."""
+    """[1, 4, H, W], the channels of a pixel side by side: Pillow's own memory, or a copy if that lies in several pieces."""
     try:
         flat = torch.from_dlpack(pa.array(picture).flatten())
     except ValueError:

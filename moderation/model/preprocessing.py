@@ -21,7 +21,9 @@ MAX_ASPECT = 32
 
 Resize = Literal["fast", "exact"]
 """What resizes pictures: torch, or Pillow with the bits of open_clip."""
-
+_MOST = 1 << 22
+"""Pixels of the largest picture that lies in one piece of Pillow's memory. Of larger ones torch would need a copy: Pillow
+resizes these."""
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZE_MODES = ("shortest", "longest", "squash")
 
@@ -53,7 +55,7 @@ class Preprocessing:
         """
         if reduction is None and self.resize_mode == "shortest":
             image = _within(image, MAX_ASPECT)
-        if self.resize == "fast" and image.mode == "RGB":
+        if self.resize == "fast" and image.mode == "RGB" and image.width * image.height <= _MOST:
             return self._by_torch(image, reduction or Reduction(image.size, (0.0, 0.0, *map(float, image.size))), colours)
         if reduction:
             return self._from_reduced(image, reduction, colours)
