@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from threadpoolctl import ThreadpoolController
+from torch.utils.dlpack import from_dlpack
 
 _SIMD = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 _openmp = ThreadpoolController()
@@ -54,7 +55,7 @@ def resized_part(picture: Image.Image, across: Axis, down: Axis, kind: Literal["
 def _levels(picture: Image.Image) -> torch.Tensor:
     """[1, 4, H, W], the channels of a pixel side by side: Pillow's own memory, or a copy if that lies in several pieces."""
     try:
-        flat = torch.from_dlpack(pa.array(picture).flatten())
+        flat = from_dlpack(pa.array(picture).flatten())
     except ValueError:
         flat = torch.frombuffer(bytearray(picture.tobytes("raw", "RGBX")), dtype=torch.uint8)
     # Seen this way, and not without the first dimension, torch's result has its channels side by side too.

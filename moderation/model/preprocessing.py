@@ -56,7 +56,8 @@ class Preprocessing:
         if reduction is None and self.resize_mode == "shortest":
             image = _within(image, MAX_ASPECT)
         if self.resize == "fast" and image.mode == "RGB" and image.width * image.height <= _MOST:
-            return self._by_torch(image, reduction or Reduction(image.size, (0.0, 0.0, *map(float, image.size))), colours)
+            whole = Reduction(image.size, (0.0, 0.0, float(image.width), float(image.height)))
+            return self._by_torch(image, reduction or whole, colours)
         if reduction:
             return self._from_reduced(image, reduction, colours)
         resized = image.resize(self.resized(image.size), RESAMPLING[self.interpolation])
