@@ -96,7 +96,7 @@ def bare(images: Sequence[bytes], encoder: Encoder, batches: int = 3) -> Bare:
                 before = time.thread_time()
                 pdq(frame)
                 hashing += time.thread_time() - before
-                pictures.append(encoder.preprocessing(frame, image.reduction))
+                pictures.append(encoder.preprocessing(frame, image.reduction, image.colours))
         decode = time.thread_time() - began
     batch = np.stack([pictures[n % len(pictures)] for n in range(encoder.batch_size * batches)])
     encoder.encode_images(batch[: encoder.batch_size])

@@ -13,6 +13,7 @@ from moderation.cluster.scorer import ModelDescription, Scorer
 from moderation.errors import ModelError
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import MAX_BATCH, EngineChoice
+from moderation.model.preprocessing import Resize
 from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
 from moderation.scoring.image_scorer import ImageScorer, text_head
@@ -36,6 +37,7 @@ class OpenClipScorer:
     options: ScorerOptions
     torch_threads: int
     engine: EngineChoice = "auto"
+    resize: Resize = "fast"
     max_batch: int = MAX_BATCH
     """images that are encoded at a time at most; more than come to an actor at a time would be padding"""
     gpu_share: float = 1.0
@@ -54,6 +56,7 @@ class OpenClipScorer:
             precision=self.precision,
             engine=self.engine,
             threads=self.torch_threads,
+            resize=self.resize,
         )
         return _Worker(self, encoder)
 

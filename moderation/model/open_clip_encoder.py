@@ -22,7 +22,7 @@ from moderation.model.devices import abilities, cuda_memory, device_of
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice, chosen_engine, fitting_batch
 from moderation.model.networks import activation, load, preprocessing_of
-from moderation.model.preprocessing import DECODING
+from moderation.model.preprocessing import DECODING, Resize
 from moderation.policy.model_choice import ModelChoice
 
 _CUDA_BATCH = 256
@@ -45,6 +45,7 @@ class OpenClipEncoder:
         precision: `fp32`, `bf16` autocast, or `auto`.
         engine: `eager`, `compiled` by torch.compile, CUDA `graphs`, or `auto`.
         threads: CPU threads that torch uses in this process; its own default otherwise.
+        resize: `fast`, or `exact` with the bits of open_clip; part of the fingerprint.
 
     Raises:
         ModelError: unknown name or tag, weights that cannot be read, or of which nothing says how their pictures are prepared;
@@ -62,6 +63,7 @@ class OpenClipEncoder:
         precision: Precision = "auto",
         engine: EngineChoice = "auto",
         threads: int | None = None,
+        resize: Resize = "fast",
     ) -> None:
         said = {"name": name, "pretrained": pretrained, "preprocess": preprocess, "quick_gelu": quick_gelu}
         try:
@@ -69,7 +71,7 @@ class OpenClipEncoder:
         except ValidationError as error:
             first = error.errors()[0]
             raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        self._build(choice, device, precision, engine, threads)
+        self._build(choice, device, precision, engine, threads, resize)
 
     @classmethod
     def of(
@@ -80,14 +82,21 @@ class OpenClipEncoder:
         precision: Precision = "auto",
         engine: EngineChoice = "auto",
         threads: int | None = None,
+        resize: Resize = "fast",
     ) -> Self:
         """The model that a policy names: `policy.model`. Arguments and errors are those of the class."""
         encoder = cls.__new__(cls)
-        encoder._build(choice, device, precision, engine, threads)
+        encoder._build(choice, device, precision, engine, threads, resize)
         return encoder
 
     def _build(
-        self, choice: ModelChoice, device: Device, precision: Precision, engine: EngineChoice, threads: int | None
+        self,
+        choice: ModelChoice,
+        device: Device,
+        precision: Precision,
+        engine: EngineChoice,
+        threads: int | None,
+        resize: Resize,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
@@ -96,7 +105,7 @@ class OpenClipEncoder:
         facts = facts_of(choice)
         self._tokenizer = facts.tokenizer
         model = load(choice, facts)
-        self.preprocessing = preprocessing_of(model.visual.preprocess_cfg)
+        self.preprocessing = replace(preprocessing_of(model.visual.preprocess_cfg), resize=resize)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
@@ -125,6 +134,8 @@ class OpenClipEncoder:
         precision = self.engine.precision
         if precision not in self._fingerprints:
             described = f"{self._architecture} {self.preprocessing} {DECODING} {precision}"
+            if self.preprocessing.resize == "fast":  # `exact` is what there was before there was a choice
+                described += " resize fast"
             self._fingerprints[precision] = _fingerprint(self._model, described)
         return self._fingerprints[precision]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from moderation.errors import ModelError, SettingsError, StorageError
 from moderation.model.encoder import Precision
+from moderation.model.preprocessing import Resize
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
@@ -67,7 +68,10 @@ def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
     """
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
-    encoder = OpenClipEncoder.of(model, device="cpu", precision=cast("Precision", archive.used.precision))
+    used = archive.used
+    encoder = OpenClipEncoder.of(
+        model, device="cpu", precision=cast("Precision", used.precision), resize=cast("Resize", used.resize)
+    )
     if encoder.fingerprint != archive.fingerprint:
         raise SettingsError(
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "

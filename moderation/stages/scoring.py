@@ -83,7 +83,9 @@ class _Work:
         self._running = running
         self._context = RowContext(running.paths.run_id, running.compiled, model.name, model.fingerprint, model.engine)
         self._tally = Tally()
-        self.staging = Staging(inputs.policy, model.dim, running.paths, running.output, running.settings.batch_size)
+        plan, batch_size = running.plan, running.settings.batch_size
+        cores = plan.actors * plan.cpus
+        self.staging = Staging(inputs.policy, model.dim, running.paths, running.output, batch_size, cores)
 
     def plan(self) -> Iterator[Page]:
         """The shards of the run, each stored in the plan before it is handed out."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from moderation.cluster import tasks
 from moderation.cluster.nodes import check_folders
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.scorer import ModelDescription
@@ -73,6 +74,7 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
     plan = plan_pool(settings)
     with ScorerPool(_scorer(inputs, plan), plan, settings.batch_timeout_s) as pool:
         tell(Progress("loading the model"))
+        tasks.prepare_writing()
         try:
             model = pool.describe(prompt_texts(policy))
         except ModelError as error:
@@ -89,7 +91,9 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
 def _without_model(inputs: Inputs) -> Iterator[Session]:
     """A run that re-decides from stored embeddings: it needs no images and, if the prompts are known, no model."""
     policy = inputs.policy
-    archive = open_archive(inputs.output, policy.model.label)
+    archive = open_archive(inputs.output, policy.model.label, resize=inputs.settings.resize)
+    made = {"precision": archive.used.precision, "resize": archive.used.resize}  # what the manifest is to say
+    inputs = replace(inputs, settings=inputs.settings.model_copy(update=made))
     compiled = compiled_for(policy, archive)
     head = TextHead({}, compiled.logit_scale, compiled.logit_bias)
     model = ModelDescription(archive.used.model, archive.fingerprint, compiled.weights.shape[1], "none", head)
@@ -108,6 +112,7 @@ def _scorer(inputs: Inputs, plan: PoolPlan) -> OpenClipScorer:
         options=replace(settings.scorer_options, decode_threads=decode_threads(settings, plan)),
         torch_threads=plan.torch_threads,
         engine=settings.engine,
+        resize=settings.resize,
         max_batch=min(MAX_BATCH, settings.batch_size),
         gpu_share=plan.gpus or 1.0,
     )
