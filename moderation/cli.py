@@ -94,7 +94,7 @@ def run(
     limit: Annotated[int | None, _option("limit")] = None,
     quality: Annotated[str | None, _option("quality")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("device")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], _option("precision")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "int8"], _option("precision")] = "auto",
     engine: Annotated[Literal["auto", "eager", "compiled", "graphs"], _option("engine")] = "auto",
     jpeg_decoder: Annotated[Literal["cpu", "gpu"], _option("jpeg_decoder")] = "cpu",
     actors: Annotated[int | None, _option("actors")] = None,

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from moderation.ahead import ahead
@@ -46,6 +47,7 @@ from moderation.results.shard_files import Receipt
 from moderation.results.statistics import rule_statistics
 from moderation.scoring import tasks
 from moderation.scoring.cluster import check_folders
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 from moderation.scoring.pool import ScoredRef, ScorerPool
 from moderation.scoring.scorer import ModelDescription
@@ -125,6 +127,8 @@ class Scored:
     wall_seconds: float
     earlier: int
     """objects that earlier attempts at the run scored, or gave an error row"""
+    flips: FlipCheck | None
+    """int8 beside fp32; None in other precisions, or if nothing was scored"""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -190,6 +194,8 @@ def session(inputs: Inputs) -> Iterator[Session]:
                 model = pool.describe(prompt_texts(policy))
             except ModelError as error:
                 raise located(settings.policy, error) from None
+            if model.engine is not None and model.engine.warning:
+                _log.warning("%s", model.engine.warning)
             paths, started_at = claim_run(inputs, model.fingerprint)
             with _writing_to(inputs.output, paths.run_id):
                 head = keep_prompts(inputs.output, model.fingerprint, model.head)
@@ -220,9 +226,9 @@ def score(running: Session) -> Scored:
         shard_size = settings.shard_size or (SHARD_SIZE_GPU if running.plan.gpus else SHARD_SIZE_CPU)
         tally = Tally()
         staging = Staging(inputs.policy, running.model.dim, paths, inputs.output, settings.batch_size)
-        context = RowContext(
-            paths.run_id, running.compiled, running.model.name, running.model.fingerprint, running.model.engine
-        )
+        engine = running.model.engine
+        context = RowContext(paths.run_id, running.compiled, running.model.name, running.model.fingerprint, engine)
+        flips: list[FlipCheck] = []
         began = time.monotonic()
 
         def to_score(pages: Iterator[Page]) -> Iterator[Batch]:
@@ -235,6 +241,8 @@ def score(running: Session) -> Scored:
                     yield from staging.open(page.shard)
 
         def score_all(batches: Iterator[Batch]) -> None:
+            if running.pool is not None and engine is not None and engine.precision == "int8" and not flips:
+                batches = _compared(batches, running.pool, context, flips)
             for scored in running.pool.score(batches, context) if running.pool is not None else _nothing_of(batches):
                 staging.add(scored.batch, scored.summary, scored.rows)
                 tell(_progress(running, tally, staging))
@@ -273,7 +281,22 @@ def score(running: Session) -> Scored:
         seconds={"list": tally.seconds, **staging.staged_seconds},
         wall_seconds=time.monotonic() - began,
         earlier=staging.earlier,
+        flips=flips[0] if flips else None,
     )
+
+
+def _compared(batches: Iterator[Batch], pool: ScorerPool, context: RowContext, flips: list[FlipCheck]) -> Iterator[Batch]:
+    """The same batches, once int8 was compared with fp32 on the first with an image. Raises `ModelError`: int8 is refused."""
+    waiting: list[Batch] = []
+    tell(Progress("comparing int8 with fp32"))
+    for batch in batches:
+        waiting.append(batch)
+        found = pool.check(batch, context)
+        if found is not None and found.images:
+            found.accept()
+            flips.append(found)
+            break
+    return chain(waiting, batches)
 
 
 def _nothing_of(batches: Iterator[Batch]) -> Iterator[ScoredRef]:
@@ -392,7 +415,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
         device=running.model.device,
-        engine=running.workforce.facts,
+        engine=running.workforce.facts(scored.flips),
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
         listed=scored.listed,
         unchanged=scored.unchanged,

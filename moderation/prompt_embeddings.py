@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from moderation.errors import ModelError, SettingsError, StorageError
-from moderation.model.encoder import Precision
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.policy.scoring import CompiledPolicy, TextHead, prompt_texts
@@ -59,7 +58,7 @@ def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *
 
 
 def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
-    """The model that made an archive, on the CPU. Imports torch.
+    """The model that made an archive, on the CPU and in fp32: texts are that in every precision. Imports torch.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -67,12 +66,12 @@ def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
     """
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
-    encoder = OpenClipEncoder.of(model, device="cpu", precision=cast("Precision", archive.used.precision))
-    if encoder.fingerprint != archive.fingerprint:
+    encoder = OpenClipEncoder.of(model, device="cpu", precision="fp32")
+    if not encoder.made(archive.fingerprint):
         raise SettingsError(
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "
-            f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture, preprocessing "
-            "or precision; embeddings and prompts of different models cannot be compared: use the same weights, or score the "
+            f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture or "
+            "preprocessing; embeddings and prompts of different models cannot be compared: use the same weights, or score the "
             "images anew"
         )
     return encoder

@@ -93,7 +93,8 @@ class RunSettings(BaseModel):
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
     precision: Precision = Field(
         default="auto",
-        description="auto: bf16 on GPUs that multiply in it (compute capability 8.0 or later); fp32 on others and on CPUs",
+        description="auto: bf16 on GPUs that multiply in it (compute capability 8.0 or later); fp32 on others and on CPUs. "
+        "int8 is for CPUs, and needs the extra clip-moderation[cpu]",
     )
     engine: EngineChoice = Field(
         default="auto",

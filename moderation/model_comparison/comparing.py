@@ -9,6 +9,7 @@ import numpy as np
 from moderation.errors import SettingsError, SourceError
 from moderation.images.limits import ImageLimits
 from moderation.images.sources import open_sources, reader_of
+from moderation.model.encoder import Precision
 from moderation.model_comparison.choice import check_choice
 from moderation.model_comparison.records import Hold, ModelComparison
 from moderation.model_comparison.refitting import Labels
@@ -46,6 +47,7 @@ def compare_models(
     seed: int = 0,
     truths: Truths | None = None,
     limits: ImageLimits | None = None,
+    precisions: tuple[Precision, Precision] = ("auto", "auto"),
 ) -> ModelComparison:
     """Score a sample of images with two models and say what moving from A to B would change.
 
@@ -59,6 +61,7 @@ def compare_models(
         truths: labels. With them thresholds for B hold the precision instead of the flag rate, and labelled images are scored
             beside the sample.
         limits: what is too much of an image.
+        precisions: how A and B run; the same model in two precisions shows what the other one changes.
 
     Raises:
         ModelError, PolicyError: a model cannot be had, or does not fit the policy.
@@ -81,7 +84,9 @@ def compare_models(
             "sources: labels name images by the URI that results give them"
         )
 
-    models = [load_model(choice, policy) for choice in (a, b)]  # both, so that what is wrong with B is told at once
+    models = [
+        load_model(choice, policy, how) for choice, how in zip((a, b), precisions, strict=True)
+    ]  # both, so that what is wrong with B is told at once
     by_a, by_b = (
         score_objects(model, found.objects, reader, limits, _teller(2 * len(found.objects), number * len(found.objects)))
         for number, model in enumerate(models)

@@ -16,6 +16,7 @@ from ray import exceptions
 
 from moderation.errors import ErrorCode, ModerationError, RunError
 from moderation.records import Batch, BatchSummary
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import PULSE_S, check_ray, is_done, ray_died, wait
 from moderation.scoring.metrics import metrics
@@ -68,6 +69,27 @@ class ScorerPool:
             reason = " ".join(str(error).split())[:300]
             raise RunError(f"the worker died while it loaded the model, out of memory perhaps: {reason}") from None
         return description
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck | None:
+        """How the first objects of a batch are decided in the run's precision and in fp32, before anything is scored.
+
+        Returns:
+            None if the actor died of the batch or hung, and was replaced: scoring it will find out which object did it.
+        """
+        slot = self._slots[0]
+        reference = slot.actor.check.remote(batch, context)
+        try:
+            if wait([reference], LOADING_LIMIT_S) is not None:
+                found: FlipCheck = ray.get(reference)
+                return found
+        except exceptions.RayTaskError as error:
+            if isinstance(error.cause, ModerationError):
+                raise error.cause from None
+            raise
+        except exceptions.RayError:
+            pass
+        slot.restart()
+        return None
 
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:
         """Score a stream of batches; each object comes back exactly once, batches in any order and possibly cut up.

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from moderation.records import Batch, BatchSummary, ScoredBatch
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 from moderation.scoring.liveness import check_ray
 from moderation.scoring.scorer import ModelDescription, Scorer, ScorerFactory
@@ -44,6 +45,9 @@ class _Actor:
     def score(self, batch: Batch, context: RowContext) -> tuple[BatchSummary, ScoredBatch]:
         rows = self.load().score(batch, context)
         return rows.summary, rows
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        return self.load().check(batch, context)
 
 
 @dataclass(slots=True)

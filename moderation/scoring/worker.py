@@ -12,9 +12,10 @@ from moderation.errors import ModelError
 from moderation.images.limits import ImageLimits
 from moderation.images.sources import ObjectReader
 from moderation.model.encoder import Device, Precision
-from moderation.model.engines import MAX_BATCH, EngineChoice
+from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice
 from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.flips import CHECKED, FlipCheck, compared
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
 from moderation.scoring.metrics import metrics
@@ -79,27 +80,41 @@ class _Worker:
         metrics().scored(context.compiled.policy.policy, scored.summary)
         return scored
 
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        objects = batch.objects[:CHECKED]
+        fast = self._scorer_for(context).score(objects)
+        engine = self._encoder.engine
+        self._encoder.use(Engine("eager", "fp32", CPU_BATCH))
+        try:
+            with self._made(context) as scorer:
+                return compared(scorer.score(objects), fast)
+        finally:
+            self._encoder.use(engine)
+
     def _scorer_for(self, context: RowContext) -> ImageScorer:
         with self._making:
             if self._scorer is None or self._scorer.context.run_id != context.run_id:
-                options = self._options
                 if self._scorer is not None:
                     self._scorer.close()
                 if context.engine is not None:
                     self._encoder.use(context.engine)
                 self._check_model(context)
-                self._scorer = ImageScorer(
-                    self._encoder,
-                    context.compiled,
-                    limits=options.limits,
-                    fetch_threads=options.fetch_threads,
-                    decode_threads=options.decode_threads,
-                    run_id=context.run_id,
-                    read=options.reader.read,
-                    look_up=options.reader.look_up,
-                    jpeg_decoder=self._gpu_decoder() if options.jpeg_decoder == "gpu" else None,
-                )
+                self._scorer = self._made(context)
             return self._scorer
+
+    def _made(self, context: RowContext) -> ImageScorer:
+        options = self._options
+        return ImageScorer(
+            self._encoder,
+            context.compiled,
+            limits=options.limits,
+            fetch_threads=options.fetch_threads,
+            decode_threads=options.decode_threads,
+            run_id=context.run_id,
+            read=options.reader.read,
+            look_up=options.reader.look_up,
+            jpeg_decoder=self._gpu_decoder() if options.jpeg_decoder == "gpu" else None,
+        )
 
     def _check_model(self, context: RowContext) -> None:
         """Refuse rows under another model's name: machines of a cluster may differ in what lies at the same path."""
