@@ -108,7 +108,7 @@ def bare(images: Sequence[bytes], encoder: Encoder, batches: int = 3) -> Bare:
 
 
 @contextlib.contextmanager
-def session(model: Model, images: Path, output: Path, **options: int) -> Iterator["Runs"]:
+def session(model: Model, images: Path, output: Path, **options: int | str) -> Iterator["Runs"]:
     """Workers with the model, and a first run that warms them up."""
     settings = RunSettings(
         sources=str(images),

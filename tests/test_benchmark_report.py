@@ -23,6 +23,8 @@ OF_THE_ISSUE = (
     "redecide_images_per_s",
     "driver_memory_growth_mb",
     "driver_us_per_image",
+    "cpu_vit_b32_vs_fp32",
+    "cpu_vit_b32_int8_vs_fp32",
     "gpu_encode_over_bare",
     "gpu_end_to_end_over_bare",
 )
@@ -48,7 +50,7 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_ten_names_are_always_there_and_first() -> None:
+def test_the_promised_names_are_always_there_and_first() -> None:
     entries = completed([entry(Figure.of("zebra", [1], "s")), entry(LOW), entry(GOOD)])
     assert NAMES == OF_THE_ISSUE
     assert tuple(e.figure.name for e in entries) == (*OF_THE_ISSUE, "zebra")
