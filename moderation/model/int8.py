@@ -6,9 +6,11 @@ of the whole tensor. So each picture runs by itself: in a batch its embedding wo
 Nothing is calibrated, and so the fingerprint needs nothing but the weights.
 """
 
+import contextlib
 import importlib.util
 import tempfile
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,17 @@ class _Images(torch.nn.Module):
         return features
 
 
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without torch's fused attention, for which ONNX has no operator."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _session(model: Any, size: int) -> Any:
     """Export and quantise in a folder that is gone afterwards, and load the result."""
     import onnxruntime  # noqa: PLC0415 - an extra
@@ -92,7 +105,7 @@ def _session(model: Any, size: int) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     large = 4 * sum(weight.numel() for weight in model.visual.parameters()) > _LARGE
-    with tempfile.TemporaryDirectory(prefix="int8-") as folder, quiet(), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(prefix="int8-") as folder, quiet(), _plain_attention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exact, quantised = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
         try:
