@@ -164,7 +164,7 @@ def test_one_that_fails_costs_its_own_figures_only(written: Path, capfd: pytest.
     assert notes["pipeline_over_limit"] == "bench_silent did not report it"
     assert notes["redecide_images_per_s"] == "bench_odd printed a line that is no figure"
     assert notes["gpu_encode_over_bare"] == "no CUDA device here"
-    assert tuple(found)[:10] == OF_THE_ISSUE
+    assert tuple(found)[: len(OF_THE_ISSUE)] == OF_THE_ISSUE
     cells = rows((written / "out/RESULTS.md").read_text())
     assert (cells["driver_memory_growth_mb"][2], cells["get_vs_boto3"][2]) == ("not measured", "10 times")
     said = capfd.readouterr().err
@@ -209,7 +209,7 @@ def test_a_wrong_name_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capt
 def test_results_that_stand_here_are_whole_and_name_no_place() -> None:
     entries = from_json((HERE / "results.json").read_text())
     page = (HERE / "RESULTS.md").read_text()
-    assert tuple(e.figure.name for e in entries[:10]) == OF_THE_ISSUE
+    assert tuple(e.figure.name for e in entries[: len(OF_THE_ISSUE)]) == OF_THE_ISSUE
     reasons = tomllib.loads(REASONS.read_text())
     assert set(reasons) <= {e.figure.name for e in entries}
     assert page == to_markdown(entries, reasons, report.kept_by_hand(HERE / "RESULTS.md"))

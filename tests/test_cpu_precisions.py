@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_int8_gives_nearly_the_embeddings_of_fp32_in_any_batch(names, kind, int8
     assert 0.999 < cosines.min() < 0.9999999
     assert encoder.encode_texts(TEXTS).tobytes() == exact.encode_texts(TEXTS).tobytes()
     assert str(encoder.engine) == "ONNX Runtime int8, 16 images at a time"
-    assert encoder.engine.why.endswith("; int8 was asked for; int8 runs in ONNX Runtime")
+    assert encoder.engine.why.endswith(f"; int8 was asked for; int8 runs in ONNX Runtime {version('onnxruntime')}")
 
 
 @needs_linux
@@ -166,7 +167,7 @@ def test_what_cannot_run_is_refused_with_what_to_do():
     with pytest.raises(ModelError, match=r"int8 is for CPUs, and this is a GPU: use `--device cpu`, or `--precision bf16`"):
         chosen_engine("auto", "int8", Abilities((9, 0), compiler=True))
     with pytest.raises(ModelError, match=r"not installed here: pip install 'clip-moderation\[cpu\]'"):
-        chosen_engine("auto", "int8", Abilities(None, compiler=True, onnxruntime=False))
+        chosen_engine("auto", "int8", Abilities(None, compiler=True))
 
 
 # --- fingerprints ----------------------------------------------------------------------------------------------------------
@@ -275,4 +276,5 @@ def test_the_same_model_in_two_precisions_is_compared(names, alike, middle):
     assert not found.same_model
     assert found.images == 40
     flips = sum(count for (before, after), count in found.actions.items() if before != after)
-    assert flips == len(found.rules[0].disagreements) > 1
+    assert flips > 1
+    assert len(found.rules[0].disagreements) == min(flips, 12)

@@ -11,6 +11,7 @@ from poisoned import Poisoned, context_of, score_all, shard_of, starts, unscored
 from moderation.errors import ModelError, WorkerStormError
 from moderation.images.sharding import batches
 from moderation.records import Batch
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.pool import ScorerPool
 from moderation.scoring.session import PoolPlan
 from moderation.scoring.suspects import Suspects, whole
@@ -37,6 +38,16 @@ def test_images_that_kill_hang_or_raise_are_isolated_and_all_others_scored(ray_c
         "hang": "worker_timeout: no result within 2 s",
     }
     assert starts(tmp_path) <= 2 + 4 + 3
+
+
+def test_a_worker_that_dies_while_precisions_are_compared_is_replaced(ray_cluster: None, tmp_path: Path) -> None:
+    first = next(iter(batches(shard_of(["000", "001"]), 10)))
+    with ScorerPool(Poisoned(tmp_path, "check"), PoolPlan(1, 0.5, 0.0), 60) as pool:
+        context = context_of(pool)
+        assert pool.check(first, context) is None
+        assert pool.check(first, context) == FlipCheck(2, 0, 1.0)
+        assert unscored(score_all(["000", "001"], pool)) == {}
+    assert starts(tmp_path) == 2
 
 
 def test_an_unlucky_image_is_tried_again_and_new_batches_go_on_meanwhile(ray_cluster: None, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from moderation.model.bf16 import multiplies_in_bf16
 from moderation.model.compiling import has_compiler
 from moderation.model.encoder import Device
 from moderation.model.engines import Abilities
-from moderation.model.int8 import has_onnxruntime
+from moderation.model.int8 import onnxruntime_version
 
 _PROBE = 16
 """Images of the forward pass that is measured."""
@@ -34,7 +34,7 @@ def abilities(device: torch.device) -> Abilities:
         return Abilities((major, minor), has_compiler(), name)
     bf16 = multiplies_in_bf16()
     name = f"CPU with {torch.backends.cpu.get_cpu_capability()}{' and bf16' if bf16 else ''}"
-    return Abilities(None, has_compiler(), name, bf16, has_onnxruntime())
+    return Abilities(None, has_compiler(), name, bf16, onnxruntime_version())
 
 
 def cuda_memory(

@@ -57,8 +57,8 @@ class Abilities:
     """for people: the device, and what it can do"""
     bf16: bool = True
     """it multiplies in bf16; without that, bf16 is many times slower than fp32"""
-    onnxruntime: bool = True
-    """ONNX Runtime is installed, and what makes its models"""
+    onnxruntime: str = ""
+    """the version of ONNX Runtime; empty where it, or what makes its models, is not installed"""
 
     @property
     def cuda(self) -> bool:
@@ -90,7 +90,7 @@ def chosen_engine(choice: EngineChoice, precision: Precision, machine: Abilities
     else:
         reasons.append(f"auto is {taken} on GPUs {'from' if multiplies else 'below'} compute capability 8.0")
     if taken == "int8":
-        reasons.append("int8 runs in ONNX Runtime")
+        reasons.append(f"int8 runs in ONNX Runtime {machine.onnxruntime}")
     else:
         reasons.append("auto is eager" if choice == "auto" else f"{choice} was asked for")
     warning = ""

@@ -7,11 +7,11 @@ Nothing is calibrated, and so the fingerprint needs nothing but the weights.
 """
 
 import contextlib
-import importlib.util
 import tempfile
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ _LARGE = 1_500_000_000
 _ERRORS_ONLY = 3
 
 
-def has_onnxruntime() -> bool:
-    """Whether the extra `cpu` is installed."""
-    return all(importlib.util.find_spec(package) is not None for package in PACKAGES)
+def onnxruntime_version() -> str:
+    """The version of ONNX Runtime, empty unless the whole extra `cpu` is installed."""
+    try:
+        return [version(package) for package in PACKAGES][-1]
+    except PackageNotFoundError:
+        return ""
 
 
 class Int8Tower:
