@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, emit
 from benchmarks.images import SMALL, write_jpegs
 from benchmarks.machine import cores
-from benchmarks.pipeline_rate import ARCHITECTURE, POLICY, Model, checkpoint, say, session
+from benchmarks.pipeline_rate import ARCHITECTURE, LIKE, POLICY, Model, checkpoint, say, session
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.model.bf16 import multiplies_in_bf16
@@ -45,7 +45,7 @@ def main() -> None:
         write_jpegs(folder / "images", MANY // factor, SMALL)
         weights = checkpoint(folder)
         policy = folder / "policy.yaml"
-        policy.write_text(POLICY.format(model=f"{{name: {ARCHITECTURE}, pretrained: {weights}}}"))
+        policy.write_text(POLICY.format(model=f"{{name: {ARCHITECTURE}, pretrained: {weights}, preprocess: {LIKE}}}"))
         model = Model(ARCHITECTURE, policy, weights, FEW // factor, MANY // factor, 32, 64)
         emit(_measured(model, folder, repetitions))
 
@@ -82,7 +82,9 @@ def _exactness(model: Model, folder: Path, precisions: list[Precision]) -> Itera
     found: dict[Precision, NDArray[np.float32]] = {}
     text = np.empty(0, np.float32)
     for precision in ("fp32", *precisions):
-        encoder = OpenClipEncoder(model.name, model.pretrained, device="cpu", precision=precision, threads=cores())
+        encoder = OpenClipEncoder(
+            model.name, model.pretrained, preprocess=LIKE, device="cpu", precision=precision, threads=cores()
+        )
         pictures = []
         for path in sorted((folder / "images").iterdir())[:SAMPLE]:
             image = DecodedImage(path.read_bytes(), ImageLimits(), encoder.preprocessing.size)
