@@ -258,9 +258,6 @@ def test_a_run_in_int8_is_replayed_and_decided_again(tmp_path, names, alike, mid
     assert 0.999 < first.engine.lowest_cosine < 1
     output = Store(str(tmp_path / "out"))
     assert replay_run(output, first.run_id).identical
-    exact = pipeline.run(settings(tmp_path, alike, policy, precision="fp32")).manifest
-    assert (exact.unchanged, exact.engine.compared) == (0, None), "rows of different fingerprints are never mixed"
-    assert exact.model_fingerprint != first.model_fingerprint
     other = tmp_path / "other"
     later = policy_file(other, names["clip"], middle + 0.3)
     later.write_text(later.read_text().replace("p0", "a prompt that no run had"))
