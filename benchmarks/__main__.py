@@ -32,6 +32,13 @@ BENCHMARKS = (
         ("vs_ray_data_500x375", "vs_plain_loop_500x375", "vs_ray_data_12mp"),
     ),
     Benchmark("pipeline_rate", "benchmarks.pipeline_rate", 330, ("pipeline_over_limit",), ("--quick",)),
+    Benchmark(
+        "cpu_precisions",
+        "benchmarks.cpu_precisions",
+        300,
+        ("cpu_vit_b32_vs_fp32", "cpu_vit_b32_int8_vs_fp32"),
+        ("--quick",),
+    ),
     Benchmark("writing", "benchmarks.writing", 60, (), ("--rows", "2000")),
     Benchmark("redecide", "benchmarks.backtest", 180, ("redecide_images_per_s",), ("--runs", "1", "--images", "200000")),
     Benchmark(

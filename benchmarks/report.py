@@ -39,6 +39,10 @@ PROMISES = (
     Promise("redecide_images_per_s", "deciding again from stored embeddings, Parquet in and out", 300_000, "images/s"),
     Promise("driver_memory_growth_mb", "driver memory from 10,000 to 1,000,000 listed objects", 200, "MB", True),  # noqa: FBT003
     Promise("driver_us_per_image", "driver CPU per image, stub scorer", 20, "µs", True),  # noqa: FBT003
+    Promise(
+        "cpu_vit_b32_vs_fp32", "ViT-B/32 in bf16 on a CPU with AVX-512-BF16 or AMX, pipeline, against fp32 eager", 2.5, "times"
+    ),
+    Promise("cpu_vit_b32_int8_vs_fp32", "ViT-B/32 in int8 on a CPU with VNNI, pipeline, against fp32 eager", 4, "times"),
     Promise("gpu_encode_over_bare", "one GPU: encode rate over the bare model's", 0.95),
     Promise("gpu_end_to_end_over_bare", "one GPU: end to end over the bare model, decode hidden", 0.90),
 )

@@ -101,7 +101,8 @@ class RunSettings(BaseModel):
     device: Device = Field(default="auto", description="auto: GPUs if the cluster has any, else CPUs")
     precision: Precision = Field(
         default="auto",
-        description="auto: bf16 on GPUs that support it (compute capability 8.0 or later); fp32 on other GPUs and on CPUs",
+        description="auto: bf16 on GPUs that support it (compute capability 8.0 or later); fp32 on other GPUs and on CPUs. "
+        "int8 runs on CPUs only, and needs the extra clip-moderation[cpu]",
     )
     engine: EngineChoice = Field(
         default="auto",

@@ -30,7 +30,7 @@ class ModelRuns:
     scored: int
     """images with embeddings; one that several runs scored counts several times"""
     precision: str
-    """fp32 | bf16: part of what the fingerprint stands for"""
+    """fp32 | bf16 | int8: part of what the fingerprint stands for"""
     resize: str
     """fast | exact: likewise"""
 

@@ -1,6 +1,7 @@
 """Starting a run: Ray, the model in its actors, the prompts' embeddings, and the claim on a run id."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +27,8 @@ from moderation.results.stored_prompts import keep_prompts
 from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import RunSettings
 from moderation.storage import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
             model = pool.describe(prompt_texts(policy))
         except ModelError as error:
             raise located(settings.policy, error) from None
+        if model.engine is not None and model.engine.warning:
+            _log.warning("%s", model.engine.warning)
         paths, started_at = claim_run(inputs, model.fingerprint)
         with writing_to(inputs.output, paths.run_id):
             head = keep_prompts(inputs.output, model.fingerprint, model.head)

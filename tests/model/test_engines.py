@@ -40,14 +40,14 @@ def pictures(count, seed=0, size=64):
     ("capability", "precision", "expected", "why"),
     [
         (None, "auto", "fp32", "auto is fp32 on CPUs"),
-        (None, "bf16", "bf16", "bf16 was asked for"),
-        (None, "fp32", "fp32", "fp32 was asked for"),
+        (None, "bf16", "bf16", "bf16 was requested"),
+        (None, "fp32", "fp32", "fp32 was requested"),
         ((7, 5), "auto", "fp32", "auto is fp32 on GPUs below compute capability 8.0"),
-        ((7, 5), "bf16", "bf16", "bf16 was asked for"),
+        ((7, 5), "bf16", "bf16", "bf16 was requested"),
         ((8, 0), "auto", "bf16", "auto is bf16 on GPUs from compute capability 8.0"),
         ((9, 0), "auto", "bf16", "auto is bf16 on GPUs from compute capability 8.0"),
         ((12, 0), "auto", "bf16", "auto is bf16 on GPUs from compute capability 8.0"),
-        ((9, 0), "fp32", "fp32", "fp32 was asked for"),
+        ((9, 0), "fp32", "fp32", "fp32 was requested"),
     ],
 )
 def test_the_engine_is_chosen_by_the_hardware_alone(capability, precision, expected, why, compiler):

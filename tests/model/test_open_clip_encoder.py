@@ -323,7 +323,7 @@ def test_an_unknown_tag_suggests_a_known_one():
         "(a path has a / in it: ./laion2b_s34b_b79)"
     )
     assert "known: openai, yfcc15m, cc12m" in message("RN50", "nothing")
-    assert message("RN50", "/no/such/file.pt").startswith("the checkpoint /no/such/file.pt is not there: ")
+    assert message("RN50", "/no/such/file.pt").startswith("the checkpoint /no/such/file.pt does not exist: ")
 
 
 @pytest.mark.parametrize("name", ["demo", "local-dir:/some/where", "hf-hub:some/where"])

@@ -149,6 +149,7 @@ def test_fast_is_exact_to_a_level_or_two(width, height, size, mode, interpolatio
 
 
 FAST = replace(CLIP, resize="fast")
+HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,11 @@ def test_every_kind_of_processor_and_number_of_threads_gives_the_same_bits(capab
     """Without SIMD, torch would share the work among threads of its own: none of them may start beside decode threads."""
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(threads)],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": capability, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env={
+            **os.environ,
+            "ATEN_CPU_CAPABILITY": capability,
+            "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+        },
         check=True,
         capture_output=True,
         text=True,

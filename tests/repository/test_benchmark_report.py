@@ -25,6 +25,8 @@ OF_THE_ISSUE = (
     "redecide_images_per_s",
     "driver_memory_growth_mb",
     "driver_us_per_image",
+    "cpu_vit_b32_vs_fp32",
+    "cpu_vit_b32_int8_vs_fp32",
     "gpu_encode_over_bare",
     "gpu_end_to_end_over_bare",
 )

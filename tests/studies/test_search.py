@@ -233,7 +233,7 @@ def test_pictures_are_resized_as_those_they_are_compared_with(demo: Path) -> Non
     exact = OpenClipEncoder("demo", device="cpu", resize="exact")
     earlier = replace(archive, used=replace(archive.used, fingerprint=exact.fingerprint, resize="exact"))
     assert archive_encoder(earlier, DEMO).preprocessing == exact.preprocessing
-    with pytest.raises(SettingsError, match="other weights, architecture, preprocessing or precision"):
+    with pytest.raises(SettingsError, match="other weights, architecture or preprocessing"):
         archive_encoder(replace(archive, used=replace(archive.used, resize="exact")), DEMO)
 
 
