@@ -98,7 +98,7 @@ def test_no_decision_of_the_demo_is_another_than_by_the_exact_way(demo):
     assert (fast.astype(np.float32) * slow.astype(np.float32)).sum(axis=1).min() >= 0.999
     starts = np.cumsum([0, *counts[:-1]])
     scores = [np.maximum.reduceat(compiled.score(vectors).score, starts) for vectors in (fast, slow)]
-    decided = [decide(one, compiled.rules, policy.near) for one in scores]
+    decided = [decide(one, compiled.thresholds) for one in scores]
     assert np.array_equal(decided[0].action, decided[1].action)
     assert np.array_equal(decided[0].flagged, decided[1].flagged)
     assert set(decided[0].action) == {0, 1, 2}
