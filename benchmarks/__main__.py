@@ -23,10 +23,22 @@ REASONS = HERE / "reasons.toml"
 MINUTES = 15.0
 
 BENCHMARKS = (
-    Benchmark("decode", "benchmarks.decode", 120, ("decode_12mp_vs_pillow",)),
+    Benchmark("decode", "benchmarks.decode", 120, ("decode_500x375_vs_pillow", "decode_12mp_vs_pillow")),
     Benchmark("get", "benchmarks.get", 120, ("get_vs_boto3",)),
-    Benchmark("against_peers", "benchmarks.against_peers", 420, ("vs_ray_data_500x375", "vs_ray_data_12mp")),
+    Benchmark(
+        "against_peers",
+        "benchmarks.against_peers",
+        420,
+        ("vs_ray_data_500x375", "vs_plain_loop_500x375", "vs_ray_data_12mp"),
+    ),
     Benchmark("pipeline_rate", "benchmarks.pipeline_rate", 330, ("pipeline_over_limit",), ("--quick",)),
+    Benchmark(
+        "cpu_precisions",
+        "benchmarks.cpu_precisions",
+        300,
+        ("cpu_vit_b32_vs_fp32", "cpu_vit_b32_int8_vs_fp32"),
+        ("--quick",),
+    ),
     Benchmark("writing", "benchmarks.writing", 60, (), ("--rows", "2000")),
     Benchmark("redecide", "benchmarks.backtest", 180, ("redecide_images_per_s",), ("--runs", "1", "--images", "200000")),
     Benchmark(

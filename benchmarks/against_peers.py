@@ -56,7 +56,7 @@ class Case:
 
 
 CASES = (
-    Case("500x375", SMALL, 32, {PLAIN: 256, PIPELINE: 3072, "": 640}, promised=("vs_ray_data_500x375", 2)),
+    Case("500x375", SMALL, 32, {PLAIN: 256, PIPELINE: 3072, "": 640}, promised=("vs_ray_data_500x375", 2.2)),
     Case("12mp", LARGE, 4, {PLAIN: 24, PIPELINE: 160, "": 48}, promised=("vs_ray_data_12mp", 3)),
     Case("500x375_s3", SMALL, 32, {PLAIN: 256, PIPELINE: 3072, "": 640}, remote=True),
     Case("500x375_vit_b_32", SMALL, 16, {PLAIN: 160, PIPELINE: 224, "": 160}, heavy=True),

@@ -142,7 +142,7 @@ def with_pillow(encoder: OpenClipEncoder, jpegs: Jpegs, count: int) -> None:
         image = DecodedImage(jpegs.read(ref), limits, prepare.size)
         for _, picture in image.frames():
             pdq(picture)
-            prepare(picture, image.reduction)
+            prepare(picture, image.reduction, image.colours)
 
     _in_threads(work, jpegs.refs(count), os.cpu_count() or 1)
 

@@ -39,7 +39,8 @@ from moderation.planning.inputs import check_inputs, claim_run
 from moderation.settings import RunSettings
 
 TARGET = 0.85
-ARCHITECTURE = "ViT-B-32"
+ARCHITECTURE, LIKE = "ViT-B-32", "laion2b_s34b_b79k"
+"""What is run, and the tag whose preprocessing and activation it has."""
 VIT, DEMO = (64, 320), (256, 1024)
 """Images of the two runs whose difference counts: with a model that takes two cores all their time, and with a light one."""
 POLICY = "policy: measured\nmodel: {model}\ncontrast: [a wall]\nrules: [{{id: one, prompts: [a dog], review: 0.9}}]\n"
@@ -96,7 +97,7 @@ def bare(images: Sequence[bytes], encoder: Encoder, batches: int = 3) -> Bare:
                 before = time.thread_time()
                 pdq(frame)
                 hashing += time.thread_time() - before
-                pictures.append(encoder.preprocessing(frame, image.reduction))
+                pictures.append(encoder.preprocessing(frame, image.reduction, image.colours))
         decode = time.thread_time() - began
     batch = np.stack([pictures[n % len(pictures)] for n in range(encoder.batch_size * batches)])
     encoder.encode_images(batch[: encoder.batch_size])
@@ -107,7 +108,7 @@ def bare(images: Sequence[bytes], encoder: Encoder, batches: int = 3) -> Bare:
 
 
 @contextlib.contextmanager
-def session(model: Model, images: Path, output: Path, **options: int) -> Iterator["Runs"]:
+def session(model: Model, images: Path, output: Path, **options: int | str) -> Iterator["Runs"]:
     """Workers with the model, and a first run that warms them up."""
     settings = RunSettings(
         sources=str(images),
@@ -163,7 +164,9 @@ class Runs:
 def over_limit(model: Model, images: Path, output: Path, repetitions: int) -> list[Figure]:
     """The pipeline and its stages in turn."""
     data = [path.read_bytes() for path in sorted(images.iterdir())[:64]]
-    encoder = OpenClipEncoder(model.name, model.pretrained, device="cpu", threads=cores())
+    encoder = OpenClipEncoder(
+        model.name, model.pretrained, preprocess=LIKE if model.pretrained else None, device="cpu", threads=cores()
+    )
     bares, rates = [], []
     with session(model, images, output) as runs:
         chosen = str(runs.running.plan)
@@ -234,7 +237,7 @@ def main() -> None:
         weights = ""
         if asked.part in (None, "vit"):
             weights = checkpoint(folder)
-            policies[ARCHITECTURE] = f"{{name: {ARCHITECTURE}, pretrained: {weights}}}"
+            policies[ARCHITECTURE] = f"{{name: {ARCHITECTURE}, pretrained: {weights}, preprocess: {LIKE}}}"
         for name, model in policies.items():
             (folder / f"{name}.yaml").write_text(POLICY.format(model=model))
         demo = Model("demo", folder / "demo.yaml", None, DEMO[0] // factor, DEMO[1] // factor, 256, 512)

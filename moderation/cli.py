@@ -38,6 +38,7 @@ from moderation.errors import ModerationError, SettingsError
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Device, Precision
 from moderation.model.engines import EngineChoice
+from moderation.model.preprocessing import Resize
 from moderation.scoring.options import JpegDecoding
 from moderation.settings import RunSettings
 
@@ -104,6 +105,7 @@ def run(
     precision: Annotated[Precision, _option("precision")] = _FIELDS["precision"].default,
     engine: Annotated[EngineChoice, _option("engine")] = _FIELDS["engine"].default,
     jpeg_decoder: Annotated[JpegDecoding, _option("jpeg_decoder")] = _FIELDS["jpeg_decoder"].default,
+    resize: Annotated[Resize, _option("resize")] = _FIELDS["resize"].default,
     actors: Annotated[int | None, _option("actors")] = None,
     gpus_per_actor: Annotated[float, _option("gpus_per_actor")] = _FIELDS["gpus_per_actor"].default,
     fetch_threads: Annotated[int, _option("fetch_threads")] = _FIELDS["fetch_threads"].default,

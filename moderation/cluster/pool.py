@@ -23,6 +23,7 @@ from moderation.cluster.slots import IN_FLIGHT, LOADING_LIMIT_S, Attempt, Slot
 from moderation.errors import ErrorCode, ModerationError, RunError
 from moderation.records import Batch, BatchSummary
 from moderation.scoring.decision_rows import Failure, failed_batch
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
 CROWD = 1_000
@@ -68,6 +69,28 @@ class ScorerPool:
             reason = " ".join(str(error).split())[:300]
             raise RunError(f"the worker died while it loaded the model, perhaps out of memory: {reason}") from None
         return description
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck | None:
+        """Compare how the first objects of a batch are decided in the run's precision and in fp32, before anything is scored.
+
+        Returns:
+            None if the actor died or hung while it processed the batch, and was replaced: scoring it shows which object is at
+            fault.
+        """
+        slot = self._slots[0]
+        reference = slot.actor.check.remote(batch, context)
+        try:
+            if wait([reference], LOADING_LIMIT_S) is not None:
+                found: FlipCheck = ray.get(reference)
+                return found
+        except exceptions.RayTaskError as error:
+            if isinstance(error.cause, ModerationError):
+                raise error.cause from None
+            raise
+        except exceptions.RayError:
+            pass
+        slot.restart()
+        return None
 
     def score(self, batches: Iterator[Batch], context: RowContext) -> Iterator[ScoredRef]:
         """Score a stream of batches; each object is returned exactly once, batches in any order and possibly split.
@@ -179,7 +202,7 @@ class _Scoring:
             batch = attempt.work.batch
             code, detail = _reason(error, attempt.limit)
             if code is ErrorCode.WORKER_KILLED:
-                detail += "twice while it processed only this image"
+                detail += " twice while it processed only this image"
             rows = failed_batch(self._context, [Failure(batch.objects[0], code, detail)], datetime.now(UTC))
             metrics().scored(self._policy, rows.summary)
             yield ScoredRef(batch, rows.summary, ray.put(rows))

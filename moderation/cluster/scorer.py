@@ -7,6 +7,7 @@ from typing import Protocol
 from moderation.model.engines import Engine
 from moderation.policy.compiled import TextHead
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
 
@@ -32,6 +33,10 @@ class Scorer(Protocol):
 
     def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
         """The rows of a batch. Called from several threads at a time."""
+        ...
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        """How a batch's first objects are decided in the run's precision and in fp32. Called before anything is scored."""
         ...
 
 

@@ -13,6 +13,7 @@ from moderation.cluster.liveness import check_ray
 from moderation.cluster.scorer import ModelDescription, Scorer, ScorerFactory
 from moderation.cluster.session import PoolPlan
 from moderation.records import Batch, BatchSummary, ScoredBatch
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
 IN_FLIGHT = 2
@@ -44,6 +45,9 @@ class _Actor:
     def score(self, batch: Batch, context: RowContext) -> tuple[BatchSummary, ScoredBatch]:
         rows = self.load().score(batch, context)
         return rows.summary, rows
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        return self.load().check(batch, context)
 
 
 @dataclass(slots=True)

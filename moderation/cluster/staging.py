@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +23,9 @@ from moderation.storage import Store
 _log = logging.getLogger(__name__)
 
 MAX_WRITING = 4
-"""Maximum number of shards being written or re-decided at the same time."""
+"""Maximum number of shards being written, waiting to be written, or re-decided at the same time."""
+CORES_PER_WRITER = 4
+"""Each shard being written has its own process, whose start takes some seconds of a core."""
 MAX_LOSSES = 5
 """Times that the rows of one shard may be lost."""
 
@@ -42,10 +46,14 @@ class _OpenShard:
 class Staging:
     """The shards of a run on their way to storage. A staged shard has a receipt; a resumed run skips those."""
 
-    def __init__(self, policy: Policy, dim: int, paths: RunPaths, output: Store, batch_size: int) -> None:
+    def __init__(
+        self, policy: Policy, dim: int, paths: RunPaths, output: Store, batch_size: int, cores: float = math.inf
+    ) -> None:
+        self._writers = max(1, int(min(MAX_WRITING, cores / CORES_PER_WRITER)))
         self._policy, self._dim, self._paths, self._output = policy, dim, paths, output
         self._batch_size = batch_size
         self._open: dict[str, _OpenShard] = {}
+        self._complete: deque[_OpenShard] = deque()
         self._writing: dict[Any, _OpenShard] = {}
         self._lost: list[_OpenShard] = []
         self._staged = {item.uri for page in output.list(f"{paths.staging}receipts/") for item in page}
@@ -89,9 +97,9 @@ class Staging:
         self.seconds = add_numbers(self.seconds, summary.seconds)
         if holder.missing == 0:
             del self._open[batch.shard]
-            written = tasks.start_writing(holder.shard, holder.rows, self._policy, self._dim, self._paths, self._output)
-            self._writing[written] = holder
-        self._collect(block=len(self._writing) >= MAX_WRITING)
+            self._complete.append(holder)
+            self._write()
+        self._collect(block=len(self._writing) + len(self._complete) >= MAX_WRITING)
 
     def finish(self) -> None:
         """Wait until everything handed in is staged, or lost."""
@@ -124,6 +132,12 @@ class Staging:
         self._open[holder.shard.name] = holder
         yield from batches(holder.shard, self._batch_size)
 
+    def _write(self) -> None:
+        while self._complete and len(self._writing) < self._writers:
+            holder = self._complete.popleft()
+            written = tasks.start_writing(holder.shard, holder.rows, self._policy, self._dim, self._paths, self._output)
+            self._writing[written] = holder
+
     def _collect(self, block: bool) -> None:
         done, _ = tasks.finished(list(self._writing), block)
         for reference in done:
@@ -140,6 +154,7 @@ class Staging:
                 self.done += found.objects
             self.staged_seconds = add_numbers(self.staged_seconds, found.seconds)
             self._receive(found)
+        self._write()
 
     def _score_instead(self, holder: _OpenShard, reason: str) -> None:
         _log.warning(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
+import pyarrow as pa
 import ray
 from ray import exceptions
 
@@ -32,6 +33,11 @@ ISOLATED_TIMEOUT_S = 120.0
 
 class RowsLost(Exception):  # noqa: N818 - news, not a mistake
     """Scored rows went away with the machine that held them, before they were written: score the shard again."""
+
+
+def prepare_writing() -> None:
+    """Start a process for what follows, while the model is being loaded: later it would take a core from decoding."""
+    _remote(_ready)
 
 
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
@@ -79,6 +85,10 @@ def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R |
 def _remote(function: Callable[..., Any], *arguments: Any) -> Any:
     check_ray()
     return ray.remote(function).options(num_cpus=0, max_retries=3).remote(*arguments)
+
+
+def _ready() -> None:
+    pa.array([""])  # what pyarrow imports at its first conversion
 
 
 def _write(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Receipt:

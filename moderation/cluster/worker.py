@@ -12,9 +12,11 @@ from moderation.cluster.metrics import metrics
 from moderation.cluster.scorer import ModelDescription, Scorer
 from moderation.errors import ModelError
 from moderation.model.encoder import Device, Precision
-from moderation.model.engines import MAX_BATCH, EngineChoice
+from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice
+from moderation.model.preprocessing import Resize
 from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.flips import CHECKED, FlipCheck, compared
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
 from moderation.scoring.options import ScorerOptions
@@ -36,6 +38,7 @@ class OpenClipScorer:
     options: ScorerOptions
     torch_threads: int
     engine: EngineChoice = "auto"
+    resize: Resize = "fast"
     max_batch: int = MAX_BATCH
     """images that are encoded at a time at most; more than come to an actor at a time would be padding"""
     gpu_share: float = 1.0
@@ -54,6 +57,7 @@ class OpenClipScorer:
             precision=self.precision,
             engine=self.engine,
             threads=self.torch_threads,
+            resize=self.resize,
         )
         return _Worker(self, encoder)
 
@@ -76,25 +80,39 @@ class _Worker:
         metrics().scored(context.compiled.policy.policy, scored.summary)
         return scored
 
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        objects = batch.objects[:CHECKED]
+        fast = self._scorer_for(context).score(objects)
+        engine = self._encoder.engine
+        self._encoder.use(Engine("eager", "fp32", CPU_BATCH))
+        try:
+            with self._image_scorer(context) as scorer:
+                return compared(scorer.score(objects), fast)
+        finally:
+            self._encoder.use(engine)
+
     def _scorer_for(self, context: RowContext) -> ImageScorer:
         with self._making:
             if self._scorer is None or self._scorer.context.run_id != context.run_id:
-                made = self._made
                 if self._scorer is not None:
                     self._scorer.close()
                 if context.engine is not None:
                     self._encoder.use(context.engine)
                 self._check_model(context)
-                self._scorer = ImageScorer(
-                    self._encoder,
-                    context.compiled,
-                    made.options,
-                    run_id=context.run_id,
-                    read=made.reader.read,
-                    look_up=made.reader.look_up,
-                    jpeg_decoder=self._gpu_decoder() if made.options.jpeg_decoder == "gpu" else None,
-                )
+                self._scorer = self._image_scorer(context)
             return self._scorer
+
+    def _image_scorer(self, context: RowContext) -> ImageScorer:
+        made = self._made
+        return ImageScorer(
+            self._encoder,
+            context.compiled,
+            made.options,
+            run_id=context.run_id,
+            read=made.reader.read,
+            look_up=made.reader.look_up,
+            jpeg_decoder=self._gpu_decoder() if made.options.jpeg_decoder == "gpu" else None,
+        )
 
     def _check_model(self, context: RowContext) -> None:
         """Refuse rows under another model's name: machines of a cluster may differ in what lies at the same path."""

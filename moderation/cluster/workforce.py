@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from moderation.cluster.sizing import PoolPlan, decode_threads
 from moderation.model.engines import Engine
 from moderation.results.manifest import EngineFacts
+from moderation.scoring.flips import FlipCheck
 from moderation.settings import RunSettings
 
 
@@ -19,14 +20,13 @@ class Workforce:
     """how the model runs in them; None if none runs"""
 
     def __str__(self) -> str:
-        facts = self.facts
+        facts = self.facts()
         if facts is None:
             return str(self.plan)
         return f"{self.plan}; {self.engine}, {facts.decode_threads} decode and {facts.torch_threads} torch threads"
 
-    @property
-    def facts(self) -> EngineFacts | None:
-        """What the manifest keeps of it."""
+    def facts(self, flips: FlipCheck | None = None) -> EngineFacts | None:
+        """What the manifest keeps of it, and of a comparison with fp32."""
         if self.engine is None:
             return None
         return EngineFacts(
@@ -36,6 +36,9 @@ class Workforce:
             torch_threads=self.plan.torch_threads,
             decode_threads=decode_threads(self.settings, self.plan),
             why=self.engine.why,
+            compared=flips.images if flips else None,
+            flips=flips.flips if flips else None,
+            lowest_cosine=round(flips.cosine, 6) if flips else None,
         )
 
     @property

@@ -53,6 +53,13 @@ def compare(
     labels: Annotated[
         Path | None, typer.Option("--labels", help="CSV with uri, rule, label (true or false), for --hold precision.")
     ] = None,
+    precision_a: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"], typer.Option("--precision-a", help="How A runs, as `moderate run` takes it.")
+    ] = "auto",
+    precision_b: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        typer.Option("--precision-b", help="How B runs; A and B may be the same model in two precisions."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with the images that the models disagree on, blurred.")
@@ -83,7 +90,9 @@ def compare(
         for remark in remarks:
             show_remark(remark)
     with listening(StageLines(show_line)):
-        found = compare_models(checked, *chosen, source, sample=sample, seed=seed, truths=truths)
+        found = compare_models(
+            checked, *chosen, source, sample=sample, seed=seed, truths=truths, precisions=(precision_a, precision_b)
+        )
     if html is not None:
         _write_page(html, found, source)
         show_line(f"written: {html}")

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 
 from moderation.errors import ModelError
+from moderation.model.bf16 import multiplies_in_bf16
 from moderation.model.compiling import has_compiler
 from moderation.model.encoder import Device
 from moderation.model.engines import Abilities
+from moderation.model.int8 import onnxruntime_version
 
 _PROBE = 16
 """Images of the forward pass that is measured."""
@@ -30,7 +32,9 @@ def abilities(device: torch.device) -> Abilities:
         major, minor = torch.cuda.get_device_capability(device)
         name = f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
         return Abilities((major, minor), has_compiler(), name)
-    return Abilities(None, has_compiler(), f"CPU with {torch.backends.cpu.get_cpu_capability()}")
+    bf16 = multiplies_in_bf16()
+    name = f"CPU with {torch.backends.cpu.get_cpu_capability()}{' and bf16' if bf16 else ''}"
+    return Abilities(None, has_compiler(), name, bf16, onnxruntime_version())
 
 
 def cuda_memory(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moderation.model.preprocessing import Preprocessing
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 class Encoder(Protocol):

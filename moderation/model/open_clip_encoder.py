@@ -15,14 +15,26 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from moderation.errors import ModelError
+from moderation.model.bf16 import with_bf16_tower
 from moderation.model.catalog import count_tokens, facts_of, quiet
 from moderation.model.compiling import compile_tower, uncompile_tower
 from moderation.model.device_buffers import CpuLane, CudaLane, Lanes, Tower
 from moderation.model.devices import abilities, cuda_memory, device_of
 from moderation.model.encoder import Device, Precision
-from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice, chosen_engine, fitting_batch
+from moderation.model.engines import (
+    ARITHMETICS,
+    CPU_BATCH,
+    MAX_BATCH,
+    Engine,
+    EngineChoice,
+    arithmetic,
+    check_engine,
+    chosen_engine,
+    fitting_batch,
+)
+from moderation.model.int8 import Int8Tower
 from moderation.model.networks import activation, load, preprocessing_of
-from moderation.model.preprocessing import DECODING
+from moderation.model.preprocessing import DECODING, Resize
 from moderation.policy.model_choice import ModelChoice
 
 _CUDA_BATCH = 256
@@ -42,13 +54,15 @@ class OpenClipEncoder:
         preprocess: for a checkpoint by its path, as in a policy's `model`: the tag that it was trained like, or values.
         quick_gelu: for a checkpoint by its path: whether it was trained with QuickGELU.
         device: `auto` takes CUDA where there is one; `cuda` without one is an error.
-        precision: `fp32`, `bf16` autocast, or `auto`.
+        precision: `fp32`, `bf16` (autocast on GPUs, a tower with bf16 weights on CPUs), `int8` (CPUs only, with the extra
+            `cpu`), or `auto`. Texts are fp32 in all of them.
         engine: `eager`, `compiled` by torch.compile, CUDA `graphs`, or `auto`.
         threads: CPU threads that torch uses in this process; its own default otherwise.
+        resize: `fast`, or `exact` with the bits of open_clip; part of the fingerprint.
 
     Raises:
         ModelError: unknown name or tag, weights that cannot be read, or of which nothing says how their pictures are prepared;
-            no CUDA or no compiler where they were asked for.
+            no CUDA, no compiler or no ONNX Runtime where they were asked for.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class OpenClipEncoder:
         precision: Precision = "auto",
         engine: EngineChoice = "auto",
         threads: int | None = None,
+        resize: Resize = "fast",
     ) -> None:
         said = {"name": name, "pretrained": pretrained, "preprocess": preprocess, "quick_gelu": quick_gelu}
         try:
@@ -69,7 +84,7 @@ class OpenClipEncoder:
         except ValidationError as error:
             first = error.errors()[0]
             raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        self._build(choice, device, precision, engine, threads)
+        self._build(choice, device, precision, engine, threads, resize)
 
     @classmethod
     def of(
@@ -80,14 +95,21 @@ class OpenClipEncoder:
         precision: Precision = "auto",
         engine: EngineChoice = "auto",
         threads: int | None = None,
+        resize: Resize = "fast",
     ) -> Self:
         """The model that a policy names: `policy.model`. Arguments and errors are those of the class."""
         encoder = cls.__new__(cls)
-        encoder._build(choice, device, precision, engine, threads)
+        encoder._build(choice, device, precision, engine, threads, resize)
         return encoder
 
     def _build(
-        self, choice: ModelChoice, device: Device, precision: Precision, engine: EngineChoice, threads: int | None
+        self,
+        choice: ModelChoice,
+        device: Device,
+        precision: Precision,
+        engine: EngineChoice,
+        threads: int | None,
+        resize: Resize,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
@@ -96,7 +118,7 @@ class OpenClipEncoder:
         facts = facts_of(choice)
         self._tokenizer = facts.tokenizer
         model = load(choice, facts)
-        self.preprocessing = preprocessing_of(model.visual.preprocess_cfg)
+        self.preprocessing = replace(preprocessing_of(model.visual.preprocess_cfg), resize=resize)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
@@ -107,6 +129,7 @@ class OpenClipEncoder:
         self._mean = torch.tensor(self.preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocessing.std, device=self.device).view(1, 3, 1, 1)
         self._machine = abilities(self.device)
+        self._int8: Int8Tower | None = None
         self._lanes: Lanes | None = None
         self._changing = threading.Lock()
         self.dim = int(self.encode_texts(["a photo"]).shape[1])
@@ -122,11 +145,19 @@ class OpenClipEncoder:
     @property
     def fingerprint(self) -> str:
         """16 hex digits over weights, architecture, preprocessing and precision."""
-        precision = self.engine.precision
-        if precision not in self._fingerprints:
-            described = f"{self._architecture} {self.preprocessing} {DECODING} {precision}"
-            self._fingerprints[precision] = _fingerprint(self._model, described)
-        return self._fingerprints[precision]
+        return self._fingerprint(arithmetic(self.engine.precision, cuda=self._machine.cuda))
+
+    def made(self, fingerprint: str) -> bool:
+        """Whether embeddings of that fingerprint are this model's, in some precision: then its texts belong to them."""
+        return any(self._fingerprint(way) == fingerprint for way in ARITHMETICS)
+
+    def _fingerprint(self, way: str) -> str:
+        if way not in self._fingerprints:
+            described = f"{self._architecture} {self.preprocessing} {DECODING} {way}"
+            if self.preprocessing.resize == "fast":  # `exact` is what there was before there was a choice
+                described += " resize fast"
+            self._fingerprints[way] = _fingerprint(self._model, described)
+        return self._fingerprints[way]
 
     def fit(self, *, most: int = MAX_BATCH, gpu_share: float = 1.0) -> Engine:
         """Make the batch as large as a GPU takes, by how much memory it has; on a CPU nothing changes.
@@ -158,7 +189,7 @@ class OpenClipEncoder:
         Raises:
             ModelError: it cannot run here.
         """
-        chosen_engine(engine.kind, engine.precision, self._machine)
+        check_engine(engine.kind, self._machine)
         with self._changing:
             if engine == self.engine and self._lanes is not None:
                 return
@@ -166,7 +197,7 @@ class OpenClipEncoder:
                 lanes = self._prepared(engine)
             except Exception as error:
                 uncompile_tower(self._model.visual)
-                if engine.kind == "eager":
+                if engine.kind == "eager" or isinstance(error, ModelError):
                     raise
                 reason = " ".join(str(error).split())[:300]
                 raise ModelError(f"{self.name} cannot run {engine.kind} here: {reason}: use the engine `eager`") from None
@@ -218,24 +249,36 @@ class OpenClipEncoder:
 
     def _tower(self, engine: Engine) -> Tower:
         """uint8 [B, S, S, 3] to unit embeddings; normalised with the arithmetic of torchvision's ToTensor and Normalize."""
-        kind, half = self.device.type, engine.precision == "bf16"
+        kind, half, features_of = self.device.type, engine.precision == "bf16", self._image_side(engine)
 
         def tower(pixels: torch.Tensor) -> torch.Tensor:
             # Each weight is used once in a pass: a cache of casts is of no use, and must not be recorded into a graph.
-            with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False):
+            autocast = torch.autocast(kind, torch.bfloat16, enabled=half and self._machine.cuda, cache_enabled=False)
+            with torch.inference_mode(), autocast:
                 # Channels first in memory too, while it is bytes: otherwise each step, and the first layer, jumps about.
                 images = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
                 images = images.div_(255).sub_(self._mean).div_(self._std)
-                features = self._model.encode_image(images, normalize=False).float()
-                return torch.nn.functional.normalize(features, dim=-1)
+                return torch.nn.functional.normalize(features_of(images).float(), dim=-1)
 
         return tower
 
-    def _prepared(self, engine: Engine) -> Lanes:
+    def _image_side(self, engine: Engine) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Normalised pictures, float32 [B, 3, S, S], to features [B, D]."""
         uncompile_tower(self._model.visual)
+        model = self._model
+        if engine.precision == "int8":
+            self._int8 = self._int8 or Int8Tower(model, self.preprocessing.size, torch.get_num_threads())
+            return self._int8
+        if engine.precision == "bf16" and not self._machine.cuda:
+            model = with_bf16_tower(model)
+        if engine.kind == "compiled":
+            compile_tower(model.visual)
+        dtype = torch.float32 if model is self._model else torch.bfloat16
+        return lambda images: model.encode_image(images.to(dtype), normalize=False)
+
+    def _prepared(self, engine: Engine) -> Lanes:
         batch, size, tower = engine.batch_size, self.preprocessing.size, self._tower(engine)
         if engine.kind == "compiled":
-            compile_tower(self._model.visual)
             with quiet():
                 tower(torch.zeros((batch, size, size, 3), dtype=torch.uint8, device=self.device))
         if not self._machine.cuda:

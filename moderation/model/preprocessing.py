@@ -1,10 +1,10 @@
-"""open_clip's evaluation preprocessing, up to the uint8 crop.
+"""open_clip's evaluation preprocessing, up to the uint8 crop, so that pixels stay one byte each until they are on the device.
 
-The same steps as `open_clip.transform.image_transform(is_train=False)`, on Pillow alone and bit-exact with it, so that decode
-threads hold no torch and pixels stay one byte each until they are on the device.
+The same steps as `open_clip.transform.image_transform(is_train=False)`. `exact` is Pillow alone, bit-exact with it; `fast`
+resizes with torch's SIMD code, which differs from that by a level or two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,11 @@ DECODING = "decoding 2"
 MAX_ASPECT = 32
 """A picture longer than this many times its width is cut before it is resized."""
 
+Resize = Literal["fast", "exact"]
+"""What resizes pictures: torch, or Pillow with the bits of open_clip."""
+_MOST = 1 << 22
+"""Pixels of the largest picture that lies in one piece of Pillow's memory. Of larger ones torch would need a copy: Pillow
+resizes these."""
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZE_MODES = ("shortest", "longest", "squash")
 
@@ -35,6 +40,8 @@ class Preprocessing:
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
     fill: int = 0
     """grey value of the padding that `longest` needs, 0 to 255"""
+    resize: Resize = field(default="exact", repr=False)
+    """not in the text that fingerprints are made of, which says `fast` by itself: what `exact` made earlier stays valid"""
 
     def __call__(
         self, image: Image.Image, reduction: Reduction | None = None, colours: Convert | None = None
@@ -46,11 +53,24 @@ class Preprocessing:
             reduction: that of a picture decoded at reduced scale.
             colours: makes sRGB of it, once it is small; pictures of other modes than RGB are those that it takes.
         """
+        if reduction is None and self.resize_mode == "shortest":
+            image = _within(image, MAX_ASPECT)
+        if self.resize == "fast" and image.mode == "RGB" and image.width * image.height <= _MOST:
+            whole = Reduction(image.size, (0.0, 0.0, float(image.width), float(image.height)))
+            return self._by_torch(image, reduction or whole, colours)
         if reduction:
             return self._from_reduced(image, reduction, colours)
-        if self.resize_mode == "shortest":
-            image = _within(image, MAX_ASPECT)
         resized = image.resize(self.resized(image.size), RESAMPLING[self.interpolation])
+        return np.asarray(_center(resized, self.size, self.fill, colours))
+
+    def _by_torch(self, image: Image.Image, whole: Reduction, colours: Convert | None) -> NDArray[np.uint8]:
+        from moderation.model.fast_resizing import Axis, resized_part  # noqa: PLC0415 - torch is loaded only where it is needed
+
+        wide, high = self.resized(whole.size)
+        left, top, right, bottom = whole.box
+        across = Axis(left, right, wide, _start(wide, self.size), min(wide, self.size))
+        down = Axis(top, bottom, high, _start(high, self.size), min(high, self.size))
+        resized = resized_part(image, across, down, self.interpolation)
         return np.asarray(_center(resized, self.size, self.fill, colours))
 
     def _from_reduced(self, image: Image.Image, reduction: Reduction, colours: Convert | None) -> NDArray[np.uint8]:
@@ -88,9 +108,14 @@ def _within(image: Image.Image, aspect: int) -> Image.Image:
 
 def _kept(low: float, high: float, resized: int, size: int) -> tuple[float, float]:
     """What a crop of `size` pixels from the middle keeps of an axis that reaches from `low` to `high` and becomes `resized`."""
-    start = max(0, round((resized - size) / 2.0))
+    start = _start(resized, size)
     step = (high - low) / resized
     return low + start * step, min(high, low + (start + min(size, resized)) * step)
+
+
+def _start(resized: int, size: int) -> int:
+    """Where a crop of `size` pixels from the middle begins."""
+    return max(0, round((resized - size) / 2.0))
 
 
 def _center(image: Image.Image, size: int, fill: int, colours: Convert | None) -> Image.Image:
@@ -105,5 +130,7 @@ def _center(image: Image.Image, size: int, fill: int, colours: Convert | None) -
 
 def _cropped(image: Image.Image, size: int) -> Image.Image:
     """The middle, of those sides that are longer than `size`."""
-    left, top = max(0, round((image.width - size) / 2.0)), max(0, round((image.height - size) / 2.0))
+    if max(image.size) <= size:
+        return image
+    left, top = _start(image.width, size), _start(image.height, size)
     return image.crop((left, top, min(image.width, left + size), min(image.height, top + size)))

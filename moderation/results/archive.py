@@ -30,7 +30,9 @@ class ModelRuns:
     scored: int
     """images with embeddings; one that several runs scored counts several times"""
     precision: str
-    """fp32 | bf16: part of what the fingerprint stands for"""
+    """fp32 | bf16 | int8: part of what the fingerprint stands for"""
+    resize: str
+    """fast | exact: likewise"""
 
     def __str__(self) -> str:
         return f"{self.model} {self.fingerprint}: {self.scored:,} images in {self.runs} run{'s' if self.runs != 1 else ''}"
@@ -116,6 +118,7 @@ def open_archive(
     fingerprint: str | None = None,
     since: datetime | None = None,
     run_ids: Iterable[str] | None = None,
+    resize: str | None = None,
 ) -> Archive:
     """What the published runs hold of a model, given by its name or its fingerprint; None of both: the only one there is.
 
@@ -125,6 +128,7 @@ def open_archive(
         fingerprint: chooses among several of a model.
         since: only runs that began at or after this time.
         run_ids: only these runs.
+        resize: `fast` or `exact`: chooses among several of a model, where there is one of that kind.
 
     Raises:
         SettingsError: no run, none of this model, or the choice is not clear; the text lists what there is.
@@ -134,7 +138,7 @@ def open_archive(
     shards: dict[str, list[tuple[datetime, ArchivedRun, list[StoredShard]]]] = {}
     left_out: dict[str, list[ArchivedRun]] = {}
     sums: dict[str, Counter[str]] = {}
-    names: dict[str, tuple[str, str]] = {}
+    names: dict[str, tuple[str, str, str]] = {}
     for manifest in _manifests(output):
         key, run = manifest.model_fingerprint, _run(manifest)
         if (since is not None and run.started_at < since) or (chosen is not None and run.run_id not in chosen):
@@ -142,9 +146,12 @@ def open_archive(
             continue
         shards.setdefault(key, []).append((manifest.published_at, run, list(stored_shards(manifest))))
         sums.setdefault(key, Counter()).update(runs=1, scored=manifest.scored)
-        names[key] = manifest.model, _precision(manifest)
-    found = [ModelRuns(names[key][0], key, total["runs"], total["scored"], names[key][1]) for key, total in sums.items()]
-    used = _choose(found, model, fingerprint, output, narrowed=since is not None or chosen is not None)
+        names[key] = manifest.model, _precision(manifest), _resize(manifest)
+    found = [
+        ModelRuns(name, key, sums[key]["runs"], sums[key]["scored"], precision, resize)
+        for key, (name, precision, resize) in names.items()
+    ]
+    used = _choose(found, model, fingerprint, output, resize, narrowed=since is not None or chosen is not None)
     newest_first = sorted(shards[used.fingerprint], key=lambda run: run[0], reverse=True)
     return Archive(
         output=output,
@@ -183,7 +190,14 @@ def _precision(manifest: Manifest) -> str:
     return "bf16" if manifest.device.startswith("cuda") else "fp32"
 
 
-def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, output: Store, *, narrowed: bool) -> ModelRuns:
+def _resize(manifest: Manifest) -> str:
+    """Manifests from before this setting say nothing of it."""
+    return str(manifest.settings.get("resize", "exact"))
+
+
+def _choose(
+    found: list[ModelRuns], model: str | None, fingerprint: str | None, output: Store, resize: str | None, *, narrowed: bool
+) -> ModelRuns:
     listed = "".join(f"\n  {one}" for one in sorted(found, key=lambda one: -one.scored))
     if not found:
         which = "none of the runs selected is published" if narrowed else "no run is published"
@@ -201,6 +215,8 @@ def _choose(found: list[ModelRuns], model: str | None, fingerprint: str | None, 
             "embeddings of one model cannot be used with another: score the images with that model (`moderate run`), "
             "or see what would change with `moderate model compare`"
         )
+    if len(matching) > 1 and resize is not None:
+        matching = [one for one in matching if one.resize == resize] or matching
     if len(matching) > 1:
         listed = "".join(f"\n  {one}" for one in sorted(matching, key=lambda one: -one.scored))
         raise SettingsError(

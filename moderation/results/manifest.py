@@ -43,9 +43,9 @@ class EngineFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    """eager, compiled or graphs"""
+    """eager, compiled, graphs or onnxruntime"""
     precision: str
-    """fp32 or bf16"""
+    """fp32, bf16 or int8"""
     batch_size: int
     """images of a forward pass"""
     torch_threads: int
@@ -54,6 +54,12 @@ class EngineFacts(BaseModel):
     """of each actor"""
     why: str = ""
     """what the hardware is, and what was chosen for it; empty in manifests of earlier versions"""
+    compared: int | None = None
+    """int8: images at the run's beginning that were also decided in fp32; None where nothing was compared"""
+    flips: int | None = None
+    """of them, those with another action in int8"""
+    lowest_cosine: float | None = None
+    """between the int8 and the fp32 embedding of a picture"""
 
 
 class Release(BaseModel):

@@ -22,6 +22,7 @@ from moderation.records import ObjectRef
 from moderation.scoring.decision_rows import Embedded, Failure
 from moderation.scoring.options import ScorerOptions
 from moderation.scoring.stage_clock import Clock
+from moderation.scoring.workers import Workers
 
 WINDOW_BYTES = 256 << 20
 """How many bytes of objects may be held, fetched or about to be, of all calls together."""
@@ -39,6 +40,21 @@ class Prepared:
 
 
 Outcome = Prepared | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An object on its way."""
+
+    ref: ObjectRef
+    size: int
+    """bytes of the window that it holds"""
+    call: "_Call"
+    data: bytes = b""
+    """the object's, once it is fetched"""
+
+
+_Done = tuple["_Call", Outcome | BaseException]
 
 
 class Preparer:
@@ -75,6 +91,8 @@ class Preparer:
         self._turn = threading.Lock()
         self._fetchers = ThreadPoolExecutor(options.fetch_threads, "fetch")
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
+        self._fetching: Workers[_Task, _Done] = Workers(self._fetchers, options.fetch_threads, self._fetch, _deliver)
+        self._decoding: Workers[_Task, _Done] = Workers(self._decoders, decode_threads, self._decode, _deliver)
 
     def close(self) -> None:
         """End the threads, once they have done what they were given."""
@@ -105,12 +123,12 @@ class Preparer:
     def _submit(self, ref: ObjectRef | Failure, call: "_Call") -> None:
         call.waiting += 1
         if isinstance(ref, Failure):
-            call.done.put(ref)
+            call.done.put([ref])
             return
         size = min(ref.size, self._limits.max_bytes)
         self._window.take(size)
         try:
-            self._fetchers.submit(self._fetch, ref, size, call)
+            self._fetching.add(_Task(ref, size, call))
         except BaseException:
             self._window.free(size)
             raise
@@ -122,18 +140,18 @@ class Preparer:
         except StorageError as error:
             return Failure(ref, error.code, error.detail)
 
-    def _fetch(self, ref: ObjectRef, size: int, call: "_Call") -> None:
+    def _fetch(self, task: _Task) -> _Done | None:
         """In a fetch thread: fetch, and hand over to a decode thread."""
         try:
-            data = self._fetched(ref, call)
+            data = self._fetched(task.ref, task.call)
             if not isinstance(data, Failure):
-                self._decoders.submit(self._decode, ref, data, size, call)
-                return
+                self._decoding.add(replace(task, data=data))
+                return None
             outcome: Outcome | BaseException = data
         except BaseException as error:  # noqa: BLE001 - raised in the call
             outcome = error
-        self._window.free(size)
-        call.done.put(outcome)
+        self._window.free(task.size)
+        return task.call, outcome
 
     def _fetched(self, ref: ObjectRef, call: "_Call") -> bytes | Failure:
         if ref.size > self._limits.max_bytes:
@@ -144,14 +162,14 @@ class Preparer:
         except StorageError as error:
             return Failure(ref, error.code, error.detail)
 
-    def _decode(self, ref: ObjectRef, data: bytes, size: int, call: "_Call") -> None:
+    def _decode(self, task: _Task) -> _Done:
         """In a decode thread: decode."""
         try:
-            outcome: Outcome | BaseException = self._decoded(ref, data, call)
+            outcome: Outcome | BaseException = self._decoded(task.ref, task.data, task.call)
         except BaseException as error:  # noqa: BLE001 - raised in the call
             outcome = error
-        self._window.free(size)
-        call.done.put(outcome)
+        self._window.free(task.size)
+        return task.call, outcome
 
     def _decoded(self, ref: ObjectRef, data: bytes, call: "_Call") -> Outcome:
         with call.clock.measure("decode"):
@@ -214,13 +232,16 @@ class _Call:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.once = _Once()
-        self.done: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+        self.done: SimpleQueue[list[Outcome | BaseException]] = SimpleQueue()
+        self._taken: deque[Outcome | BaseException] = deque()
         self.waiting = 0
         """objects handed in whose outcome has not been taken"""
 
     def next(self) -> Outcome:
         """The next outcome. Raises what should not have happened on the way to it."""
-        outcome = self.done.get()
+        if not self._taken:
+            self._taken.extend(self.done.get())
+        outcome = self._taken.popleft()
         self.waiting -= 1
         if isinstance(outcome, BaseException):
             raise outcome
@@ -247,6 +268,15 @@ class _Once:
                 known.set_exception(error)
                 raise
         return known.result()
+
+
+def _deliver(done: list[_Done]) -> None:
+    """To each call what is its own."""
+    by_call: dict[_Call, list[Outcome | BaseException]] = {}
+    for call, outcome in done:
+        by_call.setdefault(call, []).append(outcome)
+    for call, outcomes in by_call.items():
+        call.done.put(outcomes)
 
 
 def _result(found: "ObjectRef | Future[ObjectRef | Failure]") -> ObjectRef | Failure:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from moderation.errors import ModelError, SettingsError, StorageError
-from moderation.model.encoder import Precision
+from moderation.model.preprocessing import Resize
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
@@ -59,7 +59,7 @@ def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *
 
 
 def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
-    """The model that made an archive, on the CPU. Imports torch.
+    """The model that made an archive, on the CPU and in fp32: texts are that in every precision. Imports torch.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -67,12 +67,13 @@ def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
     """
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
-    encoder = OpenClipEncoder.of(model, device="cpu", precision=cast("Precision", archive.used.precision))
-    if encoder.fingerprint != archive.fingerprint:
+    resize = cast("Resize", archive.used.resize)
+    encoder = OpenClipEncoder.of(model, device="cpu", precision="fp32", resize=resize)
+    if not encoder.made(archive.fingerprint):
         raise SettingsError(
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "
-            f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture, preprocessing "
-            "or precision; embeddings and prompts of different models cannot be compared: use the same weights, or score the "
+            f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture or "
+            "preprocessing; embeddings and prompts of different models cannot be compared: use the same weights, or score the "
             "images again"
         )
     return encoder

@@ -69,7 +69,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
         device=running.model.device,
-        engine=running.workforce.facts,
+        engine=running.workforce.facts(scored.flips),
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),
         listed=scored.listed,
         unchanged=scored.unchanged,

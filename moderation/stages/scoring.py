@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.staging import Staging, keeping
@@ -19,6 +20,7 @@ from moderation.records import Batch, Counts
 from moderation.results.aggregates import Aggregates
 from moderation.results.ledger import read_ledger
 from moderation.results.shard_files import Receipt
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 from moderation.sources import skipped_in
 from moderation.stages.session import Session, writing_to
@@ -49,6 +51,8 @@ class Scored:
     wall_seconds: float
     earlier: int
     """objects that earlier attempts at the run scored, or gave an error row"""
+    flips: FlipCheck | None
+    """int8 compared with fp32; None in other precisions, or if nothing was scored"""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -83,7 +87,10 @@ class _Work:
         self._running = running
         self._context = RowContext(running.paths.run_id, running.compiled, model.name, model.fingerprint, model.engine)
         self._tally = Tally()
-        self.staging = Staging(inputs.policy, model.dim, running.paths, running.output, running.settings.batch_size)
+        self._flips: FlipCheck | None = None
+        plan, batch_size = running.plan, running.settings.batch_size
+        cores = plan.actors * plan.cpus
+        self.staging = Staging(inputs.policy, model.dim, running.paths, running.output, batch_size, cores)
 
     def plan(self) -> Iterator[Page]:
         """The shards of the run, each stored in the plan before it is handed out."""
@@ -126,9 +133,25 @@ class _Work:
         self.staging.finish()
 
     def _score_in(self, pool: ScorerPool, batches: Iterator[Batch]) -> None:
+        engine = self._context.engine
+        if engine is not None and engine.precision == "int8" and self._flips is None:
+            batches = self._compared(batches, pool)
         for scored in pool.score(batches, self._context):
             self.staging.add(scored.batch, scored.summary, scored.rows)
             self._tell()
+
+    def _compared(self, batches: Iterator[Batch], pool: ScorerPool) -> Iterator[Batch]:
+        """The same batches, after the first with a readable image was scored in int8 and in fp32. Raises `ModelError`."""
+        waiting: list[Batch] = []
+        tell(Progress("comparing int8 with fp32"))
+        for batch in batches:
+            waiting.append(batch)
+            flips = pool.check(batch, self._context)
+            if flips is not None and flips.images:
+                flips.accept()
+                self._flips = flips
+                break
+        return chain(waiting, batches)
 
     def keeping(self) -> contextlib.AbstractContextManager[None]:
         """A block after which all that is scored by then is staged, even if the store of a source is down."""
@@ -162,6 +185,7 @@ class _Work:
             seconds={"list": tally.seconds, **staging.staged_seconds},
             wall_seconds=wall_seconds,
             earlier=staging.earlier,
+            flips=self._flips,
         )
 
     def _tell(self) -> None:

@@ -1,10 +1,12 @@
 """Starting a run: Ray, the model in its actors, the prompts' embeddings, and the claim on a run id."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from moderation.cluster import tasks
 from moderation.cluster.nodes import check_folders
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.scorer import ModelDescription
@@ -25,6 +27,8 @@ from moderation.results.stored_prompts import keep_prompts
 from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import RunSettings
 from moderation.storage import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,13 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
     plan = plan_pool(settings)
     with ScorerPool(_scorer(inputs, plan), plan, settings.batch_timeout_s) as pool:
         tell(Progress("loading the model"))
+        tasks.prepare_writing()
         try:
             model = pool.describe(prompt_texts(policy))
         except ModelError as error:
             raise located(settings.policy, error) from None
+        if model.engine is not None and model.engine.warning:
+            _log.warning("%s", model.engine.warning)
         paths, started_at = claim_run(inputs, model.fingerprint)
         with writing_to(inputs.output, paths.run_id):
             head = keep_prompts(inputs.output, model.fingerprint, model.head)
@@ -89,7 +96,9 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
 def _without_model(inputs: Inputs) -> Iterator[Session]:
     """A run that re-decides from stored embeddings: it needs no images and, if the prompts are known, no model."""
     policy = inputs.policy
-    archive = open_archive(inputs.output, policy.model.label)
+    archive = open_archive(inputs.output, policy.model.label, resize=inputs.settings.resize)
+    made = {"precision": archive.used.precision, "resize": archive.used.resize}  # what the manifest is to say
+    inputs = replace(inputs, settings=inputs.settings.model_copy(update=made))
     compiled = compiled_for(policy, archive)
     head = TextHead({}, compiled.logit_scale, compiled.logit_bias)
     model = ModelDescription(archive.used.model, archive.fingerprint, compiled.weights.shape[1], "none", head)
@@ -108,6 +117,7 @@ def _scorer(inputs: Inputs, plan: PoolPlan) -> OpenClipScorer:
         options=replace(settings.scorer_options, decode_threads=decode_threads(settings, plan)),
         torch_threads=plan.torch_threads,
         engine=settings.engine,
+        resize=settings.resize,
         max_batch=min(MAX_BATCH, settings.batch_size),
         gpu_share=plan.gpus or 1.0,
     )

@@ -14,8 +14,9 @@ from moderation.cluster.session import PoolPlan
 from moderation.errors import ModelError, WorkerStormError
 from moderation.planning.sharding import batches
 from moderation.records import Batch
+from moderation.scoring.flips import FlipCheck
 
-DIED = "worker_killed: the worker diedtwice while it processed only this image"
+DIED = "worker_killed: the worker died twice while it processed only this image"
 
 
 def test_batches_come_back_once_each(ray_cluster: None, tmp_path: Path) -> None:
@@ -37,6 +38,16 @@ def test_images_that_kill_hang_or_raise_are_isolated_and_all_others_scored(ray_c
         "hang": "worker_timeout: no result within 2 s",
     }
     assert starts(tmp_path) <= 2 + 4 + 3
+
+
+def test_a_worker_that_dies_while_precisions_are_compared_is_replaced(ray_cluster: None, tmp_path: Path) -> None:
+    first = next(iter(batches(shard_of(["000", "001"]), 10)))
+    with ScorerPool(Poisoned(tmp_path, "check"), PoolPlan(1, 0.5, 0.0), 60) as pool:
+        context = context_of(pool)
+        assert pool.check(first, context) is None
+        assert pool.check(first, context) == FlipCheck(2, 0, 1.0)
+        assert unscored(score_all(["000", "001"], pool)) == {}
+    assert starts(tmp_path) == 2
 
 
 def test_an_image_whose_worker_dies_is_retried_while_new_batches_continue(ray_cluster: None, tmp_path: Path) -> None:

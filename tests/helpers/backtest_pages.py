@@ -8,7 +8,7 @@ from moderation.policy.schema import Policy
 from moderation.results.archive import ModelRuns
 from moderation.studies.backtest.backtest_result import Actions, Backtest, BeforeAfter, Changed, RuleChange
 
-MODEL = ModelRuns("ViT-B-32/openai", "2f9c1b7a4d3e8f60", 12, 9_900, "bf16")
+MODEL = ModelRuns("ViT-B-32/openai", "2f9c1b7a4d3e8f60", 12, 9_900, "bf16", "fast")
 PAIRS = [(before, after) for before in ("allow", "review", "block") for after in ("allow", "review", "block")]
 
 
@@ -67,7 +67,7 @@ def a_backtest(keys: list[str], **others: object) -> Backtest:
         "old": "marketplace 2026.11 (0123456789abcdef)",
         "new": "marketplace 2026.12 (fedcba9876543210)",
         "archive": MODEL,
-        "left_out": (ModelRuns("ViT-L-14/openai", "1111111111111111", 1, 500, "bf16"),),
+        "left_out": (ModelRuns("ViT-L-14/openai", "1111111111111111", 1, 500, "bf16", "fast"),),
         "scored": 9_900,
         "errors": 90,
         "transitions": transitions,

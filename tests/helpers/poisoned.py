@@ -23,6 +23,7 @@ from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.loading import parse_policy
 from moderation.records import Batch, ObjectRef, ScoredBatch, Shard
 from moderation.scoring.decision_rows import Embedded, build_rows
+from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
 POLICY = parse_policy("""
@@ -65,6 +66,11 @@ class Stub:
 
     def describe(self, texts: list[str]) -> ModelDescription:
         return ModelDescription("none", "0" * 16, DIM, "cpu", head(texts))
+
+    def check(self, batch: Batch, context: RowContext) -> FlipCheck:
+        if self.broken == "check" and starts(self.notes) == 1:
+            os._exit(1)
+        return FlipCheck(len(batch.objects), 0, 1.0)
 
     def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
         if self.broken == "sick":

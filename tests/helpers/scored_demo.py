@@ -53,7 +53,7 @@ def publish_scored(
         model=encoder.name,
         model_fingerprint=encoder.fingerprint,
         device="cpu",
-        settings={"policy": str(policy_file)},
+        settings={"policy": str(policy_file), "resize": encoder.preprocessing.resize},
         listed=len(images),
         unchanged=0,
         counts=summary.counts,

@@ -206,6 +206,17 @@ def test_preprocessing_changes_the_fingerprint(encoders, clip_folder, how):
     assert load(f"local-dir:{clip_folder}").fingerprint != encoders["clip"].fingerprint
 
 
+def test_resize_changes_the_fingerprint_and_exact_keeps_that_of_earlier_versions(encoders, folders):
+    exact = load(folders["clip"], resize="exact")
+    assert exact.preprocessing.resize == "exact"
+    assert (encoders["clip"].preprocessing.resize, load(folders["clip"], resize="fast").fingerprint) == (
+        "fast",
+        encoders["clip"].fingerprint,
+    )
+    assert exact.fingerprint != encoders["clip"].fingerprint
+    assert OpenClipEncoder("demo", device="cpu", resize="exact").fingerprint == "0e1c6e5d31d703d3", "as before this setting"
+
+
 def test_architecture_changes_the_fingerprint_even_with_the_same_weights(encoders, clip_folder):
     config = json.loads((clip_folder / "open_clip_config.json").read_text())
     config["model_cfg"]["quick_gelu"] = True

@@ -1,6 +1,12 @@
-"""Preprocessing is open_clip's own, to the bit, and takes little memory whatever the picture's shape."""
+"""Preprocessing is open_clip's own: to the bit by `exact`, to a level or two by `fast`, whatever the picture's shape."""
 
+import hashlib
+import os
+import subprocess
+import sys
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +120,126 @@ def test_what_is_added_to_a_picture_that_does_not_fill_its_square_is_the_fill():
     assert pixels[0, 0].tolist() == [127] * 3
     assert pixels[32, 32].tolist() == [255, 0, 0]
     assert (pixels == 127).all(axis=-1).sum() == 32 * 64
+
+
+# --- fast ------------------------------------------------------------------------------------------------------------------
+
+
+def smooth(width, height, seed=0):
+    """Without the steps from pixel to pixel of noise, which overshoot: what is cut off then depends on the order of axes."""
+    return noise(width // 8 + 2, height // 8 + 2, seed).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    width=sides,
+    height=sides,
+    size=st.sampled_from([32, 64, 65]),
+    mode=st.sampled_from(["shortest", "longest", "squash"]),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+)
+def test_fast_is_exact_to_a_level_or_two(width, height, size, mode, interpolation):
+    exact = Preprocessing(size, MEAN, STD, interpolation, mode, 127)
+    picture = smooth(width, height, width * 1000 + height)
+    expected, found = exact(picture), replace(exact, resize="fast")(picture)
+    assert (found.dtype, found.shape) == (np.uint8, (size, size, 3))
+    difference = np.abs(expected.astype(int) - found)
+    assert difference.max() <= 8  # between few pixels there are steps after all
+    assert difference.mean() <= 0.5
+
+
+FAST = replace(CLIP, resize="fast")
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (1, 2), (3, 1), (223, 225), (224, 224), (225, 223), (224, 999), (261, 240), (7168, 224), (60000, 1), (1, 60000)],
+)
+def test_fast_is_exact_for_odd_and_extreme_sizes_too(size):
+    picture = smooth(*size)
+    assert np.abs(CLIP(picture).astype(int) - FAST(picture)).max() <= 2
+
+
+def test_large_pictures_are_left_to_pillow_and_memory_in_pieces_changes_nothing():
+    large = smooth(2600, 1900)
+    assert np.array_equal(FAST(large), CLIP(large))
+    expected = FAST(smooth(500, 375))
+    assert not np.array_equal(expected, CLIP(smooth(500, 375)))
+    blocks = Image.core.get_block_size()
+    Image.core.set_block_size(1 << 16)
+    try:
+        assert np.array_equal(FAST(smooth(500, 375)), expected)
+    finally:
+        Image.core.set_block_size(blocks)
+
+
+def test_a_picture_is_only_read_and_what_is_made_of_it_lasts():
+    picture = smooth(300, 200)
+    before = picture.tobytes()
+    found = FAST(picture)
+    kept = found.copy()
+    assert picture.tobytes() == before
+    picture.paste((255, 0, 0), (0, 0, 300, 200))
+    del picture
+    assert np.array_equal(found, kept)
+
+
+def test_colours_that_are_converted_later_are_converted_by_fast_too():
+    def swapped(small):
+        red, green, blue = small.split()
+        return Image.merge("RGB", (blue, green, red))
+
+    picture = smooth(500, 375)
+    assert np.array_equal(FAST(picture, None, swapped), FAST(picture)[..., ::-1])
+    printed = Image.merge("CMYK", (*smooth(500, 375).split(), Image.new("L", (500, 375))))
+    assert np.array_equal(
+        FAST(printed, None, lambda small: small.convert("RGB")), CLIP(printed, None, lambda small: small.convert("RGB"))
+    )
+
+
+ELSEWHERE = """
+import pathlib, sys, threading
+import torch
+from test_preprocessing import FAST, resized_bits
+torch.set_num_threads(int(sys.argv[1]))
+tasks = pathlib.Path("/proc/self/task")  # Arrow's allocator has a thread of its own
+count = lambda: sum(not (task / "comm").read_text().startswith("jemalloc") for task in tasks.glob("*"))
+found = []
+def work():
+    before = count()
+    found.append(resized_bits())
+    found.append(count() - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), *found)
+"""
+
+
+def resized_bits():
+    """A digest of pictures that were resized in several ways."""
+    digest = hashlib.sha256()
+    for number, size in enumerate([(500, 375), (375, 500), (90, 301), (1280, 960)]):
+        for mode in ("shortest", "squash"):
+            for interpolation in ("bicubic", "bilinear"):
+                digest.update(replace(FAST, resize_mode=mode, interpolation=interpolation)(noise(*size, number)).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(("capability", "threads"), [("default", 4), ("avx2", 3)])
+def test_every_kind_of_processor_and_number_of_threads_gives_the_same_bits(capability, threads):
+    """Without SIMD, torch would share the work among threads of its own: none of them may start beside decode threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(threads)],
+        env={
+            **os.environ,
+            "ATEN_CPU_CAPABILITY": capability,
+            "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    _, others, digest, started = done.stdout.split()
+    assert (int(others), digest, int(started)) == (threads, resized_bits(), 0)

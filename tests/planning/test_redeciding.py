@@ -13,6 +13,7 @@ from moderation import RunError, RunSettings, SettingsError, Store, pipeline
 from moderation.planning.inputs import check_inputs
 from moderation.planning.plan import Page
 from moderation.planning.planner import Tally, plan_shards
+from moderation.results.archive import open_archive
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.paths import RunPaths
@@ -174,6 +175,25 @@ def test_a_whole_history_is_re_decided_without_sources(work: Path) -> None:
     assert both.equals(decided(work / "full", full))
     again = pipeline.run(settings(work, "new.yaml", sources=(), from_embeddings=True, full=True)).manifest
     assert (again.unchanged, again.redecided) == (0, 67)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_history_says_how_its_pictures_were_resized(work: Path) -> None:
+    exact = stub_run(settings(work, "old.yaml", resize="exact", limit=20), checked=False)
+    output = Store(str(work / "out"))
+    history = settings(work, "new.yaml", sources=(), from_embeddings=True)
+    redecided = pipeline.run(history).manifest
+    assert (redecided.settings["resize"], redecided.settings["precision"]) == ("exact", "fp32")
+    assert open_archive(output).used.resize == "exact"
+    before = {"settings": {name: value for name, value in exact.settings.items() if name != "resize"}}
+    for run_id, fingerprint, changed in (("earlier", MODEL, before), ("fast", "f" * 16, {"settings": history.model_dump()})):
+        other = exact.model_copy(update={"run_id": run_id, "model_fingerprint": fingerprint, **changed})
+        output.put(f"runs/{run_id}.json", other.model_dump_json().encode())
+    assert open_archive(output, "none", resize="exact").fingerprint == MODEL
+    assert open_archive(output, "none", resize="fast").fingerprint == "f" * 16
+    assert open_archive(output, run_ids=["earlier"]).used.resize == "exact", "what runs before this setting did"
+    with pytest.raises(SettingsError, match="2 different models"):
+        open_archive(output, "none")
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -17,12 +17,16 @@ from benchmarks.running import Benchmark, run, with_missing
 OF_THE_ISSUE = (
     "pipeline_over_limit",
     "vs_ray_data_500x375",
+    "vs_plain_loop_500x375",
     "vs_ray_data_12mp",
+    "decode_500x375_vs_pillow",
     "decode_12mp_vs_pillow",
     "get_vs_boto3",
     "redecide_images_per_s",
     "driver_memory_growth_mb",
     "driver_us_per_image",
+    "cpu_vit_b32_vs_fp32",
+    "cpu_vit_b32_int8_vs_fp32",
     "gpu_encode_over_bare",
     "gpu_end_to_end_over_bare",
 )
@@ -48,7 +52,7 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_ten_names_are_always_there_and_first() -> None:
+def test_the_promised_names_are_always_there_and_first() -> None:
     entries = completed([entry(Figure.of("zebra", [1], "s")), entry(LOW), entry(GOOD)])
     assert NAMES == OF_THE_ISSUE
     assert tuple(e.figure.name for e in entries) == (*OF_THE_ISSUE, "zebra")
@@ -162,7 +166,7 @@ def test_a_benchmark_that_fails_loses_only_its_own_figures(written: Path, capfd:
     assert notes["pipeline_over_limit"] == "bench_silent did not report it"
     assert notes["redecide_images_per_s"] == "bench_odd printed a line that is no figure"
     assert notes["gpu_encode_over_bare"] == "no CUDA device here"
-    assert tuple(found)[:10] == OF_THE_ISSUE
+    assert tuple(found)[: len(OF_THE_ISSUE)] == OF_THE_ISSUE
     cells = rows((written / "out/RESULTS.md").read_text())
     assert (cells["driver_memory_growth_mb"][2], cells["get_vs_boto3"][2]) == ("not measured", "10 times")
     said = capfd.readouterr().err
@@ -207,7 +211,7 @@ def test_a_wrong_name_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capt
 def test_the_committed_results_are_complete_and_name_no_machine_paths() -> None:
     entries = from_json((HERE / "results.json").read_text())
     page = (HERE / "RESULTS.md").read_text()
-    assert tuple(e.figure.name for e in entries[:10]) == OF_THE_ISSUE
+    assert tuple(e.figure.name for e in entries[: len(OF_THE_ISSUE)]) == OF_THE_ISSUE
     reasons = tomllib.loads(REASONS.read_text())
     assert set(reasons) <= {e.figure.name for e in entries}
     assert page == to_markdown(entries, reasons, report.kept_by_hand(HERE / "RESULTS.md"))

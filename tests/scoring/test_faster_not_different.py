@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from moderation.policy.loading import read_policy
 from moderation.scoring.image_scorer import text_head
 
 LIMITS = ImageLimits()
-CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), resize="fast")
 SEVEN = sorted((DATA / "clip-b32" / "photos").glob("*.jpg"))
 TURNED = sorted((DATA / "hostile" / "exif-orientation").glob("*.jpg"))
 
@@ -45,11 +46,12 @@ def enlarged(path, shorter):
 
 
 def both(data, prepare):
-    """The model's input by the shortcut and by the long way, and how many times smaller the picture was decoded."""
+    """The model's input by all shortcuts and by the long way, and how many times smaller the picture was decoded."""
     image = DecodedImage(data, LIMITS, prepare.size)
     [(_, picture)] = image.frames()
     [(_, whole)] = DecodedImage(data, LIMITS).frames()
-    return prepare(picture, image.reduction), prepare(whole), round(max(whole.size) / max(picture.size))
+    exact = replace(prepare, resize="exact")
+    return prepare(picture, image.reduction), exact(whole), round(max(whole.size) / max(picture.size))
 
 
 def likeness(one, other):
@@ -60,6 +62,46 @@ def likeness(one, other):
 def cosines(encoder, pairs):
     fast, slow = (encoder.encode_images(np.stack(column)) for column in zip(*pairs, strict=True))
     return (fast * slow).sum(axis=1)
+
+
+def demo_images():
+    with LABELS_FILE.open(encoding="utf-8", newline="") as file:
+        return [IMAGES_DIR / row["file"] for row in csv.DictReader(file) if not row["error_code"]]
+
+
+@needs_data
+def test_photos_have_the_embedding_of_the_exact_way(demo):
+    assert len(SEVEN) == 7
+    assert demo.preprocessing.resize == "fast", "it is what a model does unless it is asked for the other"
+    for prepare in (CLIP, demo.preprocessing):
+        pairs = [both(path.read_bytes(), prepare) for path in SEVEN]
+        assert {times for _, _, times in pairs} == {1}
+        for fast, slow, _ in pairs:
+            assert not np.array_equal(fast, slow)
+            assert np.abs(fast.astype(int) - slow).mean() < 0.3
+            assert likeness(fast, slow) >= 0.9999
+    assert cosines(demo, [pair[:2] for pair in pairs]).min() >= 0.9999
+
+
+def test_no_decision_of_the_demo_is_another_than_by_the_exact_way(demo):
+    policy = read_policy(POLICY_FILE).policy
+    compiled = CompiledPolicy.build(policy, text_head(demo, prompt_texts(policy)))
+    pairs = []
+    for path in demo_images():
+        data = path.read_bytes()
+        for prepare in (demo.preprocessing, replace(demo.preprocessing, resize="exact")):
+            image = DecodedImage(data, LIMITS, prepare.size)
+            pairs.append([prepare(frame, image.reduction, image.colours) for _, frame in image.frames()])
+    counts = [len(frames) for frames in pairs[::2]]
+    assert len(counts) > 280
+    fast, slow = (demo.encode_images(np.concatenate(pairs[way::2])).astype(np.float16) for way in (0, 1))
+    assert (fast.astype(np.float32) * slow.astype(np.float32)).sum(axis=1).min() >= 0.999
+    starts = np.cumsum([0, *counts[:-1]])
+    scores = [np.maximum.reduceat(compiled.score(vectors).score, starts) for vectors in (fast, slow)]
+    decided = [decide(one, compiled.thresholds) for one in scores]
+    assert np.array_equal(decided[0].action, decided[1].action)
+    assert np.array_equal(decided[0].flagged, decided[1].flagged)
+    assert set(decided[0].action) == {0, 1, 2}
 
 
 @needs_data
@@ -93,8 +135,7 @@ def test_decisions_of_the_demo_are_those_of_whole_pictures(demo):
     """The demo's pictures are small; enlarged, they take the shortcut."""
     policy = read_policy(POLICY_FILE).policy
     compiled = CompiledPolicy.build(policy, text_head(demo, prompt_texts(policy)))
-    with LABELS_FILE.open(encoding="utf-8", newline="") as file:
-        sound = [IMAGES_DIR / row["file"] for row in csv.DictReader(file) if not row["error_code"]][::6]
+    sound = demo_images()[::6]
     pairs = [both(jpeg(enlarged(path, 905 + n)), demo.preprocessing) for n, path in enumerate(sound)]
     assert len(pairs) > 40
     assert {times for _, _, times in pairs} == {2}
@@ -119,7 +160,7 @@ def test_reduced_scale_decoding_shifts_no_pixel(size, mode, orientation):
     across, down = np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])
     ramps = np.stack([np.tile(across, (size[1], 1)), np.tile(down[:, None], (1, size[0])), np.full(size[::-1], 90.0)], -1)
     data = jpeg(Image.fromarray(ramps.round().astype(np.uint8)), orientation)
-    fast, slow, times = both(data, Preprocessing(224, CLIP.mean, CLIP.std, resize_mode=mode, fill=128))
+    fast, slow, times = both(data, replace(CLIP, resize_mode=mode, fill=128))
     assert times > 1
     assert np.abs(fast.astype(int) - slow).mean() < 0.6
     assert np.abs(fast.astype(int) - slow).max() <= 4

@@ -467,7 +467,7 @@ def test_objects_are_fetched_a_bounded_number_ahead(encoder):
         worker = threading.Thread(target=lambda: scorer.score(refs))
         worker.start()
         threading.Event().wait(0.3)
-        ahead = scorer._preparer._fetchers._work_queue.qsize() + len(read)
+        ahead = len(scorer._preparer._fetching) + len(read)
         gate.set()
         worker.join()
     assert ahead < 100

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from scored_demo import objects_under, publish_scored
 from typer.testing import CliRunner
 from vector_results import Image, publish_vectors
 
-from moderation import Store
+from moderation import OpenClipEncoder, Store
 from moderation.commands.search import search
 from moderation.demo import IMAGES_DIR, LABELS_FILE
 from moderation.errors import ModelError, OutputError, SettingsError, UserError
 from moderation.policy.loading import parse_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.results.archive import Archive, open_archive
+from moderation.scoring.prompt_embeddings import archive_encoder
 from moderation.studies.search.nearest import Chosen, cosines, nearest
 from moderation.studies.search.queries import image_query, text_query
 
@@ -223,6 +225,16 @@ def test_a_query_text_has_a_length_limit(demo: Path) -> None:
 
 def archive_dim(archive: Archive) -> int:
     return next(archive.each([], lambda images: images.vectors.shape[1]))
+
+
+def test_pictures_are_resized_as_those_they_are_compared_with(demo: Path) -> None:
+    archive = open_archive(Store(str(demo)))
+    assert (archive.used.resize, archive_encoder(archive, DEMO).preprocessing.resize) == ("fast", "fast")
+    exact = OpenClipEncoder("demo", device="cpu", resize="exact")
+    earlier = replace(archive, used=replace(archive.used, fingerprint=exact.fingerprint, resize="exact"))
+    assert archive_encoder(earlier, DEMO).preprocessing == exact.preprocessing
+    with pytest.raises(SettingsError, match="other weights, architecture or preprocessing"):
+        archive_encoder(replace(archive, used=replace(archive.used, resize="exact")), DEMO)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 from moderation.common.progress import Progress, tell
 from moderation.errors import SettingsError, SourceError
 from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Precision
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.sources import open_sources, reader_of
@@ -46,6 +47,7 @@ def compare_models(
     seed: int = 0,
     truths: Truths | None = None,
     limits: ImageLimits | None = None,
+    precisions: tuple[Precision, Precision] = ("auto", "auto"),
 ) -> ModelComparison:
     """Score a sample of images with two models and say what moving from A to B would change.
 
@@ -59,6 +61,7 @@ def compare_models(
         truths: labels. With them thresholds for B hold the precision instead of the flag rate, and labelled images are scored
             beside the sample.
         limits: what is too much of an image.
+        precisions: of A and of B, which may be the same model in two precisions.
 
     Raises:
         ModelError, PolicyError: a model is not available, or does not fit the policy.
@@ -81,7 +84,8 @@ def compare_models(
             "sources: labels must use the URIs that appear in results"
         )
 
-    models = [load_model(choice, policy) for choice in (a, b)]  # both, so that what is wrong with B is reasons at once
+    # Both are loaded first, so that an error in B is reported at once.
+    models = [load_model(choice, policy, precision) for choice, precision in zip((a, b), precisions, strict=True)]
     by_a, by_b = (
         score_objects(model, found.objects, reader, limits, _teller(2 * len(found.objects), number * len(found.objects)))
         for number, model in enumerate(models)

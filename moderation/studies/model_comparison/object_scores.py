@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moderation.common.progress import Progress, tell
 from moderation.images.limits import ImageLimits
-from moderation.model.encoder import Encoder
+from moderation.model.encoder import Encoder, Precision
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
@@ -42,21 +42,25 @@ class LoadedModel:
 
     encoder: Encoder
     compiled: CompiledPolicy
+    precision: Precision = "auto"
+    """as it was asked for"""
 
 
-def load_model(choice: ModelChoice, policy: Policy) -> LoadedModel:
-    """Load a model, on a GPU if there is one, and embed the prompts of a policy, whose own `model` does not count.
+def load_model(choice: ModelChoice, policy: Policy, precision: Precision = "auto") -> LoadedModel:
+    """Load a model and embed the prompts of a policy, whose own `model` does not count.
+
+    It runs on a GPU if there is one, but in int8, which is for CPUs.
 
     Raises:
-        ModelError: the model cannot be loaded, or a prompt is too long for it.
+        ModelError: the model cannot be loaded or run in that precision, or a prompt is too long for it.
         PolicyError: a rule asks for a score that the model does not have.
     """
     from moderation.model.open_clip_encoder import OpenClipEncoder  # noqa: PLC0415 - torch is loaded only where it is needed
 
     tell(Progress(f"loading {choice.label}"))
-    encoder = OpenClipEncoder.of(choice)
+    encoder = OpenClipEncoder.of(choice, device="cpu" if precision == "int8" else "auto", precision=precision)
     compared = policy.model_copy(update={"model": choice})
-    return LoadedModel(encoder, CompiledPolicy.build(compared, text_head(encoder, prompt_texts(compared))))
+    return LoadedModel(encoder, CompiledPolicy.build(compared, text_head(encoder, prompt_texts(compared))), precision)
 
 
 def score_objects(
@@ -91,5 +95,6 @@ def score_objects(
             errors |= {row["uri"]: row["error_code"] for row in found if row["error_code"] is not None}
             done(min(start + BATCH, len(objects)), len(errors))
         seconds = time.monotonic() - began
-    side = Side(encoder.name, encoder.fingerprint, encoder.dim, encoder.preprocessing.size, seconds)
+    name = encoder.name if model.precision == "auto" else f"{encoder.name} in {model.precision}"
+    side = Side(name, encoder.fingerprint, encoder.dim, encoder.preprocessing.size, seconds)
     return ModelScores(side, score, frame, errors)
