@@ -21,7 +21,7 @@ _FROM_BOTTOM = frozenset({3, 4, 7, 8})
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How a picture that was decoded at reduced scale lies in its pixels, which cover a bit more than the whole of it."""
+    """Where the picture lies within the pixels of a reduced decode, which extend slightly past its edges."""
 
     size: tuple[int, int]
     """width and height of the whole picture, upright"""

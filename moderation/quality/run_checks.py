@@ -1,4 +1,4 @@
-"""Run-level checks, all of them: `sums` and `rules` ask, Great Expectations answers."""
+"""All run-level checks: `sum_questions` and `rule_questions` ask, Great Expectations answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 

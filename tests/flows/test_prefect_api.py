@@ -126,7 +126,11 @@ def test_prefect_reads_the_same_address(case: str, tmp_path: Path) -> None:
         ({}, {"prefect.toml": "[api"}, ("prefect.toml is not valid TOML",)),
         ({}, {"pyproject.toml": "[tool.prefect"}, ("pyproject.toml is not valid TOML",)),
         ({}, {"home/profiles.toml": "active = [1]"}, ("names the Prefect profile '[1]'", "profiles.toml does not define")),
-        ({"PREFECT_PROFILE": "prod"}, {}, ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not define")),
+        (
+            {"PREFECT_PROFILE": "prod"},
+            {},
+            ("PREFECT_PROFILE names the Prefect profile 'prod'", "profiles.toml does not define"),
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line_with_its_name(

@@ -93,7 +93,7 @@ def test_where_order_is_promised_a_key_out_of_order_stops_the_listing(serve: Lis
     assert keys(Store("s3://shop/in"), after="150.jpg") == [f"{number:03}.jpg" for number in range(151, 302)]
     for order in (shuffled(3), shuffled(3, whole_pages=100), lambda found: [*found[:101], *found[100:]]):
         serve.bucket = bucket(order=order)
-        with pytest.raises(StorageError, match=r"has the key 'in/\d+.jpg' after 'in/\d+.jpg', alalthough S3 lists keys in order"):
+        with pytest.raises(StorageError, match=r"has the key 'in/\d+.jpg' after 'in/\d+.jpg', although S3 lists keys in order"):
             keys(Store("s3://shop/in"))
 
 
