@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -55,8 +56,17 @@ def s3_endpoint() -> Iterator[str]:
     """A real S3 API over HTTP, on loopback; AWS_* point at it while tests run."""
     import logging
 
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put_object, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put_in_one_step(response: S3Response) -> object:
+        """As S3 does: moto looks whether the object exists, and then writes it, so that of two creators both could win."""
+        with one_at_a_time:
+            return put_object(response)
+
+    S3Response.put_object = put_in_one_step
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
