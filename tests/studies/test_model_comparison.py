@@ -356,7 +356,7 @@ class TestWords:
         assert f"A flags {guns.flagged_a} of 400 images, B {guns.flagged_b} with the same thresholds." in guns.summary
         assert guns.summary.endswith("Both models agree on this rule.")
         assert notes(found) == (
-            "There are fewer images than the 500 asked for: 403.",
+            "There are fewer images than the requested 500: 403.",
             "3 of the 403 sampled objects could not be scored and are skipped: corrupt 2, not_found 1.",
         )
 
