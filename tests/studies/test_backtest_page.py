@@ -309,7 +309,7 @@ def test_markdown_has_the_numbers() -> None:
     text = markdown(a_backtest(["a.jpg"]))
     assert "**60 get a different decision (0.60%), 17 of them newly blocked (0.17%).**" in text
     assert "| **allow** | 9,000 | **40** | **12** |" in text
-    assert "Blocked a day: 3.88 → 4.12. To review a day: 11.8 → 12.4." in text
+    assert "Blocked per day: 3.88 → 4.12. To review per day: 11.8 → 12.4." in text
     assert "| firearms | 700 | 745 | 52 | 7 |" in text
     assert "Over the budget" not in text
 
