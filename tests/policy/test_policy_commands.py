@@ -432,7 +432,7 @@ def test_policy_test_says_which_examples_pass_and_fail(here: Here, copy: Callabl
     missed = here("test", copy(examples=wrong), "--junit", tmp_path / "junit.xml")
     assert missed.returncode == 1
     assert re.search(r"MISS  file://\S+cigarette.webp: expected allow; got block \(tobacco scored 0\.\d+", missed.stdout)
-    assert "ERROR gone.png: expected review; found not_found" in missed.stdout
+    assert "ERROR gone.png: expected review; got not_found" in missed.stdout
     root = ElementTree.parse(tmp_path / "junit.xml").getroot()  # noqa: S314
     assert [root.get(key) for key in ("tests", "failures", "errors")] == ["4", "1", "1"]
     assert [case.get("name") for case in root.iter("testcase") if len(case)] == [CIGARETTE.as_uri(), "gone.png"]
