@@ -1,6 +1,6 @@
 """From the bytes of an SVG to one that contains only what is rendered as browsers render it.
 
-The renderer never sees the file: it gets what is written here anew, element by element, without entities, references to
+The renderer never sees the file: it gets what is written here again, element by element, without entities, references to
 anything outside, and declarations. What browsers draw and the renderer does not is refused by name.
 """
 
