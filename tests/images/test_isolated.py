@@ -68,12 +68,13 @@ def test_nothing_can_be_opened_and_little_be_taken():
 
 def test_its_environment_is_empty_and_it_gets_no_other_files(tmp_path):
     secret = (tmp_path / "secret").open("w")
+    before = set(children(os.getpid()))
     with secret:
         os.set_inheritable(secret.fileno(), True)  # noqa: FBT003
         thread = threading.Thread(target=fail, args=(5,))
         thread.start()
-        until(lambda: children(os.getpid()))
-        [pid] = children(os.getpid())
+        until(lambda: set(children(os.getpid())) - before)
+        [pid] = set(children(os.getpid())) - before
         until(lambda: "-I" in Path(f"/proc/{pid}/cmdline").read_text())
         try:
             assert Path(f"/proc/{pid}/environ").read_bytes() in (b"", b"LC_CTYPE=C.UTF-8\0")
@@ -101,10 +102,12 @@ def test_one_that_somebody_ends_is_no_fault_of_the_image():
             slow(60)
         found.append(caught.value)
 
+    before = set(children(os.getpid()))
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: children(os.getpid()))
-    os.kill(children(os.getpid())[0], signal.SIGKILL)
+    until(lambda: set(children(os.getpid())) - before)
+    [pid] = set(children(os.getpid())) - before
+    os.kill(pid, signal.SIGKILL)
     thread.join()
     assert found[0].code is ErrorCode.WORKER_KILLED
     assert "SIGKILL" in found[0].detail

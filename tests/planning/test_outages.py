@@ -60,7 +60,7 @@ def test_a_store_that_is_down_stops_after_a_few_questions(threads: int) -> None:
     errors = [one.exception() for one in done]
     assert all(isinstance(error, StoreDownError | TransientError) for error in errors)
     down = next(error for error in errors if isinstance(error, StoreDownError))
-    assert re.match(r"s3://shop is down: \d+ requests in a row failed after several tries each, at last with: conn", str(down))
+    assert re.match(r"s3://shop is down: \d+ requests in a row failed after several tries each, the last with: conn", str(down))
     assert store.asked["read"] <= 16
     store.down = False  # the next attempt in the same process
     assert read_through(outage, lambda patience: store.read(7, patience), store.ask) == 7

@@ -121,7 +121,7 @@ def test_clean_removes_what_no_run_names_and_nothing_else(results: Store, modera
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_prune_says_what_would_go_and_then_removes_runs_whole(results: Store, moderate: Moderate, keep: bool) -> None:
-    assert "no age" in moderate("prune", "--older-than", "soon", code=2)
+    assert "not an age" in moderate("prune", "--older-than", "soon", code=2)
     paths, manifest, receipts = stage(results, replace(JOBS[0], run_id="20200101T000000Z-old"))
     publish(results, paths, manifest, receipts)
     before = files(results, "")
