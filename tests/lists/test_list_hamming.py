@@ -136,6 +136,7 @@ def test_the_nearest_of_many_equal_entries_is_the_first_and_all_are_counted() ->
     assert count.tolist() == [1501, 1, 1501]
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_where_everything_matches_everything() -> None:
     entries = np.zeros((20_000, 32), np.uint8)
     index = HammingIndex(entries, 31)

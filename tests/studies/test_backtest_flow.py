@@ -96,8 +96,8 @@ def test_what_would_change_is_shown_and_kept_beside_the_results(server: dict[str
     artifacts = {artifact["key"]: artifact["data"] for artifact in newest(server, "artifacts")}
     assert set(artifacts) == {"backtest-summary", "backtest-report"}
     summary = artifacts["backtest-summary"]
-    assert "4 images, beside what was published" in summary
-    assert "**2 are decided otherwise (50.0%), 2 of them newly blocked (50.0%).**" in summary
+    assert "4 images, compared with the published decisions" in summary
+    assert "**2 get a different decision (50.0%), 2 of them newly blocked (50.0%).**" in summary
     assert "| **review** | 0 | 0 | **2** |" in summary
     assert "| firearms | 2 | 2 | 0 | 0 |" in summary
     assert r"| s3\:\/\/shop\/users\/ | 2 | 1 | 0 | 1 |" in summary
@@ -158,7 +158,7 @@ def test_mistakes_are_one_line_and_no_stack_trace(server: dict[str, str], result
         ({"results": "s3://moderation/nothing"}, "no run is published under s3://moderation/nothing"),
         ({"results": "ftp://moderation"}, "cannot read 'ftp://moderation'"),
         ({"where": "colour = 'red'"}, "decisions have no column 'colour'"),
-        ({"max_new_blocks": "many"}, "--max-new-blocks: 'many' is no limit"),
+        ({"max_new_blocks": "many"}, "--max-new-blocks: 'many' is not a limit"),
         ({"against": str(tmp_path / "other.yaml")}, "demo and RN50/openai"),
     ]
     found, logged = run(server, *({"policy": str(policy), "results": RESULTS, **wrong} for wrong, _ in mistakes))
