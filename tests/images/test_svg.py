@@ -295,9 +295,8 @@ def test_mutants_are_rows():
 @pytest.mark.slow
 def test_thousands_of_mutants_are_rows():
     codes = survive(4000, 2)
-    print(codes)  # noqa: T201 - shown by pytest -s
     assert set(codes) <= {"", CORRUPT, UNSUPPORTED, TIMEOUT, TOO_MANY}
-    assert codes[""] > 300
+    assert codes[""] > 150  # most are no XML any more
 
 
 def test_the_shapes_of_the_tests_are_drawn():
