@@ -133,7 +133,7 @@ def test_int8_gives_the_same_bits_at_every_load_and_with_other_threads(names, in
     try:
         other = OpenClipEncoder(names["clip"], device="cpu", precision="int8", threads=1)
         assert other.encode_images(pictures(20)).tobytes() == expected.tobytes()
-        assert threading.active_count() == threads + 1
+        assert threading.active_count() <= threads + 1
         assert len(list(TASKS.iterdir())) <= tasks + 1, "ONNX Runtime has threads of its own"
     finally:
         torch.set_num_threads(torch_threads)
