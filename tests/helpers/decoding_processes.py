@@ -129,7 +129,7 @@ def fuzz(log, first, last):
 
 
 def run_fuzz(log, count):
-    """All mutants, in processes that are started anew where one dies or hangs; the numbers of those that did that."""
+    """All mutants, each in a process that is replaced if it dies or hangs; the numbers of those that did."""
     dead, first = [], 0
     while first < count:
         command = [sys.executable, "-W", "ignore", __file__, "fuzz", str(log), str(first), str(count)]
