@@ -71,7 +71,9 @@ class Archive:
         """Of the model whose embeddings these are."""
         return self.used.fingerprint
 
-    def each(self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None) -> Generator[T]:
+    def each(
+        self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None, *, with_hashes: bool = False
+    ) -> Generator[T]:
         """What `work` makes of the images of each shard, in the order of `shards`. Every image comes once, as decided last.
 
         `work` is called in threads. Few shards are in memory at a time; where there are several runs, 16 bytes per image are
@@ -93,7 +95,7 @@ class Archive:
             def read_on() -> None:
                 shard = next(shards, None)
                 if shard is not None:
-                    reading.append(pool.submit(read_images, self.output, shard, names))
+                    reading.append(pool.submit(read_images, self.output, shard, names, with_hashes=with_hashes))
 
             try:
                 for _ in range(threads):

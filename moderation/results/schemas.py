@@ -11,7 +11,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 
 Table = Literal["decisions", "scores", "embeddings"]
 TABLES: tuple[Table, ...] = ("decisions", "scores", "embeddings")
@@ -44,6 +44,22 @@ def _column(subject: Subject, name: str, kind: pa.DataType, description: str, nu
     return Column(subject, _field(name, kind, description, nullable, since))
 
 
+_NAMES = pa.list_(pa.field("element", _TEXT, nullable=False))
+
+LIST_MATCH = pa.struct(
+    [
+        pa.field("list", _TEXT, nullable=False),
+        pa.field("entry", _TEXT, nullable=False),
+        pa.field("label", _TEXT),
+        pa.field("distance", pa.int32(), nullable=False),
+        pa.field("frame", pa.int32()),
+        pa.field("turn", _TEXT),
+        pa.field("entries", pa.int32(), nullable=False),
+        pa.field("restricted", pa.bool_(), nullable=False),
+    ]
+)
+"""An image's match with a hash list."""
+
 _RUN_ID = _field("run_id", _TEXT, "the run that wrote this row")
 _URI = _field("uri", _TEXT, "URI of the object; its key is not escaped")
 _ETAG = _field("etag", _TEXT, "the object's version when it was listed; local files get one made of inode, time and size")
@@ -68,9 +84,17 @@ _DECISIONS = (
     _column("image", "width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
     _column("image", "height", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
     _column("image", "frames", pa.int32(), "frames or pages in the file", nullable=True),
-    _column("decision", "frame", pa.int32(), "the frame that gave the top rule its score, counted from 0", nullable=True),
+    _column("decision", "frame", pa.int32(), "the frame that gave the top rule its score, or that matched the list, from 0", nullable=True),
     _column(
         "image", "sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be read", nullable=True
+    ),
+    _column(
+        "image",
+        "md5",
+        _TEXT,
+        "MD5 of the object's bytes, 32 hex digits; computed only under a policy with an MD5 list, null otherwise",
+        nullable=True,
+        since=4,
     ),
     _column(
         "image",
@@ -101,27 +125,50 @@ _DECISIONS = (
         "decision",
         "action",
         _TEXT,
-        "allow | review | block: the strongest of the live rules; `unreadable` or `unsupported` of the policy on error",
+        "allow | review | block: the strongest of the live rules, unless a hash list decides; `unreadable` or `unsupported` "
+        "of the policy on error",
     ),
-    _column("decision", "flagged", pa.bool_(), "whether a live rule asked for review or block; false on error"),
-    _column("decision", "flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of the live rules that act"),
     _column(
-        "decision", "shadow_flags", pa.list_(pa.field("element", _TEXT, nullable=False)), "ids of shadow rules that would act"
+        "decision",
+        "flagged",
+        pa.bool_(),
+        "whether a live rule or hash list asked for review or block; on error, whether a hash list did",
+    ),
+    _column("decision", "flags", _NAMES, "ids of the live rules and hash lists that act"),
+    _column("decision", "shadow_flags", _NAMES, "ids of shadow rules and hash lists that would act"),
+    _column(
+        "decision",
+        "overridden",
+        _NAMES,
+        "ids of the live rules that would act but for a hash list that allows; null if none",
+        nullable=True,
+        since=4,
+    ),
+    _column(
+        "decision",
+        "list_matches",
+        pa.list_(pa.field("element", LIST_MATCH, nullable=False)),
+        "hash lists that the image is on, shadow ones too, with the nearest entry of each: `list`, `entry` (hex digits), its "
+        "`label`, `distance` (bits; 0 for SHA-256 and MD5), `frame` (PDQ only), `turn` (how the entry was turned or mirrored, "
+        "if it was), `entries` (how many of the list match) and `restricted` (nothing of the image may be shown); null if none",
+        nullable=True,
+        since=4,
     ),
     _column(
         "decision",
         "top_rule",
         _TEXT,
-        "the live rule that decided: strongest action, then severity, then margin; for an allowed image, the closest one",
+        "the live rule or hash list that decided. Of rules: strongest action, then severity, then margin; for an allowed image, "
+        "the closest one",
         nullable=True,
     ),
     _column("decision", "top_category", _TEXT, "category of the top rule", nullable=True),
-    _column("decision", "top_score", pa.float32(), "score of the top rule", nullable=True),
+    _column("decision", "top_score", pa.float32(), "score of the top rule; null if a hash list decided", nullable=True),
     _column(
         "decision",
         "top_threshold",
         pa.float32(),
-        "the threshold the top rule reached; for an allowed image, the closest one",
+        "the threshold the top rule reached; for an allowed image, the closest one; null if a hash list decided",
         nullable=True,
     ),
     _column(
@@ -178,6 +225,14 @@ def embeddings(dim: int) -> pa.Schema:
             _ETAG,
             _field("sha256", _TEXT, "SHA-256 of the object's bytes"),
             _field("frame", pa.int32(), "the frame, counted from 0"),
+            _field(
+                "pdq",
+                _TEXT,
+                "perceptual hash (PDQ) of this frame, 64 hex digits; null in rows of earlier versions",
+                nullable=True,
+                since=4,
+            ),
+            _field("pdq_quality", pa.int32(), "its quality, 0 to 100", nullable=True, since=4),
             _field("embedding", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), "unit CLIP image embedding"),
         ],
     )

@@ -20,6 +20,7 @@ from moderation.storage import Store
 
 _ALWAYS = ("uri", "etag", "status")
 """Columns that are read whatever is asked for."""
+FRAME_HASHES = pa.schema([pa.field("pdq", pa.string()), pa.field("pdq_quality", pa.int32())])
 _DECODED = 1024
 """Embeddings decoded at a time: so many stay in the processor's cache meanwhile."""
 
@@ -52,6 +53,8 @@ class StoredImages:
     """[F] numbers of the frames, counted from 0"""
     errors: pa.Table
     """decision rows of images without embeddings, by URI"""
+    hashes: pa.Table | None = None
+    """[F] `pdq` and `pdq_quality` of the frames, as `FRAME_HASHES`; None where they were not asked for"""
 
     def keep(self, scored: NDArray[np.bool_], errors: NDArray[np.bool_]) -> "StoredImages":
         """Those of the images that two masks [N] and [errors] choose."""
@@ -65,6 +68,7 @@ class StoredImages:
             starts=np.concatenate([[0], np.cumsum(counts[scored])]).astype(np.int64),
             frames=self.frames[rows],
             errors=self.errors.filter(pa.array(errors)),
+            hashes=None if self.hashes is None else self.hashes.filter(pa.array(rows)),
         )
 
 
@@ -81,19 +85,22 @@ def stored_shards(manifest: Manifest) -> Iterator[StoredShard]:
         yield StoredShard(manifest.run_id, entry, embeddings[name])
 
 
-def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) -> StoredImages:
+def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = (), *, with_hashes: bool = False) -> StoredImages:
     """The images of a shard. Returns `columns` of the decisions, in addition to URI, ETag and status.
+
+    With `with_hashes`, those of the frames as well. Rows of schema versions before 4 know that of the first frame only, or of a
+    HEIF that of its primary image: it stands in the decisions, and is given for the first frame.
 
     Raises:
         OutputError: a file is missing, cannot be read, or the two do not fit together.
     """
-    wanted = list(dict.fromkeys([*_ALWAYS, *columns]))
+    wanted = list(dict.fromkeys([*_ALWAYS, *columns, *(FRAME_HASHES.names if with_hashes else ())]))
     decisions = _with_columns(_read(output, shard.decisions, wanted), wanted)
     is_scored = pc.equal(decisions["status"], "scored")
     all_scored = pc.all(is_scored, min_count=0).as_py()
     scored = decisions if all_scored else decisions.filter(is_scored)
     with _opened(output, shard.embeddings) as file:
-        rows = _columns(file, ["uri", "frame"])
+        rows = _columns(file, ["uri", "frame", *(FRAME_HASHES.names if with_hashes else ())])
         vectors, starts = _vectors(file), frame_starts(rows["uri"])
     if not rows["uri"].take(pa.array(starts[:-1])).equals(scored["uri"]):
         raise OutputError(
@@ -106,7 +113,24 @@ def read_images(output: Store, shard: StoredShard, columns: Iterable[str] = ()) 
         starts=starts,
         frames=rows["frame"].to_numpy(),
         errors=decisions.slice(0, 0) if all_scored else decisions.filter(pc.invert(is_scored)),
+        hashes=frame_hashes(rows, scored, starts) if with_hashes else None,
     )
+
+
+def frame_hashes(rows: pa.Table, scored: pa.Table, starts: NDArray[np.int64]) -> pa.Table:
+    """The hashes of frames [F], as `FRAME_HASHES`.
+
+    Args:
+        rows: rows of embeddings [F].
+        scored: the images' decision rows [N], in the same order.
+        starts: [N + 1] image i has the rows starts[i] to starts[i + 1].
+    """
+    if "pdq" in rows.column_names and rows["pdq"].null_count < len(rows):
+        return rows.select(FRAME_HASHES.names).cast(FRAME_HASHES)
+    image: NDArray[np.int64] = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    first = np.zeros(len(rows), np.bool_)
+    first[starts[:-1]] = True
+    return scored.select(FRAME_HASHES.names).take(pa.array(image, mask=~first)).cast(FRAME_HASHES)
 
 
 def _read(output: Store, entry: FileEntry, columns: Sequence[str]) -> pa.Table:

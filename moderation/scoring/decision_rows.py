@@ -31,6 +31,7 @@ class Failure:
     code: ErrorCode
     detail: str
     sha256: str | None = None
+    md5: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Embedded:
     pdq: str | None = None
     pdq_quality: int | None = None
     damaged: str | None = None
+    md5: str | None = None
+    frame_hashes: tuple[tuple[str, int], ...] = ()
+    """PDQ and its quality of each frame of `frame_indexes`; empty where they are not known"""
 
 
 _OF_IMAGES = [schemas.DECISIONS.field(f.name) for f in fields(Embedded) if f.name in schemas.columns("image")]
@@ -134,11 +138,14 @@ def _embedding_rows(
     context: RowContext, embedded: list[Embedded], frames: NDArray[np.int32], vectors: NDArray[np.float16]
 ) -> pa.Table:
     owners = [e for e in embedded for _ in e.frame_indexes]
+    hashes = [found for e in embedded for found in e.frame_hashes or ((None, None),) * len(e.frame_indexes)]
     return pa.table(
         {
             **_keys(context, [e.object for e in owners]),
             "sha256": pa.array([e.sha256 for e in owners], pa.string()),
             "frame": pa.array(frames, pa.int32()),
+            "pdq": pa.array([hash_ for hash_, _ in hashes], pa.string()),
+            "pdq_quality": pa.array([quality for _, quality in hashes], pa.int32()),
             "embedding": embedding_column(vectors),
         },
         schema=schemas.embeddings(vectors.shape[1]),

@@ -69,6 +69,7 @@ class Preparer:
         read: how an object's bytes are had. Raises `StorageError`.
         look_up: how an object that is named by its URI only is found. Raises `StorageError`.
         jpeg_decoder: asked before Pillow.
+        md5: whether the MD5 of each object is wanted beside its SHA-256.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Preparer:
         read: Callable[[ObjectRef], bytes],
         look_up: Callable[[str], ObjectRef],
         jpeg_decoder: JpegDecoder | None = None,
+        md5: bool = False,
     ) -> None:
         self._preprocessing = preprocessing
+        self._md5 = md5
         self._limits = options.limits
         self._read, self._look_up = read, look_up
         self._jpeg_decoder = jpeg_decoder
@@ -173,34 +176,36 @@ class Preparer:
 
     def _decoded(self, ref: ObjectRef, data: bytes, call: "_Call") -> Outcome:
         with call.clock.measure("decode"):
-            digest = hashlib.sha256(data).hexdigest()
+            digest, md5 = digests(data, md5=self._md5)
         pixels: list[NDArray[np.uint8]] = []
-        found = call.once.do(digest, lambda: self._picture(ref, digest, data, pixels, call.clock))
+        found = call.once.do(digest, lambda: self._picture(ref, digest, md5, data, pixels, call.clock))
         if isinstance(found, ImageError):
-            return Failure(ref, found.code, found.detail, digest)
+            return Failure(ref, found.code, found.detail, digest, md5)
         return Prepared(replace(found, object=ref), pixels)
 
     def _picture(
-        self, ref: ObjectRef, digest: str, data: bytes, pixels: list[NDArray[np.uint8]], clock: Clock
+        self, ref: ObjectRef, digest: str, md5: str | None, data: bytes, pixels: list[NDArray[np.uint8]], clock: Clock
     ) -> Embedded | ImageError:
         """What is known of a picture; what the model is to see of it is put into `pixels`, frame by frame."""
         prepare = self._preprocessing
         indexes: list[int] = []
-        fingerprint, quality = "", 0
+        hashes: list[tuple[str, int]] = []
+        shown = 0  # which of these frames stands for the image
         try:
             with clock.measure("decode"):
                 image = DecodedImage(data, self._limits, prepare.size)
                 ready = self._ready(image, data)
             if ready is not None:
                 with clock.measure("decode"):
-                    fingerprint, quality = pdq(ready.small)
+                    hashes.append(pdq(ready.small))
                 indexes.append(0)
                 pixels.append(ready.pixels)
             else:
                 with self._memory.reserve(image.memory), clock.measure("decode"):
                     for index, frame in image.frames():
-                        if not indexes or index == image.primary:
-                            fingerprint, quality = pdq(frame, image.colours)
+                        if index == image.primary:
+                            shown = len(indexes)
+                        hashes.append(pdq(frame, image.colours))
                         indexes.append(index)
                         pixels.append(prepare(frame, image.reduction, image.colours))
                         del frame  # its memory is needed for the next
@@ -215,15 +220,32 @@ class Preparer:
             header.height,
             header.frames,
             tuple(indexes),
-            fingerprint,
-            quality,
+            *hashes[shown],
             image.damaged or None,
+            md5,
+            tuple(hashes),
         )
 
     def _ready(self, image: DecodedImage, data: bytes) -> ReadyPicture | None:
         if self._jpeg_decoder is None or image.header.format != "JPEG" or not image.is_plain:
             return None
         return self._jpeg_decoder.decode(data, image.orientation)
+
+
+_PIECE = 1 << 20
+"""Bytes that stay in the processor's cache while both hashes look at them."""
+
+
+def digests(data: bytes, *, md5: bool) -> tuple[str, str | None]:
+    """SHA-256 of an object's bytes, and their MD5 if it is wanted, as hex digits."""
+    if not md5:
+        return hashlib.sha256(data).hexdigest(), None
+    whole, other, view = hashlib.sha256(), hashlib.md5(usedforsecurity=False), memoryview(data)
+    for start in range(0, len(data), _PIECE):
+        piece = view[start : start + _PIECE]
+        whole.update(piece)
+        other.update(piece)
+    return whole.hexdigest(), other.hexdigest()
 
 
 class _Call:

@@ -13,7 +13,7 @@ from moderation.records import BatchSummary, ScoredBatch, Shard
 from moderation.results import schemas
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
-from moderation.results.stored_images import StoredImages, StoredShard, read_images
+from moderation.results.stored_images import FRAME_HASHES, StoredImages, StoredShard, read_images
 from moderation.scoring.judging import RowContext, embedding_column, identity_columns, judge, judged_columns, same, score_rows
 from moderation.storage import Store
 
@@ -22,7 +22,7 @@ _KEPT = schemas.columns("object", "image")
 
 
 def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> ScoredBatch:
-    """The rows of stored images under another policy. `images` must have been read with `_KEPT` columns."""
+    """The rows of stored images under another policy. `images` must have been read with `_KEPT` columns and hashes."""
     judged = judge(context.compiled, images.vectors, images.starts, images.frames)
     count, kept = images.scored.num_rows, images.scored
     keys = {"run_id": same(context.run_id, count), "uri": _whole(kept["uri"]), "etag": _whole(kept["etag"])}
@@ -40,6 +40,7 @@ def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> S
             **{name: column.take(owner) for name, column in keys.items()},
             "sha256": _whole(kept["sha256"]).take(owner),
             "frame": pa.array(images.frames, pa.int32()),
+            **{name: images.hashes[name] for name in FRAME_HASHES.names},
             "embedding": embedding_column(images.vectors),
         },
         schema=schemas.embeddings(images.vectors.shape[1]),
@@ -68,7 +69,7 @@ def write_decided(
     batches = []
     for source in stored:
         try:
-            images = read_images(output, source, _KEPT)
+            images = read_images(output, source, _KEPT, with_hashes=True)
         except ModerationError as error:
             return str(error)
         found = list(zip(images.scored["uri"].to_pylist(), images.scored["etag"].to_pylist(), strict=True))
