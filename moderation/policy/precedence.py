@@ -10,8 +10,7 @@ Lists in shadow, like rules in shadow, are shown and do not act.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moderation.lists.matching import ListSettings
-from moderation.policy.schema import Action, Mode, Severity
+from moderation.policy.schema import Action, ListedImages, Mode, Severity
 
 _ACTIONS, _SEVERITIES = tuple(Action), tuple(Severity)
 
@@ -36,7 +35,7 @@ class Outcome:
     """rules that would have acted but for the list"""
 
 
-def decide(rules: Sequence[ActingRule], matched: Sequence[ListSettings]) -> Outcome:
+def decide(rules: Sequence[ActingRule], matched: Sequence[ListedImages]) -> Outcome:
     """The decision on one image.
 
     Args:
@@ -61,7 +60,7 @@ def decide(rules: Sequence[ActingRule], matched: Sequence[ListSettings]) -> Outc
     return Outcome(action, None, overridden)
 
 
-def _worst(lists: list[ListSettings]) -> ListSettings | None:
+def _worst(lists: list[ListedImages]) -> ListedImages | None:
     """The first of the highest severity."""
     return max(lists, key=lambda one: _rank(one.severity), default=None)
 
