@@ -21,7 +21,7 @@ from benchmarks.images import LARGE, SMALL, write_jpegs
 from moderation.cluster.slots import IN_FLIGHT
 from moderation.demo import POLICY_FILE
 from moderation.model.open_clip_encoder import OpenClipEncoder
-from moderation.policy.loading import load_policy
+from moderation.policy_files.loading import load_policy
 from moderation.records import ObjectRef
 from moderation.scoring.image_scorer import ImageScorer
 from moderation.scoring.options import ScorerOptions

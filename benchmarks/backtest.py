@@ -22,8 +22,8 @@ import pyarrow as pa
 from benchmarks.figures import Figure, emit
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.decision import ACTIONS, decide
-from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import parse_policy
 from moderation.records import Counts
 from moderation.results import schemas
 from moderation.results.archive import open_archive

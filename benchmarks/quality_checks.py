@@ -22,7 +22,7 @@ from moderation.planning.plan import Page, store_page
 from moderation.planning.planner import Tally
 from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.quality.facts import ExpectedRows, RunFacts, RunHistory
 from moderation.quality.quality_limits import QualityLimits
 from moderation.quality.staged import StagedShard, groups, planned_shards

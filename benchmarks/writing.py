@@ -17,7 +17,7 @@ import pyarrow as pa
 from benchmarks.figures import Figure, emit
 from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.records import ObjectRef, ScoredBatch, Shard
 from moderation.results import schemas
 from moderation.results.paths import RunPaths

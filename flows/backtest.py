@@ -22,8 +22,8 @@ from flows.standalone import standalone
 from moderation.common.progress import StageLines, listening
 from moderation.errors import ModerationError, OutputError, SettingsError, StorageError
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.loading import load_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import load_policy
 from moderation.query.condition import Condition
 from moderation.results.archive import Archive, open_archive
 from moderation.results.stored_policy import newest_policy_if_readable

@@ -19,10 +19,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flows.deployment_shape import SHAPES, DeploymentShape, is_template, without_templates
 from flows.schedules import check_schedule
+from moderation.common.findings import Finding
 from moderation.common.secrets import redacted
 from moderation.deployment.checks import Checked
 from moderation.deployment.file import SETTINGS, Deployment, DeploymentFile, flow_key
-from moderation.policy.findings import Finding
 from moderation.policy.yaml_source import Location, Span
 
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)

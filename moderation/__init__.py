@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from moderation.model.encoder import Encoder
     from moderation.model.open_clip_encoder import OpenClipEncoder
     from moderation.pipeline import Outcome, run
-    from moderation.policy.loading import load_policy
     from moderation.policy.schema import Policy, Rule
+    from moderation.policy_files.loading import load_policy
     from moderation.records import ObjectRef, ScoredBatch
     from moderation.results.manifest import Manifest
     from moderation.scoring.image_scorer import ImageScorer
@@ -57,7 +57,7 @@ _HOMES = {
     "moderation.model.encoder": ("Encoder",),
     "moderation.model.open_clip_encoder": ("OpenClipEncoder",),
     "moderation.pipeline": ("Outcome", "run"),
-    "moderation.policy.loading": ("load_policy",),
+    "moderation.policy_files.loading": ("load_policy",),
     "moderation.policy.schema": ("Policy", "Rule"),
     "moderation.records": ("ObjectRef", "ScoredBatch"),
     "moderation.results.manifest": ("Manifest",),

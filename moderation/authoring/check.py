@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from moderation.common.findings import Finding
 from moderation.demo import SCHEME, captions, picture
 from moderation.errors import ModelError
 from moderation.model.catalog import ModelFacts, facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
-from moderation.policy.findings import Finding
 from moderation.policy.including import Merged
 from moderation.policy.languages import reads_many_languages, words_of
 from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts, lint_similarity
-from moderation.policy.loading import read_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
+from moderation.policy_files.loading import read_policy
 
 
 @dataclass(frozen=True, slots=True)

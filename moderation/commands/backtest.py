@@ -86,7 +86,7 @@ def backtest(
     """
     from moderation.commands.stored_results import opened
     from moderation.console import backtest as backtest_console
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
     from moderation.results.stored_policy import newest_policy_if_readable
     from moderation.scoring.prompt_embeddings import compiled_for
     from moderation.studies.backtest.backtest_page import write_page

@@ -35,9 +35,9 @@ def check(
 
     Example: `moderate lists check lists/known.csv --hash pdq`
     """
+    from moderation.common.findings import as_github
+    from moderation.common.findings import as_json as findings_json
     from moderation.console.lists import show_checked
-    from moderation.policy.findings import as_github
-    from moderation.policy.findings import as_json as findings_json
 
     found = _read(file, kind, min_quality)
     findings = [*found.errors, *found.warnings]

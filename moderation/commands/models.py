@@ -79,7 +79,7 @@ def compare(
 
     from moderation.common.progress import StageLines, listening
     from moderation.console.models import show_comparison, show_line, show_remark
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
     from moderation.studies.model_comparison.choice import model_choice
     from moderation.studies.model_comparison.comparing import compare_models
 

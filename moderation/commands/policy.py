@@ -45,9 +45,9 @@ def check(
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when open_clip is imported
 
     from moderation.authoring.check import check_policy
+    from moderation.common.findings import as_github
+    from moderation.common.findings import as_json as findings_json
     from moderation.console.policy import show_checked
-    from moderation.policy.findings import as_github
-    from moderation.policy.findings import as_json as findings_json
 
     checked = [check_policy(file, today=datetime.now(UTC).date()) for file in files]
     findings = [finding for one in checked for finding in one.findings]
@@ -66,7 +66,7 @@ def check(
 def show(file: _File) -> None:
     """Show the rules of FILE as a table: prompts, lookalikes, thresholds, severity and mode."""
     from moderation.console.policy import show_policy
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
 
     show_policy(load_policy(file))
 
@@ -88,7 +88,7 @@ def explain(
     """
     from moderation.authoring.explain import expand
     from moderation.console.policy import show_cut, show_explanations, show_written
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
 
     policy = load_policy(file)
     expanded, cut = expand(images)
@@ -120,8 +120,8 @@ def run_examples(
     Prints one line per example, and precision and recall per rule. Exit code 1 if any example fails.
     """
     from moderation.console.policy import show_test, show_written
-    from moderation.policy.loading import load_policy
     from moderation.policy.rule_examples import accuracy, judge, junit_xml
+    from moderation.policy_files.loading import load_policy
 
     policy = load_policy(file)
     found: Sequence[Explanation] = ()
@@ -148,7 +148,7 @@ def diff(
     """
     from moderation.console.policy import show_changes
     from moderation.policy.comparison import compare, identity
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
 
     before, after = load_policy(old), load_policy(new)
     changes = compare(before, after)
@@ -173,7 +173,7 @@ def _explain(
     file: Path, policy: "Policy", images: Sequence[str], folder: Path | None
 ) -> "tuple[Encoder, tuple[Explanation, ...]]":
     from moderation.authoring.explain import explain_images, load_encoder
-    from moderation.policy.loading import located
+    from moderation.policy_files.loading import located
 
     try:
         encoder = load_encoder(policy)

@@ -39,7 +39,7 @@ def sample(
     """
     from moderation.commands.stored_results import opened
     from moderation.console.sample import show_sample
-    from moderation.policy.loading import load_policy
+    from moderation.policy_files.loading import load_policy
     from moderation.results.stored_policy import newest_policy, newest_policy_file
     from moderation.scoring.prompt_embeddings import compiled_for
     from moderation.studies.sampling.drawing import MOST, draw, rule_to_sample

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ValidationError
 from moderation.cluster.nodes import describe_cluster, mismatches
 from moderation.cluster.session import ray_session
 from moderation.cluster.sizing import Machine, divide, plan_pool
+from moderation.common.findings import Finding
 from moderation.deployment.file import SETTINGS, Deployment, DeploymentFile
 from moderation.errors import ModerationError, SettingsError, StorageError
 from moderation.planning.inputs import check_inputs
-from moderation.policy.findings import Finding
-from moderation.policy.loading import read_policy
 from moderation.policy.schema import Policy
 from moderation.policy.yaml_source import Location
+from moderation.policy_files.loading import read_policy
 from moderation.quality.limits_file import read_limits
 from moderation.settings import RunSettings
 from moderation.sources import open_sources

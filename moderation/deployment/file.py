@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from moderation.common.findings import Finding
 from moderation.common.secrets import redacted
 from moderation.errors import SettingsError
-from moderation.policy.findings import Finding
 from moderation.policy.including import read_text
 from moderation.policy.yaml_source import Location, Source, parse
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ class HashList:
         digits: str = self.hashes[entry].tobytes().hex()
         return digits
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of kind, hashes and labels, as hex: what the list's content adds to a policy's hash."""
         content = hashlib.sha256(self.kind.encode())

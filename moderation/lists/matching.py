@@ -11,29 +11,24 @@ from moderation.lists.hamming import HammingIndex
 from moderation.lists.hash_list import HashKind, HashList
 from moderation.lists.reading import MIN_QUALITY
 from moderation.lists.turned import TURNS, turned
-from moderation.policy.schema import Action, Mode, Severity
 
 MAX_DISTANCE = 64
 """At this distance unrelated pictures begin to match; a larger one is a mistake."""
 
 
 @dataclass(frozen=True)
-class ListSettings:
-    """What a policy says of a list."""
+class MatchSettings:
+    """What counts as a match with a list."""
 
-    id: str
+    list: str
+    """the list's id"""
     kind: HashKind
-    action: Action
-    severity: Severity = Severity.MEDIUM
-    mode: Mode = Mode.LIVE
     distance: int = 31
     """bits of a PDQ that may differ, 0 to `MAX_DISTANCE`; the other kinds match exactly"""
     min_quality: int = MIN_QUALITY
     """0 to 100: PDQ hashes of images below it are not matched"""
     turned: bool = False
     """whether the list's PDQ entries match turned and mirrored as well"""
-    restricted: bool = False
-    """whether nothing of a matching image may be shown"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Match:
 class Matcher:
     """One list, ready to be asked."""
 
-    def __init__(self, settings: ListSettings, content: HashList) -> None:
+    def __init__(self, settings: MatchSettings, content: HashList) -> None:
         """Build the index.
 
         Raises:
@@ -97,7 +92,7 @@ class Matcher:
     def _of(self, entry: int, distance: int, count: int) -> Match:
         turn, entry = divmod(entry, len(self.content))
         label = self.content.labels[entry].as_py()
-        return Match(self.settings.id, self.content.hex(entry), label, distance, TURNS[turn], count)
+        return Match(self.settings.list, self.content.hex(entry), label, distance, TURNS[turn], count)
 
 
 def from_hex(hashes: Sequence[str], kind: HashKind) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from moderation.policy.findings import Finding
+from moderation.common.findings import Finding
 
 MOST_ERRORS, MOST_WARNINGS = 50, 20
 """Reading stops after so many errors; of warnings the first ones are shown, and the others counted."""

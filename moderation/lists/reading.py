@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moderation.common.findings import Finding
 from moderation.lists.entry_rows import Row, text_rows
 from moderation.lists.exchange_json import json_rows
 from moderation.lists.hash_list import TYPE_NAMES, HashKind, HashList, ordered_by_bytes
 from moderation.lists.lines import is_text, text_lines
 from moderation.lists.problems import Problems, TooManyErrorsError
-from moderation.policy.findings import Finding
 
 MAX_ENTRIES = 20_000_000
 MIN_QUALITY = 50

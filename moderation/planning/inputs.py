@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moderation.errors import ErrorCode, OutputError, PolicyError, QuarantinedError, SettingsError, StorageError
-from moderation.policy.loading import read_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import read_policy
 from moderation.quality.limits_file import read_limits
 from moderation.quality.quality_limits import QualityLimits
 from moderation.results.paths import RunPaths

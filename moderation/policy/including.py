@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from moderation.common.findings import Finding
 from moderation.policy.consistency import known
-from moderation.policy.findings import Finding
 from moderation.policy.model_choice import moved
 from moderation.policy.yaml_source import MAX_BYTES, Location, Source, Span, parse
 

@@ -6,9 +6,13 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, StringConstraints, Tag, model_validator
 
 from moderation.errors import ErrorCode
+from moderation.lists.hash_list import HashKind
+from moderation.lists.matching import MAX_DISTANCE
+from moderation.lists.reading import MIN_QUALITY
+from moderation.policy.assets import Assets
 from moderation.policy.consistency import mistakes
 from moderation.policy.model_choice import ModelChoice, Strict, Text
 from moderation.policy.score_kind import ScoreKind
@@ -43,6 +47,42 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+class Labelled(Strict):
+    """Images that a labels file names for the rule."""
+
+    labels: Text = Field(description="a labels file: those of this rule with the label that the key means")
+
+
+def _kind_of_images(value: Any) -> str:
+    return "<labels>" if isinstance(value, dict) else "<image>"
+
+
+ImageSource = Annotated[Annotated[Text, Tag("<image>")] | Annotated[Labelled, Tag("<labels>")], Discriminator(_kind_of_images)]
+"""An image by its path beside the policy or its URI, either with `*` and `?`; or a labels file."""
+MAX_SOURCES = 1000
+
+
+class ListedImages(Strict):
+    """A list of known images, by their hashes, and what becomes of an image that is on it."""
+
+    id: RuleId = Field(description="short name, unique among the lists: a-z 0-9 - _")
+    file: Text = Field(description="the list: a path relative to this file, or a URI")
+    hash: HashKind = Field(description=" | ".join(HashKind))
+    action: Action = Field(description="block | review | allow (overrides rules of its severity and below)")
+    category: Text = Field(default="uncategorized", description="what analysts group lists by")
+    severity: Severity = Field(default=Severity.MEDIUM, description="low | medium | high | critical")
+    mode: Mode = Field(default=Mode.LIVE, description="live | shadow (matched and shown, never acts) | off")
+    description: str = Field(default="", max_length=2000, description="what the list is, in words")
+    distance: int = Field(
+        default=31, ge=0, le=MAX_DISTANCE, strict=True, description="bits of a PDQ that may differ; other kinds match exactly"
+    )
+    min_quality: int = Field(
+        default=MIN_QUALITY, ge=0, le=100, strict=True, description="images whose PDQ has a lower quality are not matched"
+    )
+    turned: bool = Field(default=False, strict=True, description="whether its PDQ entries match turned and mirrored as well")
+    restricted: bool = Field(default=False, strict=True, description="whether nothing of a matching image may be shown")
+
+
 class Rule(Strict):
     """One thing the policy looks for."""
 
@@ -51,9 +91,16 @@ class Rule(Strict):
     severity: Severity = Field(default=Severity.MEDIUM, description="low | medium | high | critical")
     mode: Mode = Field(default=Mode.LIVE, description="live | shadow (scored and shown, never acts) | off")
     description: str = Field(default="", max_length=2000, description="what the rule means, in words")
-    prompts: tuple[Text, ...] = Field(min_length=1, max_length=200, description="what the image would show")
+    prompts: tuple[Text, ...] = Field(default=(), max_length=200, description="what the image would show")
     contrast: tuple[Text, ...] = Field(default=(), max_length=200, description="this rule's lookalikes")
     score: ScoreKind = Field(default=ScoreKind.CONTRAST, description=" | ".join(ScoreKind))
+    like: tuple[ImageSource, ...] = Field(
+        default=(), max_length=MAX_SOURCES, description="for `score: examples`: images of what is looked for"
+    )
+    unlike: tuple[ImageSource, ...] = Field(
+        default=(), max_length=MAX_SOURCES, description="for `score: examples`: images that look alike and are not meant"
+    )
+    head: Text | None = Field(default=None, description="for `score: head`: a file that `moderate policy learn` wrote")
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
     review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
@@ -106,7 +153,14 @@ class Policy(Strict):
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
+    background: tuple[ImageSource, ...] = Field(
+        default=(),
+        max_length=MAX_SOURCES,
+        description="for rules with `score: examples`: ordinary images, that none of them looks for",
+    )
+    lists: tuple[ListedImages, ...] = Field(default=(), max_length=100, description="hash lists of known images")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
+    _assets: Assets | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -129,9 +183,32 @@ class Policy(Strict):
         return tuple(rule for rule in self.rules if rule.mode is not Mode.OFF)
 
     @property
+    def names_assets(self) -> bool:
+        """Whether it names heads, exemplars or hash lists."""
+        return bool(self.lists or self.background or any(rule.like or rule.unlike or rule.head for rule in self.rules))
+
+    @property
+    def assets(self) -> Assets:
+        """What it names and does not contain. Raises `RuntimeError` if that was not read: `load_policy` reads it."""
+        if self._assets is None:
+            if self.names_assets:
+                raise RuntimeError(f"the assets of the policy {self.policy!r} were not read")
+            return Assets()
+        return self._assets
+
+    def with_assets(self, assets: Assets) -> Self:
+        """The same policy with the content of what it names."""
+        found = self.model_copy()
+        found._assets = assets
+        return found
+
+    @property
     def hash(self) -> str:
-        """Identity: 16 hex digits of the SHA-256 of the parsed content. Comments and layout do not count."""
-        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, ensure_ascii=True)
+        """Identity: 16 hex digits of the SHA-256 of the parsed content and of its assets'. Comments and layout do not count."""
+        plain = self.model_dump(mode="json", exclude_defaults=True)
+        if digests := self.assets.digests:
+            plain["assets"] = digests
+        content = json.dumps(plain, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

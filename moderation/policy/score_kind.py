@@ -6,7 +6,7 @@ A new kind is a member here with its facts, and its formula there: mypy reports 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class ScoreFacts:
     """whether lookalikes count: those of the rule and those of the whole policy"""
     needs_bias: bool
     """whether only models of the SigLIP family have it"""
+    needs: Literal["prompts", "like", "head"]
+    """the key of a rule that says what is looked for"""
     synonyms: str
     """words that people write for it, separated by blanks"""
 
@@ -35,6 +37,8 @@ class ScoreKind(StrEnum):
     CONTRAST = "contrast"
     SIMILARITY = "similarity"
     SIGMOID = "sigmoid"
+    EXAMPLES = "examples"
+    HEAD = "head"
 
     @property
     def facts(self) -> ScoreFacts:
@@ -46,6 +50,10 @@ class ScoreKind(StrEnum):
                 return _SIMILARITY
             case ScoreKind.SIGMOID:
                 return _SIGMOID
+            case ScoreKind.EXAMPLES:
+                return _EXAMPLES
+            case ScoreKind.HEAD:
+                return _HEAD
             case _:
                 assert_never(self)
 
@@ -62,6 +70,7 @@ _CONTRAST = ScoreFacts(
     usual=None,
     uses_contrast=True,
     needs_bias=False,
+    needs="prompts",
     synonyms="softmax compare comparison probability",
 )
 _SIMILARITY = ScoreFacts(
@@ -71,6 +80,7 @@ _SIMILARITY = ScoreFacts(
     usual={False: (0.10, 0.40), True: (-0.05, 0.30)},
     uses_contrast=False,
     needs_bias=False,
+    needs="prompts",
     synonyms="cosine cos distance",
 )
 _SIGMOID = ScoreFacts(
@@ -80,5 +90,26 @@ _SIGMOID = ScoreFacts(
     usual=None,
     uses_contrast=False,
     needs_bias=True,
+    needs="prompts",
     synonyms="siglip logistic",
+)
+_EXAMPLES = ScoreFacts(
+    low=0.0,
+    high=1.0,
+    shown=(0.0, 1.0),
+    usual=None,
+    uses_contrast=False,
+    needs_bias=False,
+    needs="like",
+    synonyms="exemplars example images image nearest knn",
+)
+_HEAD = ScoreFacts(
+    low=0.0,
+    high=1.0,
+    shown=(0.0, 1.0),
+    usual=None,
+    uses_contrast=False,
+    needs_bias=False,
+    needs="head",
+    synonyms="learned classifier probe logistic trained",
 )

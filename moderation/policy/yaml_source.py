@@ -15,8 +15,8 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from moderation.common.findings import Finding
 from moderation.policy.characters import CLOSING, OPENING, Repaired, in_typographic_quotes, marks_that_join, repair
-from moderation.policy.findings import Finding
 from moderation.policy.numbers import number_meant, written
 from moderation.policy.syntax import explain
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from moderation.policy.findings import Finding
+from moderation.common.findings import Finding
 from moderation.policy.including import read_text
 from moderation.policy.yaml_source import Location, Source, Span, parse
 from moderation.quality.quality_limits import QualityLimits

@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from moderation.errors import PolicyError, SettingsError
-from moderation.policy.loading import load_policy, parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import load_policy, parse_policy
 from moderation.results.archive import Archive
 from moderation.results.manifest import Manifest, find_manifest
 

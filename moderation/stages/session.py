@@ -19,7 +19,7 @@ from moderation.errors import ModelError, OutputError, StorageError
 from moderation.model.engines import MAX_BATCH
 from moderation.planning.inputs import Inputs, claim_run
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import located
+from moderation.policy_files.loading import located
 from moderation.results.archive import open_archive
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import alone

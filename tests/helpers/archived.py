@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from moderation.errors import ErrorCode
 from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import parse_policy
 from moderation.records import BatchSummary, ObjectRef, Shard
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths

@@ -20,7 +20,7 @@ from moderation.cluster.scorer import ModelDescription
 from moderation.errors import ModelError
 from moderation.planning.sharding import batches, shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.records import Batch, ObjectRef, ScoredBatch, Shard
 from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.flips import FlipCheck

@@ -11,8 +11,8 @@ import numpy as np
 from moderation.errors import ErrorCode
 from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
-from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import parse_policy
 from moderation.records import BatchSummary, ObjectRef, Shard
 from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest, Timings

@@ -8,7 +8,7 @@ from moderation import ImageScorer, OpenClipEncoder, Store
 from moderation.demo import POLICY_FILE
 from moderation.planning.sharding import shard_name
 from moderation.policy.compiled import TextHead, prompt_texts
-from moderation.policy.loading import read_policy
+from moderation.policy_files.loading import read_policy
 from moderation.records import BatchSummary, ObjectRef, Shard
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr
 from vector_results import Image, publish_vectors
 
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.storage import Store
 from moderation.studies.tuning.samples import Sample, as_found, at_prevalence, weighted
 

@@ -15,11 +15,11 @@ from moderation.cli import app
 from moderation.demo import IMAGES_DIR
 from moderation.images.pdq import pdq
 from moderation.lists.hash_list import HashKind
-from moderation.lists.matching import ListSettings, Match, Matcher, floods, from_hex
-from moderation.lists.precedence import ActingRule, Outcome, decide
+from moderation.lists.matching import Match, Matcher, MatchSettings, floods, from_hex
 from moderation.lists.reading import read_list
 from moderation.lists.turned import TURNS, turned
-from moderation.policy.schema import Action, Mode, Severity
+from moderation.policy.precedence import ActingRule, Outcome, decide
+from moderation.policy.schema import Action, ListedImages, Mode, Severity
 
 LIZARD, CARDS = (IMAGES_DIR / "listings" / name for name in ("48091-lizard.jpg", "49533-flower-playing-cards.jpg"))
 ALLOW, REVIEW, BLOCK = Action.ALLOW, Action.REVIEW, Action.BLOCK
@@ -29,8 +29,8 @@ def picture(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def settings(kind: HashKind = HashKind.PDQ, **more: object) -> ListSettings:
-    return ListSettings(**({"id": "known", "kind": kind, "action": BLOCK} | more))  # type: ignore[arg-type]
+def settings(kind: HashKind = HashKind.PDQ, **more: object) -> MatchSettings:
+    return MatchSettings(**({"list": "known", "kind": kind} | more))  # type: ignore[arg-type]
 
 
 def matcher(content: str, **more: object) -> Matcher:
@@ -115,8 +115,8 @@ def test_settings_that_cannot_be_are_refused() -> None:
         from_hex(["ab", "cd" * 63], HashKind.PDQ)
 
 
-def known_list(name: str, action: Action, severity: Severity = Severity.HIGH, mode: Mode = Mode.LIVE) -> ListSettings:
-    return settings(id=name, action=action, severity=severity, mode=mode)
+def known_list(name: str, action: Action, severity: Severity = Severity.HIGH, mode: Mode = Mode.LIVE) -> ListedImages:
+    return ListedImages(id=name, file="list.txt", hash=HashKind.PDQ, action=action, severity=severity, mode=mode)
 
 
 def test_a_list_that_blocks_decides_over_rules_and_over_lists_that_allow() -> None:

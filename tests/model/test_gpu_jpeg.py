@@ -29,7 +29,7 @@ from moderation.model.gpu_jpeg.resizing import Span, grey, resize, upright
 from moderation.model.jpeg_decoder import DecoderCounts
 from moderation.model.preprocessing import Preprocessing
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
-from moderation.policy.loading import load_policy
+from moderation.policy_files.loading import load_policy
 from moderation.records import ObjectRef
 from moderation.scoring.decision_rows import Embedded, build_rows
 from moderation.scoring.image_scorer import text_head

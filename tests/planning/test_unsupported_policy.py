@@ -13,8 +13,8 @@ from support import make_policy
 from moderation.errors import ErrorCode
 from moderation.policy.comparison import Effect, compare
 from moderation.policy.explanation import unreadable
-from moderation.policy.loading import parse_policy
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import parse_policy
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.row_frames import row_frames
 from moderation.records import Counts, ObjectRef

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from moderation.authoring.check import Checked, check_policy
+from moderation.common.findings import Finding, as_github, as_json
 from moderation.demo import POLICY_FILE
 from moderation.model.catalog import facts_of
-from moderation.policy.findings import Finding, as_github, as_json
 from moderation.policy.languages import reads_many_languages, why_not_english
 from moderation.policy.model_choice import ModelChoice
 

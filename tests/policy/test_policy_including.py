@@ -7,7 +7,7 @@ import pytest
 
 from moderation.errors import PolicyError
 from moderation.policy import load_policy
-from moderation.policy.loading import parse_policy, read_policy
+from moderation.policy_files.loading import parse_policy, read_policy
 
 BASE = """\
 policy: base

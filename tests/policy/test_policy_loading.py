@@ -17,8 +17,8 @@ from moderation.demo import POLICY_FILE
 from moderation.errors import PolicyError
 from moderation.policy import Policy, load_policy
 from moderation.policy.including import merge
-from moderation.policy.loading import parse_policy
 from moderation.policy.yaml_source import MAX_BYTES
+from moderation.policy_files.loading import parse_policy
 
 GOLDEN = places.GOLDEN / "policy-mistakes.txt"
 

@@ -5,7 +5,7 @@
 import pytest
 
 from moderation.errors import PolicyError
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 
 HEAD = 'policy: p\nversion: "1"\ncontrast: [a photo]\nmodel: {name: demo}\n'
 RULE = "rules:\n  - id: a\n    prompts: [a gun]\n    review: 0.5\n"

@@ -20,7 +20,7 @@ from benchmarks.peers.timeline import Timeline, agreement
 from benchmarks.peers.work import Work, policy_text
 from moderation.errors import ErrorCode, RunError, SettingsError, StorageError
 from moderation.model.open_clip_encoder import OpenClipEncoder
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.scoring.image_scorer import ImageScorer
 from moderation.storage import Store
 

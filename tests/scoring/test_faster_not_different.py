@@ -16,7 +16,7 @@ from moderation.images.limits import ImageLimits
 from moderation.model.preprocessing import Preprocessing
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.decision import decide
-from moderation.policy.loading import read_policy
+from moderation.policy_files.loading import read_policy
 from moderation.scoring.image_scorer import text_head
 
 LIMITS = ImageLimits()

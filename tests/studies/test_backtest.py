@@ -33,8 +33,8 @@ from support import make_policy
 
 from moderation import OutputError, RunSettings, SettingsError, Store
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
-from moderation.policy.loading import load_policy
 from moderation.policy.schema import Mode, Policy
+from moderation.policy_files.loading import load_policy
 from moderation.query.condition import Condition
 from moderation.results import schemas
 from moderation.results.archive import Archive, open_archive

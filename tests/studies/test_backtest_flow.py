@@ -16,7 +16,7 @@ from prefect_servers import prefect_server
 from published import POLICY_TEXT
 from vector_results import Image, publish_vectors
 
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.query.connection import connect
 from moderation.results.manifest import published_manifests
 from moderation.results.retention import leftovers

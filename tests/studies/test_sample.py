@@ -25,7 +25,7 @@ from moderation.errors import OutputError, PolicyError, SettingsError, UserError
 from moderation.html.previews import previews
 from moderation.html.thumbnails import LARGE
 from moderation.policy.decision import Thresholds, decide
-from moderation.policy.loading import load_policy, parse_policy
+from moderation.policy_files.loading import load_policy, parse_policy
 from moderation.results.archive import open_archive
 from moderation.results.manifest import find_manifest
 from moderation.results.stored_policy import stored_policy

@@ -21,8 +21,8 @@ from moderation import OpenClipEncoder, Store
 from moderation.commands.search import search
 from moderation.demo import IMAGES_DIR, LABELS_FILE
 from moderation.errors import ModelError, OutputError, SettingsError, UserError
-from moderation.policy.loading import parse_policy
 from moderation.policy.model_choice import ModelChoice
+from moderation.policy_files.loading import parse_policy
 from moderation.results.archive import Archive, open_archive
 from moderation.scoring.prompt_embeddings import archive_encoder
 from moderation.studies.search.nearest import Chosen, cosines, nearest

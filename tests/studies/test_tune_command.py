@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from moderation.commands.tune import tune
 from moderation.errors import PolicyError, SettingsError, UserError
-from moderation.policy.loading import load_policy
+from moderation.policy_files.loading import load_policy
 from moderation.studies.tuning.policy_file import MARK
 
 IMAGES = 1200

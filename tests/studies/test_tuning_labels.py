@@ -6,7 +6,7 @@ import pytest
 from tuned_results import POLICY_TEXT, uri
 
 from moderation.errors import SettingsError
-from moderation.policy.loading import parse_policy
+from moderation.policy_files.loading import parse_policy
 from moderation.studies.tuning.evidence import Judged, Unusable, checked, judged
 from moderation.studies.tuning.labels import Label, read_labels
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from needs import needs_root
 
 from moderation.errors import PolicyError
-from moderation.policy.loading import load_policy
+from moderation.policy_files.loading import load_policy
 from moderation.studies.tuning.policy_file import MARK, NewThreshold, number, write_thresholds
 
 HEAD = "policy: shop\nmodel: {name: demo}\ncontrast: [x]\n"

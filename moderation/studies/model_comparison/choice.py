@@ -1,9 +1,9 @@
 """Selects a model, and checks that it fits the policy before anything is scored."""
 
 from moderation.errors import ModelError, PolicyError
-from moderation.policy.loading import load_policy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
+from moderation.policy_files.loading import load_policy
 
 
 def model_choice(text: str) -> ModelChoice:

@@ -15,9 +15,9 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from moderation.errors import OutputError, PolicyError
 from moderation.policy.comparison import compare
-from moderation.policy.loading import load_policy, read_policy
 from moderation.policy.schema import Policy
 from moderation.policy.yaml_source import Location
+from moderation.policy_files.loading import load_policy, read_policy
 
 MARK = "[moderate policy tune]"
 """Ends the comments that this module writes, so that it knows its own again."""

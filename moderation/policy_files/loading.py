@@ -7,12 +7,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from moderation.common.findings import Finding
 from moderation.errors import ModelError, PolicyError
+from moderation.policy.assets import Assets
 from moderation.policy.consistency import mistakes
-from moderation.policy.findings import Finding
 from moderation.policy.hints import MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
+from moderation.policy_files.asset_files import read_assets
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,26 @@ class ReadPolicy:
     """the places of the policy's parts, and what in the file is valid but probably means something else"""
 
 
-def load_policy(path: str | Path, folder: str | None = None) -> Policy:
-    """Read and check a policy file. Raises `PolicyError` that lists every mistake found. `folder` as in `read_policy`."""
-    return _required(read_policy(path, folder))
+def load_policy(path: str | Path, folder: str | None = None, assets: Assets | None = None) -> Policy:
+    """Read and check a policy file. Raises `PolicyError` that lists every mistake found. Arguments as in `read_policy`."""
+    return _required(read_policy(path, folder, assets))
 
 
-def parse_policy(text: str, name: str = "policy", folder: str | None = None) -> Policy:
+def parse_policy(text: str, name: str = "policy", folder: str | None = None, assets: Assets | None = None) -> Policy:
     """Check the text of a policy; `name` is what messages call it. Raises `PolicyError`.
 
-    Paths of weights in it are relative to `folder`, by default the current one.
+    Paths in it are relative to `folder`, by default the current one. `assets` as in `read_policy`.
     """
-    return _required(_checked(merge(text, name, None), folder))
+    return _required(_checked(merge(text, name, None), folder, assets))
 
 
-def read_policy(path: str | Path, folder: str | None = None) -> ReadPolicy:
-    """Read and check a policy file and what it includes. Mistakes are in `findings`.
+def read_policy(path: str | Path, folder: str | None = None, assets: Assets | None = None) -> ReadPolicy:
+    """Read and check a policy file, what it includes and what it names. Mistakes are in `findings`.
 
-    Paths of weights in it are relative to the file, or to `folder` for a copy stored elsewhere.
+    Args:
+        path: the file.
+        folder: what paths in it are relative to, for a copy stored elsewhere; by default its own folder.
+        assets: the content of what it names, where that is known; else it is read.
 
     Raises `PolicyError` only if the file itself cannot be read.
     """
@@ -55,7 +60,7 @@ def read_policy(path: str | Path, folder: str | None = None) -> ReadPolicy:
         raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
     if finding is not None:
         return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
-    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()))
+    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()), assets)
 
 
 def located(path: str | Path, error: ModelError) -> ModelError:
@@ -75,7 +80,7 @@ def _required(read: ReadPolicy) -> Policy:
     return read.policy
 
 
-def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
+def _checked(merged: Merged, folder: str | None, assets: Assets | None) -> ReadPolicy:
     findings = list(merged.findings)
     policy = None
     if isinstance(merged.content, dict):
@@ -85,6 +90,10 @@ def _checked(merged: Merged, folder: str | None) -> ReadPolicy:
             shown = [details for details in error.errors() if not _is_reported_elsewhere(details)]
             findings += [_finding(merged, details) for details in shown]
             findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
+    if policy is not None and not findings and policy.names_assets:
+        if assets is None:
+            assets, findings = read_assets(policy, Path(folder or "."), merged)
+        policy = policy.with_assets(assets)
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)
 

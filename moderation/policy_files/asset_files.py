@@ -1,0 +1,86 @@
+"""Reading all that a policy names, with every mistake at its place."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from moderation.common.findings import Finding
+from moderation.errors import StorageError
+from moderation.lists.hash_list import HashList
+from moderation.lists.reading import read_list
+from moderation.policy.assets import Assets
+from moderation.policy.exemplars import Exemplar, Exemplars
+from moderation.policy.head import Head
+from moderation.policy.including import Merged
+from moderation.policy.schema import ListedImages, Mode, Policy
+from moderation.policy.yaml_source import Location
+from moderation.policy_files.exemplar_files import named_exemplars
+from moderation.policy_files.head_files import parse_head
+from moderation.policy_files.places import AssetError, content, located
+from moderation.storage import Store
+
+
+def read_assets(policy: Policy, folder: Path, merged: Merged) -> tuple[Assets, list[Finding]]:
+    """The content of what a policy names. Rules and lists that are off need none.
+
+    Args:
+        policy: whose file is in `folder`.
+        folder: what its paths are relative to.
+        merged: the places in its files, for mistakes.
+    """
+    reader = _Reader(folder, merged)
+    heads: dict[str, Head] = {}
+    exemplars: dict[str, Exemplars] = {}
+    lists: dict[str, HashList] = {}
+    for at, rule in enumerate(policy.rules):
+        if rule.mode is Mode.OFF:
+            continue
+        if rule.head is not None and (head := reader.head(rule.head, ("rules", at, "head"))) is not None:
+            heads[rule.id] = head
+        if rule.like:
+            like = reader.images(rule.like, ("rules", at, "like"))
+            exemplars[rule.id] = Exemplars(like, reader.images(rule.unlike, ("rules", at, "unlike")))
+    background = reader.images(policy.background, ("background",)) if exemplars else ()
+    for at, one in enumerate(policy.lists):
+        if one.mode is not Mode.OFF and (found := reader.list(one, ("lists", at, "file"))) is not None:
+            lists[one.id] = found
+    return Assets(heads, exemplars, background, lists), reader.findings
+
+
+class _Reader:
+    def __init__(self, folder: Path, merged: Merged) -> None:
+        self.folder, self.merged = folder, merged
+        self.findings: list[Finding] = []
+
+    def head(self, name: str, place: Location) -> Head | None:
+        try:
+            return parse_head(content(name, located(name, self.folder)), name)
+        except AssetError as error:
+            self._add(place, error)
+            return None
+
+    def images(self, sources: tuple[object, ...], place: Location) -> tuple[Exemplar, ...]:
+        return tuple(self._images(sources, place))
+
+    def _images(self, sources: tuple[object, ...], place: Location) -> Iterator[Exemplar]:
+        for at, found in named_exemplars(sources, self.folder):  # type: ignore[arg-type]
+            if isinstance(found, AssetError):
+                self._add((*place, at), found)
+            else:
+                yield from found
+
+    def list(self, one: ListedImages, place: Location) -> HashList | None:
+        location = located(one.file, self.folder)
+        try:
+            store, key = Store.locate(location)
+            with io.BufferedReader(store.open(key)) as stream:  # type: ignore[type-var]
+                read = read_list(stream, location, one.hash, one.min_quality)
+        except StorageError as error:
+            self._add(place, AssetError(f"cannot read the list {one.file!r}: {error.detail}"))
+            return None
+        if read.content is None:
+            self.findings.extend(read.errors)
+        return read.content
+
+    def _add(self, place: Location, error: AssetError) -> None:
+        self.findings.append(self.merged.finding(place, error.message, error.hint))
