@@ -70,7 +70,7 @@ STAGES = ("list", "fetch", "decode", "encode", "score", "write", "check", "publi
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The outcome of a batch, a shard or a run. `errored` is by error code, `flagged` and `shadow` by rule."""
+    """The outcome of a batch, a shard or a run. `errored` is by error code, `flagged` and `shadow` by rule and list."""
 
     scored: int = 0
     blocked: int = 0
@@ -81,6 +81,10 @@ class Counts:
     shadow: Mapping[str, int] = field(default_factory=dict)
     damaged: int = 0
     """scored images whose file is damaged"""
+    matched: Mapping[str, int] = field(default_factory=dict)
+    """images on each hash list, in any mode, images without scores among them"""
+    unscored_review: int = 0
+    """how many more images without scores go to people than by the policy's `unreadable` and `unsupported`: lists decided"""
 
     @property
     def errors(self) -> int:
@@ -97,6 +101,8 @@ class Counts:
             add_numbers(self.flagged, other.flagged),
             add_numbers(self.shadow, other.shadow),
             self.damaged + other.damaged,
+            add_numbers(self.matched, other.matched),
+            self.unscored_review + other.unscored_review,
         )
 
 

@@ -17,13 +17,13 @@ from moderation.lists.matching import Match, Matcher, MatchSettings, from_hex
 class ImageHashes:
     """The hashes of N images in F frames, as results store them. What is not known is null."""
 
-    sha256: pa.Array
+    sha256: pa.Array | pa.ChunkedArray
     """[N] hex digits"""
-    md5: pa.Array
+    md5: pa.Array | pa.ChunkedArray
     """[N] hex digits"""
-    pdq: pa.Array
+    pdq: pa.Array | pa.ChunkedArray
     """[F] hex digits"""
-    quality: pa.Array
+    quality: pa.Array | pa.ChunkedArray
     """[F] of the PDQ, 0 to 100"""
     starts: NDArray[np.int64]
     """[N + 1] image i has the frames starts[i] to starts[i + 1]"""
@@ -31,7 +31,7 @@ class ImageHashes:
     """[F] numbers of the frames, counted from 0"""
 
     @classmethod
-    def of_bytes(cls, sha256: pa.Array, md5: pa.Array) -> "ImageHashes":
+    def of_bytes(cls, sha256: pa.Array | pa.ChunkedArray, md5: pa.Array | pa.ChunkedArray) -> "ImageHashes":
         """Of images without frames: those that could not be decoded."""
         none = pa.array([], pa.string())
         return cls(sha256, md5, none, pa.array([], pa.int32()), np.zeros(len(sha256) + 1, np.int64), np.zeros(0, np.int32))

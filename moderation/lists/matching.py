@@ -47,6 +47,8 @@ class Match:
     """how the entry's picture is turned or mirrored to match, one of `TURNS`"""
     entries: int = 1
     """how many entries of the list match, turned ones counted by themselves"""
+    frame: int | None = None
+    """number of the image's frame that matches, from 0; None for hashes of bytes"""
 
 
 class Matcher:
@@ -70,12 +72,13 @@ class Matcher:
         else:
             self._sorted = _texts(content.hashes)
 
-    def match(self, hashes: NDArray[np.uint8], quality: NDArray[np.int64] | None = None) -> dict[int, Match]:
+    def match(self, hashes: NDArray[np.uint8], quality: NDArray[np.int64] | None = None, threads: int = 1) -> dict[int, Match]:
         """The matches among images, by their index.
 
         Args:
             hashes: uint8 [N, 32], or [N, 16] of MD5.
             quality: [N] 0 to 100, of PDQ hashes; images below `min_quality` are not matched. None: all are.
+            threads: that look PDQ hashes up.
         """
         if self._index is None:
             at = np.searchsorted(self._sorted, _texts(hashes))
@@ -86,7 +89,7 @@ class Matcher:
             )
             return {int(n): self._of(int(at[n]), 0, 1) for n in hit}
         asked = np.arange(len(hashes)) if quality is None else np.flatnonzero(quality >= self.settings.min_quality)
-        entry, distance, count = self._index.nearest(hashes[asked])
+        entry, distance, count = self._index.nearest(hashes[asked], threads)
         return {int(asked[n]): self._of(int(entry[n]), int(distance[n]), int(count[n])) for n in np.flatnonzero(entry >= 0)}
 
     def _of(self, entry: int, distance: int, count: int) -> Match:

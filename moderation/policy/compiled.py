@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from moderation.common.float16_blocks import double_blocks
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.decision import Thresholds
+from moderation.policy.known_images import KnownImages
 from moderation.policy.schema import Policy, Rule
 from moderation.policy.score_kind import ScoreKind
 
@@ -109,6 +110,11 @@ class CompiledPolicy:
     def thresholds(self) -> Thresholds:
         """What their scores are compared with."""
         return Thresholds.of(self.rules, self.policy.near)
+
+    @cached_property
+    def known_images(self) -> KnownImages:
+        """Its hash lists."""
+        return KnownImages(self.policy)
 
     @cached_property
     def _columns(self) -> list[tuple[list[int], list[int]]]:

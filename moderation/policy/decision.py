@@ -94,13 +94,13 @@ class Decisions:
     """[N] whether a live rule's score lies within `near` of one of its thresholds"""
 
 
-def decide(scores: NDArray[np.float32], thresholds: Thresholds) -> Decisions:
-    """Compare float32 scores [N, R] with the thresholds of R rules.
+def decide(scores: NDArray[np.float32], thresholds: Thresholds, without: NDArray[np.bool_] | None = None) -> Decisions:
+    """Compare float32 scores [N, R] with the thresholds of R rules. Rules `without` [N, R] do not act on an image.
 
     The top rule of a flagged image is the live rule with the strongest action, then the highest severity, then the
     largest margin over the threshold it reached. Of an allowed image it is the live rule that came closest to acting.
     """
-    live = thresholds.live
+    live = thresholds.live if without is None else thresholds.live & ~without
     rule_action = thresholds.actions(scores)
     acts = rule_action > 0
     action = np.where(live, rule_action, 0).max(axis=1, initial=0).astype(np.int8)
@@ -109,8 +109,11 @@ def decide(scores: NDArray[np.float32], thresholds: Thresholds) -> Decisions:
     margin = scores.astype(np.float64) - threshold
     # Margins lie in [-2, 2], so that one number orders by action, severity (of rules that act) and margin.
     rank = rule_action * 100.0 + np.where(acts, thresholds.severity * 10.0, 0.0) + margin
-    rank[:, ~live] = -np.inf
-    some_live = bool(live.any())
+    if without is None:
+        rank[:, ~live] = -np.inf
+    else:
+        rank[~live] = -np.inf
+    some_live = bool(thresholds.live.any())
     top = rank.argmax(axis=1) if some_live else np.full(len(scores), -1)
     rows = np.arange(len(scores))
     top_threshold = threshold[rows, top] if some_live else np.full(len(scores), np.nan, np.float32)
@@ -118,7 +121,7 @@ def decide(scores: NDArray[np.float32], thresholds: Thresholds) -> Decisions:
         rule_action=rule_action,
         action=action,
         flagged=acts & live,
-        shadow=acts & ~live,
+        shadow=acts & ~thresholds.live,
         top_rule=top.astype(np.int64),
         top_threshold=top_threshold.astype(np.float32),
         near=thresholds.close(scores),

@@ -48,9 +48,7 @@ class Precedence:
         self._live = np.array([one.mode is Mode.LIVE for one in lists], np.bool_)
         self._of_bytes = np.array([one.hash is HashKind.SHA256 for one in lists], np.bool_)
 
-    def decide(
-        self, rule_action: NDArray[np.int8], severity: NDArray[np.floating], matched: NDArray[np.bool_]
-    ) -> Outcome:
+    def decide(self, rule_action: NDArray[np.int8], severity: NDArray[np.floating], matched: NDArray[np.bool_]) -> Outcome:
         """The decisions on images with scores.
 
         Args:
@@ -59,10 +57,11 @@ class Precedence:
             matched: [N, L] the lists, of any mode, that each image is on.
         """
         allowing, reviewing, blocking = (self._worst(matched, action) for action in (_ALLOW, _REVIEW, _BLOCK))
-        reach = np.where((allowing >= 0) & (blocking < 0), self._severity[allowing], -1)
+        reach = np.where((allowing >= 0) & (blocking < 0), np.append(self._severity, -1)[allowing], -1)
         overridden = (rule_action > _ALLOW) & (severity[None, :] <= reach[:, None])
         left = np.where(overridden, _ALLOW, rule_action).max(axis=1, initial=_ALLOW)
-        return self._outcome(left, overridden.any(axis=1), overridden, (allowing, reviewing, blocking), matched)
+        over: NDArray[np.bool_] = overridden.any(axis=1)
+        return self._outcome(left, over, overridden, (allowing, reviewing, blocking), matched)
 
     def decide_unscored(self, action: NDArray[np.int8], matched: NDArray[np.bool_]) -> Outcome:
         """The decisions on images without scores. `action`: [N] what the policy says of them."""

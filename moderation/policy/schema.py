@@ -83,6 +83,12 @@ class ListedImages(Strict):
     restricted: bool = Field(default=False, strict=True, description="whether nothing of a matching image may be shown")
 
 
+    @property
+    def reach(self) -> int:
+        """Bits that may differ: 0 for the kinds that match exactly."""
+        return self.distance if self.hash is HashKind.PDQ else 0
+
+
 class Rule(Strict):
     """One thing the policy looks for."""
 
@@ -181,6 +187,11 @@ class Policy(Strict):
     def active_rules(self) -> tuple[Rule, ...]:
         """Rules that are scored: live and shadow ones, in file order."""
         return tuple(rule for rule in self.rules if rule.mode is not Mode.OFF)
+
+    @property
+    def active_lists(self) -> tuple[ListedImages, ...]:
+        """Lists that are matched: live and shadow ones, in file order."""
+        return tuple(one for one in self.lists if one.mode is not Mode.OFF)
 
     @property
     def names_assets(self) -> bool:

@@ -45,13 +45,20 @@ CATALOGUE: Mapping[str, About] = {
     "decision_scored_complete": About("rows", "scored rows have format, width, height, frames and SHA-256", _BUG),
     "decision_action_matches": About(
         "rows",
-        "`action` is the strongest of the live rules, by their scores; on error, the policy's `unreadable` or `unsupported`",
+        "`action` is the strongest of the live rules, by their scores; on error, the policy's `unreadable` or `unsupported`; "
+        "or what a hash list decides",
         _BUG,
     ),
     "decision_flags_match": About(
-        "rows", "`flagged`, `flags` and `shadow_flags` are the rules whose scores reach a threshold", _BUG
+        "rows",
+        "`flagged`, `flags` and `shadow_flags` are the rules whose scores reach a threshold and the lists that match; "
+        "`overridden` are the rules that a list overrides",
+        _BUG,
     ),
     "decision_top_rule_matches": About("rows", "`top_rule` decided, `top_score` and `top_threshold` are its own", _BUG),
+    "decision_lists_known": About(
+        "rows", "`list_matches` are with hash lists of the policy, within their distance, each list once", _BUG
+    ),
     "decision_near_matches": About(
         "rows", "`near_threshold` says whether a live rule's score lies within the policy's `near` of a threshold", _BUG
     ),
@@ -92,6 +99,12 @@ CATALOGUE: Mapping[str, About] = {
         "most images are not sent to people",
         "look at the report's top images: a threshold far too low (`review: 0`), a faulty rule or a wrong model; "
         "if people can review that many, release the run",
+    ),
+    "list_flood": About(
+        "run",
+        "no entry of a hash list matches much of the run",
+        "look at the entry: a logo or a plain picture matches unlike images and should leave the list; a wave of copies of one "
+        "known image is what the list is for",
     ),
     "constant_scores": About(
         "run",

@@ -55,6 +55,16 @@ class ReviewFlood(CheckLimits):
     at_least: Count = Field(default=100, description="minimum number of scored images")
 
 
+class ListFlood(CheckLimits):
+    """One entry of a hash list that matches much of the run."""
+
+    severity: Setting = Field(
+        default="warn", description="fail: the run is not published; warn: it is published with a warning; off: not checked"
+    )
+    limit: Share = Field(default=0.01, description="share of the processed images that one entry may match")
+    at_least: Count = Field(default=20, description="an entry that matches fewer images than this is never a flood")
+
+
 class ConstantScores(CheckLimits):
     """Rules under which all images have one score."""
 
@@ -126,6 +136,7 @@ class Checks(_Strict):
     decision_action_matches: Plain = CheckLimits()
     decision_flags_match: Plain = CheckLimits()
     decision_top_rule_matches: Plain = CheckLimits()
+    decision_lists_known: Plain = CheckLimits()
     decision_near_matches: Plain = CheckLimits()
     score_key_unique: Plain = CheckLimits()
     score_rows_complete: Plain = CheckLimits()
@@ -141,6 +152,7 @@ class Checks(_Strict):
     error_rate: Annotated[ErrorRate, _Short] = ErrorRate()
     flood: Annotated[Flood, _Short] = Flood()
     review_flood: Annotated[ReviewFlood, _Short] = ReviewFlood()
+    list_flood: Annotated[ListFlood, _Short] = ListFlood()
     constant_scores: Annotated[ConstantScores, _Short] = ConstantScores()
     flag_rate: Annotated[FlagRate, _Short] = FlagRate()
     drift: Annotated[Drift, _Short] = Drift()

@@ -37,11 +37,20 @@ def decision_expectations(expected: ExpectedRows) -> tuple[Expectation, ...]:
         _among("decision_values_known", "action", [a.value for a in ACTIONS], "`action` is allow, review or block"),
         _true("decision_error_complete", "error_complete", "error rows have a known code, a detail and the code's `retryable`"),
         _true("decision_scored_complete", "scored_complete", "scored rows have format, width, height, frames and SHA-256"),
-        _true("decision_action_matches", "action_matches", "`action` is the strongest of the live rules"),
-        _true("decision_flags_match", "flags_match", "`flagged`, `flags` and `shadow_flags` name the rules that act"),
+        _true(
+            "decision_action_matches",
+            "action_matches",
+            "`action` is the strongest of the live rules, or a hash list's",
+        ),
+        _true(
+            "decision_flags_match",
+            "flags_match",
+            "the flags and `overridden` name the rules and lists that act, or would",
+        ),
         _true(
             "decision_top_rule_matches", "top_rule_matches", "`top_rule` decided, `top_score` and `top_threshold` are its own"
         ),
+        _true("decision_lists_known", "lists_known", "`list_matches` are with lists of the policy, within their distance"),
         _true("decision_near_matches", "near_matches", "`near_threshold` says whether a live rule's score is near a threshold"),
         _true("score_rows_complete", "scores_complete", "a scored object has a score under every active rule"),
     )

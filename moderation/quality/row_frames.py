@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
 from moderation.policy.decision import ACTIONS, Thresholds
+from moderation.policy.precedence import Precedence
+from moderation.policy.schema import Policy
 from moderation.quality.facts import ExpectedRows
 
 DECISION_COLUMNS = (
@@ -22,6 +24,8 @@ DECISION_COLUMNS = (
     "policy_hash", "model_fingerprint", "scored_at",
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "uri", "rule", "score", "similarity", "review", "block", "action")
+LIST_COLUMNS = ("overridden", "list_matches")
+"""Looked at where the policy has hash lists."""
 DICTIONARIES = (
     "run_id", "status", "error_code", "format", "action", "top_rule", "policy_hash", "model_fingerprint", "rule", "uri",
 )  # fmt: skip
@@ -68,16 +72,51 @@ class _Evidence:
             self.near = self.thresholds.close(self.matrix)
 
 
+class _Listed:
+    """What the policy's hash lists should make of N decision rows, by the matches that these name."""
+
+    def __init__(
+        self, table: pa.Table, evidence: _Evidence, unscored: NDArray[np.int8], error: NDArray[np.bool_], policy: Policy
+    ) -> None:
+        lists = policy.active_lists
+        self.ids = [one.id for one in lists]
+        count = len(error)
+        matched = np.zeros((count, len(lists)), np.bool_)
+        self.known: NDArray[np.bool_] = np.ones(count, np.bool_)
+        """[N] whether all matches are with lists of the policy, within their distance, and each once"""
+        if lists:
+            column = _whole(table["list_matches"])
+            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            rows, named = np.repeat(np.arange(count), lengths), column.flatten()
+            number = _index(named.field("list"), pa.array(self.ids, pa.string()))
+            near = named.field("distance").to_numpy() <= np.array([one.reach for one in lists])[number]
+            matched[rows[number >= 0], number[number >= 0]] = True
+            self.known[rows[(number < 0) | ~near]] = False
+            self.known &= matched.sum(axis=1) == lengths
+        precedence = Precedence(lists)
+        asked = np.where(evidence.live, evidence.actions, 0).astype(np.int8)
+        scored, not_scored = (
+            precedence.decide(asked, evidence.thresholds.severity, matched),
+            precedence.decide_unscored(unscored, matched),
+        )
+        self.action = np.where(error, not_scored.action, scored.action)
+        self.by_list = np.where(error, not_scored.by_list, scored.by_list)
+        self.acting, self.shadow, self.overridden = scored.acting, scored.shadow, scored.overridden
+
+
 def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows) -> pd.DataFrame:
     error = _index(table["status"], pa.array(_STATUS)) == _STATUS.index("error")
     action = _index(table["action"], pa.array(_ACTIONS))
-    live = np.where(evidence.live, evidence.actions, 0)
-    strongest = live.max(axis=1, initial=0)
     policy, code = expected.policy, ErrorCode.UNSUPPORTED_FORMAT.value
     unsupported = _index(table["error_code"], pa.array([code])) == 0
     unscored = np.where(unsupported, _ACTIONS.index(policy.action_on_error(code)), _ACTIONS.index(policy.action_on_error(None)))
-    flags = _flags_match(table["flags"], (evidence.actions > 0) & evidence.live, evidence.ids)
-    shadow = _flags_match(table["shadow_flags"], (evidence.actions > 0) & ~evidence.live, evidence.ids)
+    listed = _Listed(table, evidence, unscored.astype(np.int8), error, policy)
+    ids, acts = [*evidence.ids, *listed.ids], evidence.actions > 0
+    acting = np.hstack([acts & evidence.live & ~listed.overridden, listed.acting])
+    flags = _flags_match(table["flags"], acting, ids)
+    flags &= _flags_match(table["shadow_flags"], np.hstack([acts & ~evidence.live, listed.shadow]), ids)
+    if listed.ids:
+        flags &= _flags_match(table["overridden"], listed.overridden, evidence.ids)
     return pd.DataFrame(
         {
             "uri": _texts(table["uri"]),
@@ -88,9 +127,10 @@ def _decision_frame(table: pa.Table, evidence: _Evidence, expected: ExpectedRows
             "error_complete": _error_complete(table, error),
             "scored_complete": error | _all_valid(table, ("format", "width", "height", "frames", "sha256")),
             "scores_complete": np.where(error, ~evidence.present.any(axis=1), evidence.present.all(axis=1)),
-            "action_matches": action == np.where(error, unscored, strongest),
-            "flags_match": flags & shadow & (_flags(table["flagged"]) == (~error & (strongest > 0))),
-            "top_rule_matches": _top_rule_matches(table, evidence, error, strongest),
+            "action_matches": action == listed.action,
+            "flags_match": flags & (_flags(table["flagged"]) == acting.any(axis=1)),
+            "top_rule_matches": _top_rule_matches(table, evidence, error, listed),
+            "lists_known": listed.known,
             "near_matches": _flags(table["near_threshold"]) == (~error & evidence.near),
         }
     )
@@ -140,18 +180,19 @@ def _flags_match(column: pa.ChunkedArray, acts: NDArray[np.bool_], ids: Sequence
     return match
 
 
-def _top_rule_matches(
-    table: pa.Table, evidence: _Evidence, error: NDArray[np.bool_], strongest: NDArray[np.int8]
-) -> NDArray[np.bool_]:
+def _top_rule_matches(table: pa.Table, evidence: _Evidence, error: NDArray[np.bool_], listed: _Listed) -> NDArray[np.bool_]:
     top = _index(table["top_rule"], pa.array(evidence.ids, pa.string()))
-    none = ~_valid(table["top_rule"]) & ~_valid(table["top_score"]) & ~_valid(table["top_threshold"])
+    no_score = ~_valid(table["top_score"]) & ~_valid(table["top_threshold"])
+    none = ~_valid(table["top_rule"]) & no_score
+    by_list = no_score & (_index(table["top_rule"], pa.array(listed.ids, pa.string())) == listed.by_list)
     if not evidence.live.any():
-        return none
+        return np.where(listed.by_list >= 0, by_list, none)
     rows = np.arange(len(top))
     own, threshold = evidence.matrix[rows, top], evidence.thresholds.deciding(evidence.actions)[rows, top]
     stated = (_floats(table["top_score"]) == own) & (_floats(table["top_threshold"]) == threshold)
-    decided = (top >= 0) & evidence.live[top] & (evidence.actions[rows, top] == strongest) & stated
-    return np.where(error, none, decided)
+    may = evidence.live[top] & ~listed.overridden[rows, top]
+    decided = (top >= 0) & may & (evidence.actions[rows, top] == listed.action) & stated
+    return np.where(listed.by_list >= 0, by_list, np.where(error, none, decided))
 
 
 def _all_valid(table: pa.Table, names: Sequence[str]) -> NDArray[np.bool_]:

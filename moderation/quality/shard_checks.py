@@ -14,14 +14,12 @@ from moderation.quality.expectations import Sheet, validate
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.quality_limits import QualityLimits
 from moderation.quality.row_checks import row_sheets
-from moderation.quality.row_frames import DECISION_COLUMNS, DICTIONARIES, SCORE_COLUMNS
+from moderation.quality.row_frames import DECISION_COLUMNS, DICTIONARIES, LIST_COLUMNS, SCORE_COLUMNS
 from moderation.quality.staged import StagedShard
 from moderation.quality.verdicts import Expectation, Verdict, verdicts
 from moderation.results.paths import RunPaths
 from moderation.results.schemas import DECISIONS, SCORES, TABLES, Table
 from moderation.storage import Store
-
-_COLUMNS: Mapping[Table, tuple[str, ...]] = {"decisions": DECISION_COLUMNS, "scores": SCORE_COLUMNS, "embeddings": ()}
 
 
 def check_shards(
@@ -33,19 +31,23 @@ def check_shards(
         StorageError: the output does not answer; a missing file is a failed check instead.
     """
     gc.collect()  # Great Expectations holds on to the rows of the last call in circles: the process would grow
+    listed = LIST_COLUMNS if expected.policy.active_lists else ()  # resumed runs of earlier versions lack these
+    columns: Mapping[Table, tuple[str, ...]] = {
+        "decisions": (*DECISION_COLUMNS, *listed), "scores": SCORE_COLUMNS, "embeddings": ()
+    }  # fmt: skip
     files = []
     tables: dict[Table, list[pa.Table]] = {table: [] for table in TABLES}
     for receipt, _ in shards:
         entries = {entry.table: entry for entry in receipt.files}
         for table in TABLES:
             entry = entries.get(table)
-            rows = None if entry is None else _read(output, paths.staged(receipt.attempt, entry.path), table)
+            rows = None if entry is None else _read(output, paths.staged(receipt.attempt, entry.path), columns[table])
             name = paths.published(table, receipt.shard)
             found = -1 if rows is None else rows.num_rows
             files.append({"file": name, "promised": 0 if entry is None else entry.rows, "found": found})
             if rows is not None:
                 tables[table].append(rows)
-    decisions = _joined(tables["decisions"], DECISIONS, DECISION_COLUMNS)
+    decisions = _joined(tables["decisions"], DECISIONS, columns["decisions"])
     scores = _joined(tables["scores"], SCORES, SCORE_COLUMNS)
     sheets = [
         Sheet(pd.DataFrame(files), "file", _FILES),
@@ -73,9 +75,8 @@ _PLANNED = (
 )
 
 
-def _read(output: Store, key: str, table: Table) -> pa.Table | None:
+def _read(output: Store, key: str, columns: tuple[str, ...]) -> pa.Table | None:
     """The columns of a file that are looked at; None if it is not there or cannot be read."""
-    columns = _COLUMNS[table]
     try:
         with output.open(key) as file:
             parquet = pq.ParquetFile(file, read_dictionary=[name for name in DICTIONARIES if name in columns])

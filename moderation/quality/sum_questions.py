@@ -5,7 +5,7 @@ import pandas as pd
 from moderation.policy.schema import Action
 from moderation.quality.facts import RunFacts
 from moderation.quality.quality_limits import QualityLimits
-from moderation.quality.questions import NAN, Question, at_most, equal, holds, most, percent, too_few
+from moderation.quality.questions import NAN, Question, at_most, equal, holds, most, percent, some, too_few
 from moderation.quality.verdicts import Expectation, Words
 
 
@@ -89,6 +89,25 @@ def review_flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
     words = Words(found if judged else too_few(scored, check.at_least), percent(check.limit), tuple(dict.fromkeys(top)))
     asked = at_most("review_flood", "review_share", check.limit, "the share of scored images that are sent to people")
     return _one(facts, "review_share", review / scored if judged else NAN, asked, words)
+
+
+def list_flood(facts: RunFacts, limits: QualityLimits, _: object) -> Question:
+    """One entry that matches much is rather a bad entry, such as a logo, than so many known images."""
+    check, total = limits.checks.list_flood, facts.processed
+    counts = {(name, entry): count for name, entries in facts.aggregates.entries.items() for entry, count in entries.items()}
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    found = some([f"{name} {entry[:16]}: {percent(count, total)} ({count:,} images)" for (name, entry), count in ranked])
+    words = Words(found or "no image is on a list", f"{percent(check.limit)}, or fewer than {check.at_least:,} images")
+    asked = at_most("list_flood", "share", check.limit, "the share of processed images that one entry of a list matches")
+    shares = {
+        f"{name} {entry}": count / total if count >= check.at_least else NAN for (name, entry), count in ranked[:_ENTRIES]
+    }
+    frame = pd.DataFrame({"entry": list(shares) or ["none"], "share": list(shares.values()) or [NAN]})
+    return Question(frame, "entry", (asked,), words)
+
+
+_ENTRIES = 100
+"""Entries asked about: those with the most matches."""
 
 
 def _one(facts: RunFacts, column: str, value: float, asked: Expectation, words: Words) -> Question:

@@ -40,6 +40,8 @@ def type_name(kind: pa.DataType) -> str:
         return f"fixed_size_list<{type_name(kind.value_type)}>[D]"
     if pa.types.is_list(kind):
         return f"list<{type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {type_name(field.type)}' for field in kind)}>"
     if pa.types.is_map(kind):
         return f"map<{type_name(kind.key_type)}, {type_name(kind.item_type)}>"
     return {"float": "float32", "double": "float64", "halffloat": "float16", "date32[day]": "date"}.get(str(kind), str(kind))

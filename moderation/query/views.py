@@ -16,7 +16,7 @@ from moderation.results.manifest import Manifest
 from moderation.results.schemas import TABLES, Table
 from moderation.storage import Store
 
-VIEWS = ("decisions", "latest_decisions", "image_rules", "scores", "embeddings", "errors", "runs")
+VIEWS = ("decisions", "latest_decisions", "image_rules", "list_matches", "scores", "embeddings", "errors", "runs")
 
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -54,6 +54,16 @@ SELECT
 FROM latest_decisions AS d JOIN scores AS s ON s.run = d.run AND s.uri = d.uri
 """
 """Flat: no lists and no maps, for tools that know none."""
+_LIST_MATCHES = """
+SELECT
+    d.uri, d.etag, m.list, m.entry, m.label, m.distance, m.frame, m.turn, m.entries, m.restricted,
+    list_contains(d.flags, m.list) AS flags,
+    list_contains(d.shadow_flags, m.list) AS would_flag,
+    coalesce(d.top_rule = m.list, false) AS decides,
+    d.status, d.action, d.policy, d.policy_version, d.policy_hash, d.sha256, d.last_modified, d.scored_at, d.run_id, d.date, d.run
+FROM latest_decisions AS d, unnest(d.list_matches) AS matched(m)
+"""
+"""A row per image and hash list that it is on. Flat as well."""
 _MACROS = ("CREATE MACRO pdq_distance(a, b) AS bit_count(xor(CAST(unhex(a) AS BIT), CAST(unhex(b) AS BIT)))",)
 """Functions that SQL does not have: bits in which two perceptual hashes differ, 0 to 256."""
 
@@ -81,6 +91,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, output: Store, manifests
         connection.execute(f"CREATE VIEW {table} AS {_scan(table, [f.path for f in files[table]])}")
     connection.execute(f"CREATE VIEW latest_decisions AS {_LATEST}")
     connection.execute(f"CREATE VIEW image_rules AS {_IMAGE_RULES}")
+    connection.execute(f"CREATE VIEW list_matches AS {_LIST_MATCHES}")
     connection.execute(f"CREATE VIEW errors AS {_ERRORS}")
     for macro in _MACROS:
         connection.execute(macro)
@@ -117,6 +128,9 @@ def _folders(table: Table) -> tuple[str, ...]:
 
 def sql_type(kind: pa.DataType) -> str:
     """DuckDB's name of a column type of the views."""
+    if pa.types.is_struct(kind):
+        fields = ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in kind)
+        return f"STRUCT({fields})"
     return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _SQL_TYPES[kind]
 
 

@@ -21,6 +21,7 @@ from moderation.policy.schema import Action, Policy, Rule, Severity
 from moderation.records import add_numbers
 from moderation.results import sketches, spread
 from moderation.results.example_images import DIGEST, Example, Pictures, collapse
+from moderation.results.showing import may_show
 
 BINS = 40
 EXAMPLES = 12
@@ -31,6 +32,8 @@ CANDIDATES = 2
 """Flagged images kept for each that is shown: some turn out to look like those of other shards."""
 PROMPTS = 20
 """Prompts whose images are counted, per rule and shard."""
+ENTRIES = 1000
+"""Entries whose images are counted, per hash list."""
 SAMPLE = 24
 """Clean images kept for an audit."""
 
@@ -124,6 +127,8 @@ class Aggregates(BaseModel):
     rules: Mapping[str, RuleAggregate] = {}
     errors: Mapping[str, tuple[ErrorExample, ...]] = {}
     """some examples by error code"""
+    entries: Mapping[str, Mapping[str, int]] = {}
+    """by hash list: images by the entry that they match, those with the most of them"""
     clean: tuple[CleanExample, ...] = ()
     """a uniformly random sample of the clean images: the same one however the run was cut into shards"""
 
@@ -134,18 +139,48 @@ class Aggregates(BaseModel):
             rules[rule] = rules[rule].add(aggregate, kept) if rule in rules else aggregate
         codes = sorted({*self.errors, *other.errors})
         errors = {c: tuple(sorted((*self.errors.get(c, ()), *other.errors.get(c, ())))[:EXAMPLES]) for c in codes}
-        return Aggregates(rules=rules, errors=errors, clean=tuple(heapq.nsmallest(SAMPLE, (*self.clean, *other.clean))))
+        entries = {
+            name: _most(add_numbers(self.entries.get(name, {}), other.entries.get(name, {})))
+            for name in sorted({*self.entries, *other.entries})
+        }
+        clean = tuple(heapq.nsmallest(SAMPLE, (*self.clean, *other.clean)))
+        return Aggregates(rules=rules, errors=errors, entries=entries, clean=clean)
 
 
 def aggregate(policy: Policy, decisions: pa.Table, scores: pa.Table, embeddings: pa.Table | None = None) -> Aggregates:
-    """Aggregates of one shard's rows. Without embeddings, only bytes and PDQ hashes say which images look alike."""
-    failed = decisions.filter(pc.field("status") == "error").select(["error_code", "uri", "error_detail"])
+    """Aggregates of one shard's rows. Without embeddings, only bytes and PDQ hashes say which images look alike.
+
+    Images on a restricted hash list are counted, and are never among the examples.
+    """
+    shown = may_show(decisions)
+    failed = decisions.filter(pa.array(shown)).filter(pc.field("status") == "error")
+    failed = failed.select(["error_code", "uri", "error_detail"])
     errors: dict[str, tuple[ErrorExample, ...]] = {}
     for code in sorted(pc.unique(failed["error_code"]).to_pylist()):
         some = failed.filter(pc.field("error_code") == code).sort_by("uri").slice(0, EXAMPLES).to_pylist()
         errors[code] = tuple(ErrorExample(row["uri"], row["error_detail"]) for row in some)
-    columns = _Columns(policy, decisions, scores, embeddings)
-    return Aggregates(rules=_by_rule(policy, columns, scores), errors=errors, clean=_sample(decisions, columns.critical))
+    columns = _Columns(policy, decisions, scores, embeddings, shown)
+    return Aggregates(
+        rules=_by_rule(policy, columns, scores),
+        errors=errors,
+        entries=_entries(decisions),
+        clean=_sample(decisions.filter(pa.array(shown)), columns.critical[shown]),
+    )
+
+
+def _entries(decisions: pa.Table) -> dict[str, dict[str, int]]:
+    """Images by list and by the entry that they match."""
+    found: dict[str, dict[str, int]] = {}
+    if "list_matches" in decisions.column_names:
+        matches = pc.list_flatten(decisions["list_matches"])
+        table = pa.table({name: pc.struct_field(matches, name) for name in ("list", "entry")})
+        for row in table.group_by(["list", "entry"]).aggregate([([], "count_all")]).to_pylist():
+            found.setdefault(row["list"], {})[row["entry"]] = row["count_all"]
+    return {name: _most(entries) for name, entries in sorted(found.items())}
+
+
+def _most(entries: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(entries.items(), key=lambda item: (-item[1], item[0]))[:ENTRIES])
 
 
 def _by_rule(policy: Policy, columns: "_Columns", scores: pa.Table) -> dict[str, RuleAggregate]:
@@ -164,8 +199,11 @@ def _by_rule(policy: Policy, columns: "_Columns", scores: pa.Table) -> dict[str,
 class _Columns:
     """A shard's rows as arrays: each column is looked at once, not once per rule."""
 
-    def __init__(self, policy: Policy, decisions: pa.Table, scores: pa.Table, embeddings: pa.Table | None) -> None:
+    def __init__(
+        self, policy: Policy, decisions: pa.Table, scores: pa.Table, embeddings: pa.Table | None, shown: NDArray[np.bool_]
+    ) -> None:
         self._decisions, self._scores = decisions, scores
+        self._shown = shown
         self._pictures = Pictures(decisions)
         self._image = _places(scores["uri"], decisions["uri"].combine_chunks())
         self._score = scores["score"].to_numpy()
@@ -205,13 +243,13 @@ class _Columns:
         )
 
     def _examples(self, rows: NDArray[np.int64], order: NDArray[np.float64], kept: int) -> tuple[Example, ...]:
-        usable = np.isfinite(order) & (self._image[rows] >= 0)
+        usable = np.isfinite(order) & self._usable(rows)
         rows, order = rows[usable], order[usable]
         found = self._pictures.collapse(self._image[rows], order, kept)
         return self._taken(rows[[i for i, _ in found]], [copies for _, copies in found])
 
     def _spread(self, rows: NDArray[np.int64], low: float, high: float, kept: int) -> tuple[Example, ...]:
-        rows = rows[np.isfinite(self._score[rows]) & (self._image[rows] >= 0)]
+        rows = rows[np.isfinite(self._score[rows]) & self._usable(rows)]
         images = self._image[rows]
         none = np.zeros((len(rows), 0), np.int8)
         sketch = none if self._looks_like is None else self._looks_like.sketches(images, self._frame[rows])
@@ -221,6 +259,11 @@ class _Columns:
             one._replace(sketch=sketches.encoded(sketch[i]), critical=bool(self.critical[images[same]].any()))
             for one, (i, same) in zip(found, drawn, strict=True)
         )
+
+    def _usable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether scores belong to images that may be shown."""
+        image = self._image[rows]
+        return (image >= 0) & self._shown[image]
 
     def _taken(self, rows: NDArray[np.int64], copies: list[int]) -> tuple[Example, ...]:
         shown = self._scores.select(["uri", "etag", "score", "action", "top_prompt", "frame"]).take(pa.array(rows, pa.int64()))

@@ -72,7 +72,12 @@ class Archive:
         return self.used.fingerprint
 
     def each(
-        self, columns: Iterable[str], work: Callable[[StoredImages], T], threads: int | None = None, *, with_hashes: bool = False
+        self,
+        columns: Iterable[str],
+        work: Callable[[StoredImages], T],
+        threads: int | None = None,
+        *,
+        with_hashes: bool = False,
     ) -> Generator[T]:
         """What `work` makes of the images of each shard, in the order of `shards`. Every image comes once, as decided last.
 

@@ -1,7 +1,7 @@
 """What is left to people: one number everywhere, with its parts.
 
 An image goes to a person because a rule flags it, or because it cannot be scored and the policy says `unreadable: review`,
-or `unsupported: review` of formats that are not read.
+or `unsupported: review` of formats that are not read; or because a hash list says so.
 Reports, the terminal, backtests and messages all take the number from here. Pure.
 """
 
@@ -44,4 +44,5 @@ def to_review(counts: Counts, unreadable: str | None, unsupported: str | None = 
     unread = counts.errored.get(ErrorCode.UNSUPPORTED_FORMAT, 0)
     others = unreadable or Action.REVIEW
     parts = ((unread, unsupported or others), (counts.errors - unread, others))
-    return Work(counts.review, sum(count for count, action in parts if action == Action.REVIEW))
+    unscored = sum(count for count, action in parts if action == Action.REVIEW)
+    return Work(counts.review, unscored + counts.unscored_review)

@@ -84,7 +84,13 @@ _DECISIONS = (
     _column("image", "width", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
     _column("image", "height", pa.int32(), "pixels as stored, before EXIF orientation", nullable=True),
     _column("image", "frames", pa.int32(), "frames or pages in the file", nullable=True),
-    _column("decision", "frame", pa.int32(), "the frame that gave the top rule its score, or that matched the list, from 0", nullable=True),
+    _column(
+        "decision",
+        "frame",
+        pa.int32(),
+        "the frame that gave the top rule its score, or that matched the list, from 0",
+        nullable=True,
+    ),
     _column(
         "image", "sha256", _TEXT, "SHA-256 of the object's bytes, 64 hex digits; null if they could not be read", nullable=True
     ),
@@ -158,8 +164,8 @@ _DECISIONS = (
         "decision",
         "top_rule",
         _TEXT,
-        "the live rule or hash list that decided. Of rules: strongest action, then severity, then margin; for an allowed image, "
-        "the closest one",
+        "the live rule or hash list that decided. Of rules: strongest action, then severity, then margin; for an allowed "
+        "image, the closest one",
         nullable=True,
     ),
     _column("decision", "top_category", _TEXT, "category of the top rule", nullable=True),

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moderation.errors import OutputError, StorageError
+from moderation.lists.lookup import ImageHashes
 from moderation.results import schemas
 from moderation.results.manifest import Manifest
 from moderation.results.schemas import Table
@@ -21,6 +22,8 @@ from moderation.storage import Store
 _ALWAYS = ("uri", "etag", "status")
 """Columns that are read whatever is asked for."""
 FRAME_HASHES = pa.schema([pa.field("pdq", pa.string()), pa.field("pdq_quality", pa.int32())])
+BYTE_HASHES = ("sha256", "md5")
+"""Columns of decisions that hash lists are matched with, beside the hashes of frames."""
 _DECODED = 1024
 """Embeddings decoded at a time: so many stay in the processor's cache meanwhile."""
 
@@ -55,6 +58,20 @@ class StoredImages:
     """decision rows of images without embeddings, by URI"""
     hashes: pa.Table | None = None
     """[F] `pdq` and `pdq_quality` of the frames, as `FRAME_HASHES`; None where they were not asked for"""
+
+    @property
+    def image_hashes(self) -> ImageHashes:
+        """The hashes of the N scored images. They were read with hashes, and `sha256` and `md5` of the decisions."""
+        if self.hashes is None:
+            raise ValueError("these images were read without their hashes")
+        return ImageHashes(
+            self.scored["sha256"], self.scored["md5"], self.hashes["pdq"], self.hashes["pdq_quality"], self.starts, self.frames
+        )
+
+    @property
+    def error_hashes(self) -> ImageHashes:
+        """The hashes of the images without embeddings, which have no frames; read likewise."""
+        return ImageHashes.of_bytes(self.errors["sha256"], self.errors["md5"])
 
     def keep(self, scored: NDArray[np.bool_], errors: NDArray[np.bool_]) -> "StoredImages":
         """Those of the images that two masks [N] and [errors] choose."""

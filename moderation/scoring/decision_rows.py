@@ -1,6 +1,5 @@
 """The rows of a batch: what was embedded, and what could not be, as Arrow tables in the stored schemas."""
 
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
@@ -9,18 +8,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from moderation.errors import ErrorCode
+from moderation.lists.lookup import ImageHashes
 from moderation.records import BatchSummary, Counts, ObjectRef, ScoredBatch
 from moderation.results import schemas
-from moderation.scoring.judging import (
-    RowContext,
-    embedding_column,
-    error_columns,
-    identity_columns,
-    judge,
-    judged_columns,
-    same,
-    score_rows,
-)
+from moderation.scoring.columns import embedding_column, same
+from moderation.scoring.judging import RowContext, identity_columns, judge, judged_columns, score_rows
+from moderation.scoring.unscored import judge_unscored, unscored_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,16 @@ def build_rows(
     """The rows of a batch. `vectors` float16 [F, D] holds the frames of `embedded`, in order."""
     starts = np.cumsum([0, *(len(e.frame_indexes) for e in embedded)])
     frames = np.array([i for e in embedded for i in e.frame_indexes], np.int32)
-    judged = judge(context.compiled, vectors, starts, frames)
+    hashes = _frame_hashes(embedded)
+    images = ImageHashes(
+        pa.array([e.sha256 for e in embedded], pa.string()),
+        pa.array([e.md5 for e in embedded], pa.string()),
+        hashes["pdq"],
+        hashes["pdq_quality"],
+        starts,
+        frames,
+    )
+    judged = judge(context.compiled, vectors, images)
     count = len(embedded)
     keys = _keys(context, [e.object for e in embedded])
     scored = pa.table(
@@ -84,39 +86,46 @@ def build_rows(
         }
     )
     damaged = sum(e.damaged is not None for e in embedded)
-    counts = replace(judged.counts(), errored=_errors_by_code(failures), damaged=damaged)
+    errors, of_errors = error_rows(context, failures, now)
     return ScoredBatch(
-        BatchSummary(counts, {}),
-        pa.concat_tables([scored.select(schemas.DECISIONS.names).cast(schemas.DECISIONS), error_rows(context, failures, now)]),
+        BatchSummary(replace(judged.counts(), damaged=damaged) + of_errors, {}),
+        pa.concat_tables([scored.select(schemas.DECISIONS.names).cast(schemas.DECISIONS), errors]),
         score_rows(keys, judged),
-        _embedding_rows(context, embedded, frames, vectors),
+        _embedding_rows(context, embedded, images, vectors),
     )
 
 
 def failed_batch(context: RowContext, failures: list[Failure], now: datetime) -> ScoredBatch:
     """A batch in which nothing could be scored."""
+    errors, counts = error_rows(context, failures, now)
     return ScoredBatch(
-        BatchSummary(Counts(errored=_errors_by_code(failures)), {}),
-        error_rows(context, failures, now),
+        BatchSummary(counts, {}),
+        errors,
         schemas.SCORES.empty_table(),
         schemas.embeddings(context.compiled.weights.shape[1]).empty_table(),
     )
 
 
-def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> pa.Table:
-    """The decision rows of objects that could not be scored: the policy's `unreadable` or `unsupported` decides."""
+def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> tuple[pa.Table, Counts]:
+    """The decision rows of objects that could not be scored, and their sums.
+
+    The policy's `unreadable` or `unsupported` decides, unless a hash list does.
+    """
     count = len(failures)
     objects = [f.object for f in failures]
+    sha256, md5 = (pa.array(found, pa.string()) for found in ([f.sha256 for f in failures], [f.md5 for f in failures]))
+    judged = judge_unscored(context.compiled, [f.code.value for f in failures], sha256, md5)
     values = {
         **_keys(context, objects),
         **_object_columns(objects),
         "error_code": pa.array([f.code.value for f in failures], pa.string()),
         "error_detail": pa.array([f.detail for f in failures], pa.string()),
-        "sha256": pa.array([f.sha256 for f in failures], pa.string()),
-        **error_columns(context.compiled.policy, [f.code for f in failures]),
+        "sha256": sha256,
+        "md5": md5,
+        **unscored_columns(judged),
         **identity_columns(context, count, now),
     }
-    return pa.table({name: values[name] for name in schemas.DECISIONS.names}, schema=schemas.DECISIONS)
+    return pa.table({name: values[name] for name in schemas.DECISIONS.names}, schema=schemas.DECISIONS), judged.counts()
 
 
 def _keys(context: RowContext, objects: list[ObjectRef]) -> dict[str, pa.Array]:
@@ -134,23 +143,27 @@ def _object_columns(objects: list[ObjectRef]) -> dict[str, pa.Array]:
     }
 
 
+def _frame_hashes(embedded: list[Embedded]) -> dict[str, pa.Array]:
+    """Of each frame, its PDQ and the quality of that."""
+    found = [one for e in embedded for one in e.frame_hashes or ((None, None),) * len(e.frame_indexes)]
+    return {
+        "pdq": pa.array([hash_ for hash_, _ in found], pa.string()),
+        "pdq_quality": pa.array([quality for _, quality in found], pa.int32()),
+    }
+
+
 def _embedding_rows(
-    context: RowContext, embedded: list[Embedded], frames: NDArray[np.int32], vectors: NDArray[np.float16]
+    context: RowContext, embedded: list[Embedded], images: ImageHashes, vectors: NDArray[np.float16]
 ) -> pa.Table:
     owners = [e for e in embedded for _ in e.frame_indexes]
-    hashes = [found for e in embedded for found in e.frame_hashes or ((None, None),) * len(e.frame_indexes)]
     return pa.table(
         {
             **_keys(context, [e.object for e in owners]),
             "sha256": pa.array([e.sha256 for e in owners], pa.string()),
-            "frame": pa.array(frames, pa.int32()),
-            "pdq": pa.array([hash_ for hash_, _ in hashes], pa.string()),
-            "pdq_quality": pa.array([quality for _, quality in hashes], pa.int32()),
+            "frame": pa.array(images.frames, pa.int32()),
+            "pdq": images.pdq,
+            "pdq_quality": images.quality,
             "embedding": embedding_column(vectors),
         },
         schema=schemas.embeddings(vectors.shape[1]),
     )
-
-
-def _errors_by_code(failures: list[Failure]) -> dict[str, int]:
-    return dict(sorted(Counter(f.code.value for f in failures).items()))

@@ -72,6 +72,7 @@ class ImageScorer:
             read=read or _read_anywhere,
             look_up=look_up or _look_up_anywhere,
             jpeg_decoder=jpeg_decoder,
+            md5=policy.known_images.need_md5,
         )
 
     def __enter__(self) -> "ImageScorer":

@@ -3,24 +3,24 @@
 The same for images that were just embedded and for those whose embeddings are read back: equal embeddings give equal rows.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from moderation.errors import ErrorCode
+from moderation.lists.lookup import ImageHashes
 from moderation.model.engines import Engine
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
-from moderation.policy.schema import Policy, Rule
+from moderation.policy.known_images import Listed
+from moderation.policy.schema import ListedImages, Rule
 from moderation.records import Counts
 from moderation.results import schemas
-
-RETRYABLE: Mapping[str | None, bool] = {code.value: code.retryable for code in ErrorCode}
-"""Error codes, and whether another try may succeed."""
+from moderation.scoring.columns import counts_by_name, labels, name_lists, same
+from moderation.scoring.list_columns import deciding_frames, match_column, matched_counts, overridden_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +50,60 @@ class Judged:
     frame: NDArray[np.int32]
     """[N, R] number of that frame, counted from 0"""
     decided: Decisions
+    """as rules and lists decided together; of an image that a list decided about, `top_rule` is the rule's that it overruled"""
+    listed: Listed | None = None
+    """None under a policy without lists"""
+
+    @property
+    def lists(self) -> tuple[ListedImages, ...]:
+        """The policy's lists."""
+        return () if self.listed is None else self.listed.lists
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Ids of R rules, then of L lists."""
+        return (*(rule.id for rule in self.rules), *(one.id for one in self.lists))
+
+    @property
+    def acting(self) -> NDArray[np.bool_]:
+        """[N, R + L] live rules, then live lists, that act."""
+        rules = self.decided.flagged
+        return rules if self.listed is None else np.hstack([rules, self.listed.outcome.acting])
+
+    @property
+    def would_act(self) -> NDArray[np.bool_]:
+        """[N, R + L] shadow rules, then shadow lists, that would act."""
+        rules = self.decided.shadow
+        return rules if self.listed is None else np.hstack([rules, self.listed.outcome.shadow])
 
     def counts(self) -> Counts:
         """The sums that a run keeps of these images."""
-        decided = self.decided
+        decided, names = self.decided, self.names
         return Counts(
             scored=len(self.score),
             blocked=int((decided.action == 2).sum()),
             review=int((decided.action == 1).sum()),
             near_threshold=int(decided.near.sum()),
-            flagged=_by_rule(decided.flagged, self.rules),
-            shadow=_by_rule(decided.shadow, self.rules),
+            flagged=counts_by_name(self.acting, names),
+            shadow=counts_by_name(self.would_act, names),
+            matched=matched_counts(self.listed),
         )
 
 
-def judge(
-    compiled: CompiledPolicy, vectors: NDArray[np.float16], starts: NDArray[np.int64], frames: NDArray[np.int32]
-) -> Judged:
+def judge(compiled: CompiledPolicy, vectors: NDArray[np.float16], images: ImageHashes) -> Judged:
     """Score and decide N images.
 
     Args:
         compiled: the policy.
         vectors: float16 [F, D] unit embeddings of all their frames.
-        starts: int64 [N + 1]; image i has the rows starts[i] to starts[i + 1].
-        frames: int32 [F] numbers of the frames in their images.
+        images: their hashes, and which frames are whose.
     """
+    starts, frames = images.starts, images.frames
     by_frame = compiled.score(vectors)
     best = best_frames(by_frame.score, starts[:-1], starts[1:])
     columns = np.arange(len(compiled.rules))[None, :]
     score = by_frame.score[best, columns]
+    decided, listed = decide_images(compiled, score, images)
     return Judged(
         rules=compiled.rules,
         thresholds=compiled.thresholds,
@@ -86,8 +111,26 @@ def judge(
         similarity=by_frame.similarity[best, columns],
         top_prompt=by_frame.top_prompt[best, columns],
         frame=frames[best],
-        decided=decide(score, compiled.thresholds),
+        decided=decided,
+        listed=listed,
     )
+
+
+def decide_images(compiled: CompiledPolicy, score: NDArray[np.float32], images: ImageHashes) -> tuple[Decisions, Listed | None]:
+    """What rules and hash lists decide together about N images with the scores [N, R]."""
+    decided = decide(score, compiled.thresholds)
+    if not compiled.known_images:
+        return decided, None
+    asked = np.where(compiled.thresholds.live, decided.rule_action, 0).astype(np.int8)
+    listed = compiled.known_images.judge(images, asked, compiled.thresholds.severity)
+    overridden = listed.outcome.overridden
+    rows = np.flatnonzero(overridden.any(axis=1))
+    if len(rows):
+        left = decide(score[rows], compiled.thresholds, overridden[rows])
+        top_rule, top_threshold = decided.top_rule.copy(), decided.top_threshold.copy()
+        top_rule[rows], top_threshold[rows] = left.top_rule, left.top_threshold
+        decided = replace(decided, flagged=decided.flagged & ~overridden, top_rule=top_rule, top_threshold=top_threshold)
+    return replace(decided, action=listed.outcome.action), listed
 
 
 def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -106,44 +149,30 @@ def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDAr
 
 def judged_columns(judged: Judged) -> dict[str, pa.Array]:
     """The columns of `decisions` that follow from scores."""
-    rules, decided = judged.rules, judged.decided
+    rules, lists, decided = judged.rules, judged.lists, judged.decided
     count, top = len(judged.score), decided.top_rule
-    has_top = bool(count) and top[0] >= 0
-    rows = np.arange(count)
+    names, rows = judged.names, np.arange(count)
+    frame, score = judged.frame[rows, top], judged.score[rows, top]
+    by_rule, threshold = top >= 0, decided.top_threshold
+    if judged.listed is not None:
+        by_list = judged.listed.outcome.by_list
+        by_rule = by_rule & (by_list < 0)
+        top = np.where(by_list >= 0, len(rules) + by_list, top)
+    no_rule = ~by_rule
     return {
-        "frame": pa.array(judged.frame[rows, top], pa.int32()) if has_top else pa.nulls(count, pa.int32()),
-        "action": _labels([a.value for a in ACTIONS], decided.action),
-        "flagged": pa.array(decided.flagged.any(axis=1)),
-        "flags": _lists(decided.flagged, rules),
-        "shadow_flags": _lists(decided.shadow, rules),
-        "top_rule": _labels([r.id for r in rules], top) if has_top else pa.nulls(count, pa.string()),
-        "top_category": _labels([r.category for r in rules], top) if has_top else pa.nulls(count, pa.string()),
-        "top_score": pa.array(judged.score[rows, top]) if has_top else pa.nulls(count, pa.float32()),
-        "top_threshold": pa.array(decided.top_threshold) if has_top else pa.nulls(count, pa.float32()),
+        "frame": _frames(judged, frame, no_rule),
+        "action": labels([a.value for a in ACTIONS], decided.action),
+        "flagged": pa.array(judged.acting.any(axis=1)),
+        "flags": name_lists(judged.acting, names),
+        "shadow_flags": name_lists(judged.would_act, names),
+        "overridden": overridden_column(judged.listed, names, count),
+        "list_matches": match_column(judged.listed, count),
+        "top_rule": labels(names, top),
+        "top_category": labels([*(rule.category for rule in rules), *(one.category for one in lists)], top),
+        "top_score": pa.array(score, mask=no_rule),
+        "top_threshold": pa.array(threshold, mask=no_rule),
         "near_threshold": pa.array(decided.near),
     }
-
-
-def error_columns(policy: Policy, codes: Sequence[str | None]) -> dict[str, pa.Array]:
-    """The columns of `decisions` that follow from why objects could not be scored: what such rows do not know is null.
-
-    Code, detail and SHA-256 are not among them.
-    """
-    count = len(codes)
-    no = pa.repeat(pa.scalar(value=False), count)
-    nothing = pa.array([[]] * count, schemas.DECISIONS.field("flags").type)
-    said = {
-        "status": same("error", count),
-        "retryable": pa.array([RETRYABLE.get(code, False) for code in codes], pa.bool_()),
-        "action": pa.array([policy.action_on_error(code).value for code in codes], pa.string()),
-        "flagged": no,
-        "flags": nothing,
-        "shadow_flags": nothing,
-        "near_threshold": no,
-    }
-    own = (*said, "error_code", "error_detail", "sha256")
-    unknown = [name for name in schemas.columns("image", "decision") if name not in own]
-    return {**said, **{name: pa.nulls(count, schemas.DECISIONS.field(name).type) for name in unknown}}
 
 
 def identity_columns(context: RowContext, count: int, now: datetime) -> dict[str, pa.Array]:
@@ -170,49 +199,33 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
     return pa.table(
         {
             **{name: column.take(image) for name, column in keys.items()},
-            "rule": _labels([r.id for r in rules], rule),
-            "category": _labels([r.category for r in rules], rule),
-            "severity": _labels([r.severity.value for r in rules], rule),
-            "mode": _labels([r.mode.value for r in rules], rule),
+            "rule": labels([r.id for r in rules], rule),
+            "category": labels([r.category for r in rules], rule),
+            "severity": labels([r.severity.value for r in rules], rule),
+            "mode": labels([r.mode.value for r in rules], rule),
             "score": pa.array(judged.score.ravel()),
             "similarity": pa.array(judged.similarity.ravel()),
-            "top_prompt": _labels(prompts, (judged.top_prompt + offsets[None, :]).ravel()),
+            "top_prompt": labels(prompts, (judged.top_prompt + offsets[None, :]).ravel()),
             "review": _set(judged.thresholds.review).take(pa.array(rule)),
             "block": _set(judged.thresholds.block).take(pa.array(rule)),
-            "action": _labels([a.value for a in ACTIONS], judged.decided.rule_action.ravel()),
+            "action": labels([a.value for a in ACTIONS], judged.decided.rule_action.ravel()),
             "frame": pa.array(judged.frame.ravel(), pa.int32()),
         },
         schema=schemas.SCORES,
     )
 
 
-def embedding_column(vectors: NDArray[np.float16]) -> pa.Array:
-    """Embeddings [F, D] as the column of their table."""
-    kind = schemas.embeddings(vectors.shape[1]).field("embedding").type
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).ravel(), pa.float16()), type=kind)
-
-
-def same(text: str, count: int) -> pa.Array:
-    """One text, `count` times."""
-    return pa.repeat(pa.scalar(text, pa.string()), count)
+def _frames(judged: Judged, of_rules: NDArray[np.int32], no_rule: NDArray[np.bool_]) -> pa.Array:
+    """The frame that decided; null where no rule did, and no frame."""
+    if judged.listed is not None:
+        of_rules = of_rules.copy()
+        no_rule = no_rule.copy()
+        for image, frame in deciding_frames(judged.listed).items():
+            if frame is not None:
+                of_rules[image], no_rule[image] = frame, False
+    return pa.array(of_rules, pa.int32(), mask=no_rule)
 
 
 def _set(thresholds: NDArray[np.float32]) -> pa.Array:
     """Thresholds; null where a rule has none."""
     return pa.array(thresholds, mask=np.isinf(thresholds))
-
-
-def _labels(names: list[str], index: NDArray[np.integer]) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(index))
-
-
-def _lists(flags: NDArray[np.bool_], rules: tuple[Rule, ...]) -> pa.Array:
-    """Boolean [N, R] as lists of rule ids."""
-    _, columns = flags.nonzero()
-    offsets = np.concatenate([[0], flags.sum(axis=1).cumsum()]).astype(np.int32)
-    kind = pa.list_(pa.field("element", pa.string(), nullable=False))
-    return pa.ListArray.from_arrays(pa.array(offsets), _labels([r.id for r in rules], columns), type=kind)
-
-
-def _by_rule(flags: NDArray[np.bool_], rules: tuple[Rule, ...]) -> dict[str, int]:
-    return {rule.id: int(n) for rule, n in zip(rules, flags.sum(axis=0), strict=True) if n}

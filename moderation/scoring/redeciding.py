@@ -13,8 +13,9 @@ from moderation.records import BatchSummary, ScoredBatch, Shard
 from moderation.results import schemas
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
-from moderation.results.stored_images import FRAME_HASHES, StoredImages, StoredShard, read_images
-from moderation.scoring.judging import RowContext, embedding_column, identity_columns, judge, judged_columns, same, score_rows
+from moderation.results.stored_images import StoredImages, StoredShard, read_images
+from moderation.scoring.columns import embedding_column, same
+from moderation.scoring.judging import RowContext, identity_columns, judge, judged_columns, score_rows
 from moderation.storage import Store
 
 _KEPT = schemas.columns("object", "image")
@@ -23,7 +24,7 @@ _KEPT = schemas.columns("object", "image")
 
 def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> ScoredBatch:
     """The rows of stored images under another policy. `images` must have been read with `_KEPT` columns and hashes."""
-    judged = judge(context.compiled, images.vectors, images.starts, images.frames)
+    judged = judge(context.compiled, images.vectors, images.image_hashes)
     count, kept = images.scored.num_rows, images.scored
     keys = {"run_id": same(context.run_id, count), "uri": _whole(kept["uri"]), "etag": _whole(kept["etag"])}
     decisions = pa.table(
@@ -40,7 +41,8 @@ def decide_stored(context: RowContext, images: StoredImages, now: datetime) -> S
             **{name: column.take(owner) for name, column in keys.items()},
             "sha256": _whole(kept["sha256"]).take(owner),
             "frame": pa.array(images.frames, pa.int32()),
-            **{name: images.hashes[name] for name in FRAME_HASHES.names},
+            "pdq": images.image_hashes.pdq,
+            "pdq_quality": images.image_hashes.quality,
             "embedding": embedding_column(images.vectors),
         },
         schema=schemas.embeddings(images.vectors.shape[1]),

@@ -1,7 +1,6 @@
 """One shard, decided again from its embeddings."""
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,20 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from moderation.lists.lookup import ImageHashes
 from moderation.records import Counts
 from moderation.results import schemas
-from moderation.results.stored_images import frame_starts
-from moderation.scoring.judging import (
-    RETRYABLE,
-    Judged,
-    RowContext,
-    error_columns,
-    identity_columns,
-    judge,
-    judged_columns,
-    same,
-    score_rows,
-)
+from moderation.results.stored_images import frame_hashes, frame_starts
+from moderation.scoring.columns import same
+from moderation.scoring.judging import Judged, RowContext, identity_columns, judge, judged_columns, score_rows
+from moderation.scoring.unscored import RETRYABLE, Unscored, judge_unscored, unscored_columns
 from moderation.studies.replay.replay_result import Difference
 from moderation.studies.replay.row_comparison import NOTHING, Differences
 from moderation.studies.replay.shard_reading import LoadedShard
@@ -45,6 +37,11 @@ class _Embeddings:
     frames: NDArray[np.int32]
     """[F]"""
 
+    def hashes(self, scored: pa.Table) -> ImageHashes:
+        """The hashes of these images, with the decision rows [N]."""
+        found = frame_hashes(self.rows, scored, self.starts)
+        return ImageHashes(scored["sha256"], scored["md5"], found["pdq"], found["pdq_quality"], self.starts, self.frames)
+
 
 def replay_shard(shard: LoadedShard, context: RowContext, differences: Differences) -> Counts | None:
     """Decide the images of a shard and compare everything that follows with what is stored.
@@ -66,14 +63,16 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
     if embeddings is None:
         return None
     with np.errstate(all="ignore"):  # embeddings that are not numbers are reported, and give NaN scores
-        judged = judge(context.compiled, embeddings.vectors, embeddings.starts, embeddings.frames)
+        judged = judge(context.compiled, embeddings.vectors, embeddings.hashes(scored))
+    codes = errors["error_code"].to_pylist()
+    unscored = judge_unscored(context.compiled, codes, errors["sha256"], errors["md5"])
     keys = {"run_id": same(context.run_id, len(scored)), "uri": scored["uri"].combine_chunks()}
     keys["etag"] = scored["etag"].combine_chunks()
     _compare_columns(scored, _scored_columns(judged, context), shard, differences)
-    _compare_columns(errors, _error_columns(errors, context, differences), shard, differences)
+    _compare_columns(errors, _error_columns(errors, unscored, context, differences), shard, differences)
     _compare_scores(shard.tables["scores"], _by_rule(score_rows(keys, judged), judged), differences)
     _compare_embeddings(embeddings, keys, scored["sha256"], differences)
-    return replace(judged.counts(), errored=_errors_by_code(errors))
+    return judged.counts() + unscored.counts()
 
 
 def _embeddings(shard: LoadedShard, scored: pa.Table, dim: int) -> _Embeddings | None:
@@ -141,17 +140,16 @@ def _scored_columns(judged: Judged, context: RowContext) -> dict[str, pa.Array]:
     }
 
 
-def _error_columns(errors: pa.Table, context: RowContext, differences: Differences) -> dict[str, pa.Array]:
-    """What became of images without scores: `unreadable` or `unsupported` decides, and nothing is known of them."""
+def _error_columns(errors: pa.Table, unscored: Unscored, context: RowContext, differences: Differences) -> dict[str, pa.Array]:
+    """What became of images without scores: `unreadable`, `unsupported` or a list decides, and nothing is known of them."""
     count = len(errors)
-    codes = errors["error_code"].to_pylist()
-    for uri, code in zip(errors["uri"].to_pylist(), codes, strict=True):
+    for uri, code in zip(errors["uri"].to_pylist(), unscored.codes, strict=True):
         if code not in RETRYABLE:
             text = NOTHING if code is None else code
             differences.add(Difference(uri, "decisions", "error_code", text, "a code that this program knows"))
     return {
         "run_id": same(context.run_id, count),
-        **error_columns(context.compiled.policy, codes),
+        **unscored_columns(unscored),
         **identity_columns(context, count, _NOW),
     }
 
@@ -207,7 +205,3 @@ def _compare_embeddings(
     uris = embeddings.rows["uri"]
     for name, column in (("run_id", keys["run_id"]), ("etag", keys["etag"]), ("sha256", sha256)):
         differences.compare("embeddings", name, embeddings.rows[name], column.take(image), uris)
-
-
-def _errors_by_code(errors: pa.Table) -> dict[str, int]:
-    return dict(sorted(Counter(str(code) for code in errors["error_code"].to_pylist()).items()))
