@@ -60,7 +60,8 @@ SELECT
     list_contains(d.flags, m.list) AS flags,
     list_contains(d.shadow_flags, m.list) AS would_flag,
     coalesce(d.top_rule = m.list, false) AS decides,
-    d.status, d.action, d.policy, d.policy_version, d.policy_hash, d.sha256, d.last_modified, d.scored_at, d.run_id, d.date, d.run
+    d.status, d.action, d.policy, d.policy_version, d.policy_hash, d.sha256, d.last_modified, d.scored_at, d.run_id,
+    d.date, d.run
 FROM latest_decisions AS d, unnest(d.list_matches) AS matched(m)
 """
 """A row per image and hash list that it is on. Flat as well."""
