@@ -95,7 +95,7 @@ def failed_batch(context: RowContext, failures: list[Failure], now: datetime) ->
         BatchSummary(Counts(errored=_errors_by_code(failures)), {}),
         error_rows(context, failures, now),
         schemas.SCORES.empty_table(),
-        schemas.embeddings(context.compiled.weights.shape[1]).empty_table(),
+        schemas.embeddings(context.compiled.dim).empty_table(),
     )
 
 
