@@ -6,7 +6,7 @@ loop is ours.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from moderation.cluster.slots import IN_FLIGHT, LOADING_LIMIT_S, Attempt, Slot
 from moderation.errors import ErrorCode, ModerationError, RunError
 from moderation.records import Batch, BatchSummary
 from moderation.scoring.decision_rows import Failure, failed_batch
+from moderation.scoring.exemplar_embeddings import Embedded
 from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
@@ -57,18 +58,13 @@ class ScorerPool:
 
     def describe(self, texts: list[str]) -> ModelDescription:
         """Wait for the first actor's model and embed `texts` with it. Raises what loading raises, e.g. `ModelError`."""
-        reference = self._slots[0].actor.describe.remote(texts)
-        wait([reference])
-        try:
-            description: ModelDescription = ray.get(reference)
-        except exceptions.RayTaskError as error:
-            if isinstance(error.cause, ModerationError):
-                raise error.cause from None
-            raise
-        except exceptions.RayError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunError(f"the worker died while it loaded the model, perhaps out of memory: {reason}") from None
+        description: ModelDescription = _loaded(self._slots[0].actor.describe.remote(texts))
         return description
+
+    def embed(self, images: Mapping[str, bytes]) -> Embedded:
+        """Embed exemplars with the first actor's model. Raises as `describe`."""
+        found: Embedded = _loaded(self._slots[0].actor.embed.remote(images))
+        return found
 
     def check(self, batch: Batch, context: RowContext) -> FlipCheck | None:
         """Compare how the first objects of a batch are decided in the run's precision and in fp32, before anything is scored.
@@ -215,3 +211,17 @@ def _reason(error: exceptions.RayError | None, limit: float) -> tuple[ErrorCode,
         return ErrorCode.INTERNAL, f"{type(error.cause).__name__}: {error.cause}"[:300]
     end = "ran out of memory" if isinstance(error, exceptions.OutOfMemoryError) else "died"
     return ErrorCode.WORKER_KILLED, f"the worker {end}"
+
+
+def _loaded(reference: Any) -> Any:
+    """What a call returns that may load the model. Raises what it raises, e.g. `ModelError`."""
+    wait([reference])
+    try:
+        return ray.get(reference)
+    except exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModerationError):
+            raise error.cause from None
+        raise
+    except exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"the worker died while it loaded the model, perhaps out of memory: {reason}") from None

@@ -1,12 +1,13 @@
 """What the pool keeps in its actors: a `Scorer`, made by a factory that travels to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from moderation.model.engines import Engine
 from moderation.policy.compiled import TextHead
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.exemplar_embeddings import Embedded
 from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
@@ -29,6 +30,10 @@ class Scorer(Protocol):
 
     def describe(self, texts: list[str]) -> ModelDescription:
         """Load the model if need be, and embed `texts`."""
+        ...
+
+    def embed(self, images: Mapping[str, bytes]) -> Embedded:
+        """Embeddings of exemplars, by their SHA-256, or why one cannot be decoded."""
         ...
 
     def score(self, batch: Batch, context: RowContext) -> ScoredBatch:

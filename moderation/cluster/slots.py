@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from moderation.cluster.liveness import check_ray
 from moderation.cluster.scorer import ModelDescription, Scorer, ScorerFactory
 from moderation.cluster.session import PoolPlan
 from moderation.records import Batch, BatchSummary, ScoredBatch
+from moderation.scoring.exemplar_embeddings import Embedded
 from moderation.scoring.flips import FlipCheck
 from moderation.scoring.judging import RowContext
 
@@ -41,6 +43,9 @@ class _Actor:
 
     def describe(self, texts: list[str]) -> ModelDescription:
         return self.load().describe(texts)
+
+    def embed(self, images: Mapping[str, bytes]) -> Embedded:
+        return self.load().embed(images)
 
     def score(self, batch: Batch, context: RowContext) -> tuple[BatchSummary, ScoredBatch]:
         rows = self.load().score(batch, context)

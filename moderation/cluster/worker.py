@@ -3,6 +3,7 @@
 import os
 import platform
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from moderation.model.engines import CPU_BATCH, MAX_BATCH, Engine, EngineChoice
 from moderation.model.preprocessing import Resize
 from moderation.policy.model_choice import ModelChoice
 from moderation.records import Batch, ScoredBatch
+from moderation.scoring.exemplar_embeddings import Embedded, embed_images
 from moderation.scoring.flips import CHECKED, FlipCheck, compared
 from moderation.scoring.image_scorer import ImageScorer, text_head
 from moderation.scoring.judging import RowContext
@@ -74,6 +76,9 @@ class _Worker:
         engine = encoder.fit(most=self._made.max_batch, gpu_share=self._made.gpu_share)
         head = text_head(encoder, texts)
         return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, str(encoder.device), head, engine)
+
+    def embed(self, images: Mapping[str, bytes]) -> Embedded:
+        return embed_images(self._encoder, images)
 
     def score(self, batch: Batch, context: RowContext) -> ScoredBatch:
         scored = self._scorer_for(context).score(batch.objects)

@@ -13,7 +13,7 @@ from moderation.common.safe_text import visible
 from moderation.console.policy import show_changes
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.demo.accuracy import measure
-from moderation.errors import PolicyError
+from moderation.errors import OutputError, PolicyError
 from moderation.html.text import command
 from moderation.pipeline import Outcome
 from moderation.policy.comparison import compare, identity
@@ -112,11 +112,11 @@ def show_differences(outcome: Outcome, earlier: Manifest | None) -> None:
     if earlier is None or earlier.policy_hash == manifest.policy_hash:
         return
     _OUT.print(f"[bold]Since run {escape(earlier.run_id)}[/]")
-    with contextlib.suppress(PolicyError):  # written by an earlier version of the language
-        old, new = stored_policy(earlier), stored_policy(manifest)
+    store = Store(outcome.output)
+    with contextlib.suppress(PolicyError, OutputError):  # written by an earlier version of the language
+        old, new = stored_policy(store, earlier), stored_policy(store, manifest)
         changes = compare(old, new)
         show_changes(old, new, changes, identity(old, new, changes))
-    store = Store(outcome.output)
     found = list(differences(read_decisions(store, earlier), read_decisions(store, manifest)))
     _line(f"{len(found)} image{' gets' if len(found) == 1 else 's get'} a different decision")
     for difference in found[:SHOWN]:

@@ -41,13 +41,8 @@ class Assets:
 
 def exemplars_json(assets: Assets) -> bytes:
     """All exemplars of a policy, as they are stored with a run."""
-    plain = {
-        "rules": {
-            rule: {"like": _plain(found.like), "unlike": _plain(found.unlike)}
-            for rule, found in sorted(assets.exemplars.items())
-        },
-        "background": _plain(assets.background),
-    }
+    rules = {rule: {"like": _plain(own.like), "unlike": _plain(own.unlike)} for rule, own in sorted(assets.exemplars.items())}
+    plain = {"rules": rules, "background": _plain(assets.background)}
     return json.dumps(plain, indent=1, sort_keys=True).encode()
 
 

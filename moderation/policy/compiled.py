@@ -7,13 +7,15 @@ template, and s_t = v·w_t is the CLIP cosine, in [-1, 1] (Radford et al. 2021, 
 - contrast: the softmax of logit_scale·s over the rule's prompts and both contrast lists together, summed over the rule's
   prompts: zero-shot classification as in the CLIP paper. In [0, 1]; a score, not a probability.
 - sigmoid: the maximum of sigmoid(logit_scale·s_t + logit_bias), for SigLIP-family models (Zhai et al. 2023).
+- examples: how much nearer the image is to liked exemplars than to others, by the cosines of their embeddings (`exemplars`).
+- head: the probability that a learned head gives (`head`).
 
 Everything is computed in float64 from the float16 embeddings as they are stored and rounded to float32 at the end, in blocks
 of one size, so that the size of a batch and the order of its images do not show in a score.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar, assert_never
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from moderation.common.float16_blocks import double_blocks
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.decision import Thresholds
+from moderation.policy.exemplars import nearness
 from moderation.policy.known_images import KnownImages
 from moderation.policy.schema import Policy, Rule
 from moderation.policy.score_kind import ScoreKind
@@ -43,6 +46,8 @@ class TextHead:
     """multiplies cosines; 100 for OpenAI's CLIP models"""
     logit_bias: float | None
     """added to scaled cosines; SigLIP-family models only"""
+    images: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
+    """the unit embeddings [F, D] of each exemplar's frames, by the SHA-256 of its bytes"""
 
 
 def prompt_texts(policy: Policy) -> list[str]:
@@ -63,9 +68,9 @@ class RuleScores:
     score: NDArray[np.float32]
     """[N, R]"""
     similarity: NDArray[np.float32]
-    """[N, R] the highest cosine among the rule's prompts, whatever the score kind"""
+    """[N, R] the highest cosine among the rule's prompts or liked exemplars, or that with a head's direction"""
     top_prompt: NDArray[np.int64]
-    """[N, R] that prompt's index in `rule.prompts`"""
+    """[N, R] that prompt's or exemplar's index in `CompiledPolicy.evidence`"""
 
 
 @dataclass(frozen=True)
@@ -74,16 +79,18 @@ class CompiledPolicy:
 
     policy: Policy
     weights: NDArray[np.float64]
-    """[P, D] w_t of `all_prompts(policy)`"""
+    """[P, D] w_t of `all_prompts(policy)`, then the embeddings of exemplars"""
     logit_scale: float
     logit_bias: float | None
+    exemplars: tuple[str, ...] = ()
+    """the SHA-256 of the exemplar of each row of `weights` behind those of prompts"""
 
     @classmethod
     def build(cls, policy: Policy, head: TextHead) -> "CompiledPolicy":
         """Put policy and model together.
 
         Raises:
-            PolicyError: a rule asks for a score that the model does not have.
+            PolicyError: a rule asks for a score that the model does not have, or a head is for embeddings of another size.
             ModelError: the model's logit scale is not one that a trained model has.
         """
         if not 0 < head.logit_scale <= MAX_LOGIT_SCALE:
@@ -98,8 +105,24 @@ class CompiledPolicy:
                         f"rule {rule.id!r}: `{rule.score}` needs a SigLIP-family model; {policy.model.label} has no bias: "
                         "use `score: contrast`"
                     )
-        weights = np.stack([_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)])
-        return cls(policy, weights, head.logit_scale, head.logit_bias)
+        own = [_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)]
+        rows = [(image, vector.astype(np.float64)) for image in policy.assets.images for vector in head.images[image]]
+        sizes = {len(vector) for vector in (*own, *(vector for _, vector in rows))}
+        for rule in policy.active_rules:
+            learned = policy.assets.heads.get(rule.id)
+            if learned is not None and sizes | {learned.dim} != {learned.dim}:
+                raise PolicyError(
+                    f"rule {rule.id!r}: the head {learned.name!r} is for embeddings of {learned.dim} numbers, those of "
+                    f"{policy.model.label} have {min(sizes)}: learn it again with this model"
+                )
+            sizes |= {learned.dim} if learned is not None else set()
+        weights = np.array([*own, *(vector for _, vector in rows)], np.float64).reshape(-1, min(sizes))
+        return cls(policy, weights, head.logit_scale, head.logit_bias, tuple(image for image, _ in rows))
+
+    @property
+    def dim(self) -> int:
+        """Numbers of an embedding."""
+        return int(self.weights.shape[1])
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -117,13 +140,37 @@ class CompiledPolicy:
         return KnownImages(self.policy)
 
     @cached_property
+    def evidence(self) -> tuple[tuple[str, ...], ...]:
+        """Per rule what `RuleScores.top_prompt` counts: its prompts, its liked exemplars by frames, or the name of its head."""
+        return tuple(self._evidence(rule, own) for rule, (own, _) in zip(self.rules, self._columns, strict=True))
+
+    def _evidence(self, rule: Rule, own: list[int]) -> tuple[str, ...]:
+        if rule.score is ScoreKind.HEAD:
+            return (self.policy.assets.heads[rule.id].name,)
+        if rule.score is ScoreKind.EXAMPLES:
+            first, images = len(self.weights) - len(self.exemplars), self.policy.assets.images
+            return tuple(images[self.exemplars[row - first]].name for row in own)
+        return rule.prompts
+
+    @cached_property
     def _columns(self) -> list[tuple[list[int], list[int]]]:
-        """Per rule the rows of `weights` of its prompts, and of all it is contrasted with."""
-        index = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
-        return [
-            ([index[p] for p in rule.prompts], [index[p] for p in dict.fromkeys((*rule.contrast, *self.policy.contrast))])
-            for rule in self.rules
-        ]
+        """Per rule the rows of `weights` of its prompts or liked exemplars, and of all it is contrasted with."""
+        prompts = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
+        images: dict[str, list[int]] = {}
+        for i, image in enumerate(self.exemplars, len(prompts)):
+            images.setdefault(image, []).append(i)
+        assets = self.policy.assets
+        found = []
+        for rule in self.rules:
+            if rule.score is ScoreKind.EXAMPLES:
+                own = assets.exemplars[rule.id]
+                liked = {one.sha256 for one in own.like}
+                others = {one.sha256: None for one in (*own.unlike, *assets.background) if one.sha256 not in liked}
+                found.append(([i for one in own.like for i in images[one.sha256]], [i for one in others for i in images[one]]))
+            else:
+                contrast = dict.fromkeys((*rule.contrast, *self.policy.contrast))
+                found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast]))
+        return found
 
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -136,21 +183,24 @@ class CompiledPolicy:
         return own, other
 
     def cosines(self, embeddings: NDArray[np.float16]) -> NDArray[np.float64]:
-        """Cosines [N, P] of float16 unit embeddings [N, D] and `all_prompts(policy)`, in [-1, 1].
+        """Cosines [N, P] of float16 unit embeddings [N, D] and the rows of `weights`, in [-1, 1].
 
         Raises `ValueError` for embeddings of another shape.
         """
-        found = [cosines[:, : images.stop - images.start].T for images, cosines in self._blocks(embeddings)]
+        found = [cosines[:, : images.stop - images.start].T for images, cosines, _ in self._blocks(embeddings)]
         return np.concatenate(found) if found else np.empty((0, len(self.weights)))
 
     def score(self, embeddings: NDArray[np.float16]) -> RuleScores:
         """Scores of float16 unit embeddings [N, D], with the evidence for them."""
         shape = len(self.rules), len(embeddings)
         score, similarity, top_prompt = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int64)
-        for images, cosines in self._blocks(embeddings):
+        for images, cosines, vectors in self._blocks(embeddings):
             count = images.stop - images.start
-            score[:, images] = self._scores(cosines)[:, :count]
+            score[:, images] = self._scores(cosines, vectors)[:, :count]
             for r, (prompts, _) in enumerate(self._columns):
+                if self.rules[r].score is ScoreKind.HEAD:
+                    top_prompt[r, images], similarity[r, images] = 0, self._along_head(r, vectors)[:count]
+                    continue
                 own = cosines[prompts, :count]
                 top_prompt[r, images], similarity[r, images] = own.argmax(axis=0), own.max(axis=0)
         return RuleScores(_by_image(score), _by_image(similarity), _by_image(top_prompt))
@@ -158,26 +208,31 @@ class CompiledPolicy:
     def scores(self, embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
         """The same scores [N, R] alone, for a third of the time."""
         found = np.empty((len(embeddings), len(self.rules)), np.float32)
-        for images, cosines in self._blocks(embeddings):
-            found[images] = self._scores(cosines)[:, : images.stop - images.start].T
+        for images, cosines, vectors in self._blocks(embeddings):
+            found[images] = self._scores(cosines, vectors)[:, : images.stop - images.start].T
         return found
 
-    def _blocks(self, embeddings: NDArray[np.float16]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Some images at a time, and their cosines [P, BLOCK], the last of which may be padding."""
+    def _blocks(self, embeddings: NDArray[np.float16]) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+        """Some images at a time, their cosines [P, BLOCK] and embeddings [BLOCK, D], the last of which may be padding."""
         dim = self.weights.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != dim:
             raise ValueError(f"expected embeddings of shape [N, {dim}], got {list(embeddings.shape)}")
         for images, doubles in double_blocks(embeddings):
-            yield images, np.clip(self.weights @ doubles.T, -1.0, 1.0)
+            yield images, np.clip(self.weights @ doubles.T, -1.0, 1.0), doubles
 
-    def _scores(self, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores [R, N] for cosines [P, N]."""
+    def _along_head(self, rule: int, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cosines [N] of embeddings [N, D] with a head's direction; 0 where it has none."""
+        direction = self.policy.assets.heads[self.rules[rule].id].direction
+        return np.zeros(len(vectors)) if direction is None else np.clip(vectors @ direction, -1.0, 1.0)
+
+    def _scores(self, cosines: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores [R, N] for cosines [P, N] and embeddings [N, D]."""
         own, other = self._softmax_terms
         powers = np.exp(self.logit_scale * (cosines - 1.0))  # from e^-700 to 1 with the highest scale there may be
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
-        for r, (rule, (prompts, _)) in enumerate(zip(self.rules, self._columns, strict=True)):
+        for r, (rule, (prompts, others)) in enumerate(zip(self.rules, self._columns, strict=True)):
             match rule.score:
                 case ScoreKind.CONTRAST:
                     pass  # all such rules at once, above
@@ -186,6 +241,10 @@ class CompiledPolicy:
                 case ScoreKind.SIGMOID:
                     logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
                     found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
+                case ScoreKind.EXAMPLES:
+                    found[r] = nearness(cosines[prompts], cosines[others])
+                case ScoreKind.HEAD:
+                    found[r] = self.policy.assets.heads[rule.id].scores(vectors)
                 case _:
                     assert_never(rule.score)
         return found

@@ -19,6 +19,13 @@ class Mistake(NamedTuple):
     hint: str = ""
 
 
+_NEEDED = {
+    "prompts": 'add `prompts: ["what the image would show"]`',
+    "like": "add `like: [examples/one.jpg, examples/two.jpg]`",
+    "head": "add `head: heads/file.safetensors`, as `moderate policy learn` writes it",
+}
+
+
 def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
     """Every contradiction in a policy given as plain values. Parts of a wrong type are passed over: others tell those."""
     found = [*_model(policy.get("model")), *_templates(policy), *_repeats(policy.get("contrast"), ("contrast",))]
@@ -32,10 +39,15 @@ def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
                 message = f"two rules have the id {rule_id!r}"
                 found.append(Mistake(("rules", at, "id"), message, "give each rule its own id"))
             first.setdefault(rule_id, at)
+        found.extend(_needs(rule, ("rules", at), background=bool(policy.get("background"))))
         found.extend(_prompts(rule, ("rules", at), shared))
         found.extend(_thresholds(rule, ("rules", at)))
     if rules and all(rule.get("mode") == "off" for _, rule in rules):
         found.append(Mistake(("rules",), "every rule is off: there is nothing to score", "set `mode: shadow` to try a rule"))
+    found += _repeated_ids(policy.get("lists"), "lists")
+    for at, one in enumerate(_list(policy.get("lists"))):
+        if isinstance(one, Mapping):
+            found.extend(_hash_list(one, ("lists", at), first))
     for at, example in enumerate(_list(policy.get("examples"))):
         expected = example.get("expect") if isinstance(example, Mapping) else None
         for rule_id in expected if isinstance(expected, Mapping) and first else ():
@@ -43,6 +55,27 @@ def mistakes(policy: Mapping[str, Any]) -> list[Mistake]:
                 message = f"the example names the unknown rule {rule_id!r}"
                 found.append(Mistake(("examples", at, "expect", str(rule_id)), message, known("rules", rule_id, first)))
     return found
+
+
+def _repeated_ids(parts: Any, key: str) -> Iterator[Mistake]:
+    seen: set[object] = set()
+    for at, part in enumerate(_list(parts)):
+        name = part.get("id") if isinstance(part, Mapping) else None
+        if isinstance(name, str) and name in seen:
+            yield Mistake((key, at, "id"), f"two {key} have the id {name!r}", "give each its own id")
+        seen.add(name)
+
+
+def _hash_list(one: Mapping[str, Any], place: Location, rules: Mapping[str, int]) -> Iterator[Mistake]:
+    """An id that a rule has, and keys that are for another kind of hash. Results name rules and lists in the same columns."""
+    name, kind = one.get("id"), one.get("hash")
+    if isinstance(name, str) and name in rules:
+        message = f"a rule has the id {name!r} as well: results could not tell them apart"
+        yield Mistake((*place, "id"), message, "give the list another id")
+    for key, usual in (("distance", 31), ("min_quality", 50), ("turned", False)):
+        if kind in ("sha256", "md5") and key in one and one[key] != usual:
+            message = f"`{key}` is for lists of PDQ hashes: {kind} matches the same bytes and nothing else"
+            yield Mistake((*place, key), message, "remove it, or set `hash: pdq`")
 
 
 def known(what: str, given: object, choices: Mapping[str, Any] | list[str]) -> str:
@@ -91,6 +124,28 @@ def _prompts(rule: Mapping[str, Any], place: Location, shared: list[str]) -> Ite
         yield Mistake(place, message, "add `contrast:` with lookalikes, to the rule or to the whole policy")
 
 
+def _needs(rule: Mapping[str, Any], place: Location, *, background: bool) -> Iterator[Mistake]:
+    """The key that a rule's kind of score needs, and keys that are for other kinds."""
+    kind = _kind(rule)
+    if kind is None:
+        return
+    needed = kind.facts.needs
+    if rule.get(needed) == []:
+        yield Mistake((*place, needed), f"`{needed}` should have at least one entry", "add an entry, or remove the line")
+    elif needed not in rule and not difflib.get_close_matches(
+        needed, [k for k in map(_as_key, rule) if k != "unlike"], cutoff=0.55
+    ):
+        why = "" if needed == "prompts" else f": the rule has `score: {kind}`"
+        yield Mistake(place, f"the key `{needed}` is missing{why}", _NEEDED[needed])
+    for key, owner in (("like", ScoreKind.EXAMPLES), ("unlike", ScoreKind.EXAMPLES), ("head", ScoreKind.HEAD)):
+        if rule.get(key) and kind is not owner:
+            yield Mistake((*place, key), f"`{key}` is for rules with `score: {owner}`", f"add `score: {owner}`, or remove it")
+    if kind is ScoreKind.EXAMPLES and rule.get("like") and not rule.get("unlike") and not background:
+        message = f"the rule {rule.get('id')!r} has nothing to compare its exemplars with"
+        hint = "add `unlike:` to the rule, or `background:` with ordinary images to the whole policy"
+        yield Mistake(place, message, hint)
+
+
 def _thresholds(rule: Mapping[str, Any], place: Location) -> Iterator[Mistake]:
     review, block = rule.get("review"), rule.get("block")
     name = repr(rule.get("id"))
@@ -112,6 +167,10 @@ def _thresholds(rule: Mapping[str, Any], place: Location) -> Iterator[Mistake]:
 def _kind(rule: Mapping[str, Any]) -> ScoreKind | None:
     """How the rule is scored; None where it names no kind that there is."""
     return ScoreKind.written(rule.get("score", ScoreKind.CONTRAST))
+
+
+def _as_key(given: object) -> str:
+    return re.sub(r"[ -]+", "_", str(given).strip().lower())
 
 
 def _repeats(texts: Any, place: Location) -> Iterator[Mistake]:

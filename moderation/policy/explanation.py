@@ -130,7 +130,7 @@ def explain(
                 action=action,
                 distance=distance(float(scores[r]), rule.review, rule.block, action),
                 frame=frames[row],
-                prompt=rule.prompts[by_frame.top_prompt[row, r]],
+                prompt=compiled.evidence[r][by_frame.top_prompt[row, r]],
                 cosine=float(by_frame.similarity[row, r]),
                 lookalike=lookalike,
                 lookalike_cosine=lookalike_cosine,

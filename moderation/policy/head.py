@@ -1,6 +1,6 @@
 """A head: what was learned from labels, or elsewhere, to score embeddings without a prompt. Pure arithmetic."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ class Head:
     """fingerprint of the model whose embeddings it was learned from"""
     knots: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     """logits, increasing, and their probabilities, between which probabilities are interpolated; None: the logistic function"""
+    data: bytes = field(default=b"", repr=False)
+    """the file"""
 
     @property
     def dim(self) -> int:

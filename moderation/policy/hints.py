@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
-from moderation.policy.schema import Example, Override, Policy, PolicyFile, Rule
+from moderation.policy.schema import Example, ListedImages, Override, Policy, PolicyFile, Rule
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
@@ -56,7 +56,10 @@ MISSING = {
     "model": "add a line `model: {name: demo}`, or the model you use",
     "rules": "add `rules:` with a rule below it",
     "id": "add `id: a-short-name` to the rule",
-    "prompts": 'add `prompts: ["what the image would show"]`',
+    "labels": "name a labels file, relative to this file",
+    "file": "name the list's file, relative to this file",
+    "hash": "say what the list holds: pdq, sha256 or md5",
+    "action": "say what happens to an image on the list: block, review or allow",
     "name": "name a model: demo, ViT-B-32, hf-hub:...",
     "image": "name the image, relative to this file",
     "expect": "say what is expected: allow, review, block, or {rule: action}",
@@ -164,5 +167,11 @@ def _as_key(given: str) -> str:
 def _model_at(location: Location) -> type[BaseModel]:
     if location[:2] == ("model", "preprocess"):
         return Preprocess
-    parts: dict[str, type[BaseModel]] = {"rules": Rule, "examples": Example, "model": ModelChoice, "overrides": Override}
+    parts: dict[str, type[BaseModel]] = {
+        "rules": Rule,
+        "examples": Example,
+        "model": ModelChoice,
+        "overrides": Override,
+        "lists": ListedImages,
+    }
     return parts.get(str(location[0]), PolicyFile) if location else PolicyFile

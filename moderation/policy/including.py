@@ -14,6 +14,8 @@ MAX_FILES = 8
 """Files that may include one another in a row."""
 OVERRIDABLE = ("mode", "review", "block", "severity", "description")
 """What `overrides` may change of an included rule."""
+_JOINED = ("rules", "examples", "lists", "background")
+"""Lists to which a file adds its own entries, behind those that it includes."""
 _DOCUMENTS = {b"PK\x03\x04": "a document of Word or Excel", b"{\\rtf": "a document of a word processor", b"%PDF": "a PDF"}
 """How files start that contain text but are not text files."""
 
@@ -134,20 +136,39 @@ def _move_paths(content: Any, folder: PurePosixPath) -> None:
     if "model" in content:
         content["model"] = moved(content["model"], str(folder))
     for example in _list(content.get("examples")):
-        if isinstance(example, dict) and isinstance(example.get("image"), str) and "://" not in example["image"]:
-            example["image"] = str(folder / example["image"])
+        _move(example, "image", folder)
+    for listed in _list(content.get("lists")):
+        _move(listed, "file", folder)
+    for rule in _list(content.get("rules")):
+        _move(rule, "head", folder)
+        for key in ("like", "unlike"):
+            _move_images(rule, key, folder)
+    _move_images(content, "background", folder)
+
+
+def _move_images(part: Any, key: str, folder: PurePosixPath) -> None:
+    images = part.get(key) if isinstance(part, dict) else None
+    if isinstance(images, list):
+        for at, image in enumerate(images):
+            _move(images, at, folder)
+            _move(image, "labels", folder)
+
+
+def _move(part: Any, key: Any, folder: PurePosixPath) -> None:
+    """Make the path at a key relative to the file that includes."""
+    path = part.get(key) if isinstance(part, dict) else part[key] if isinstance(part, list) else None
+    if isinstance(path, str) and "://" not in path:
+        part[key] = str(folder / path)
 
 
 def _join(merged: Merged, base: Merged, source: Source, own: dict[str, Any]) -> None:
-    """Own keys replace included ones; rules and examples are added behind them."""
+    """Own keys replace included ones; entries of `_JOINED` are added behind them."""
     content = {**base.content, **own}
     for key in base.content:
         if key not in own:
             merged.origins[key,] = base.origins.get((key,), (base.origins[()][0], (key,)))
-    merged.origins |= {
-        place: origin for place, origin in base.origins.items() if len(place) > 1 and place[0] in ("rules", "examples")
-    }
-    for key in ("rules", "examples"):
+    merged.origins |= {place: origin for place, origin in base.origins.items() if len(place) > 1 and place[0] in _JOINED}
+    for key in _JOINED:
         before, added = base.content.get(key), own.get(key)
         if isinstance(before, list) and (added is None or isinstance(added, list)):
             content[key] = [*before, *(added or [])]

@@ -60,7 +60,7 @@ class Precedence:
         reach = np.where((allowing >= 0) & (blocking < 0), np.append(self._severity, -1)[allowing], -1)
         overridden = (rule_action > _ALLOW) & (severity[None, :] <= reach[:, None])
         left = np.where(overridden, _ALLOW, rule_action).max(axis=1, initial=_ALLOW)
-        over: NDArray[np.bool_] = overridden.any(axis=1)
+        over = np.any(overridden, axis=1)
         return self._outcome(left, over, overridden, (allowing, reviewing, blocking), matched)
 
     def decide_unscored(self, action: NDArray[np.int8], matched: NDArray[np.bool_]) -> Outcome:

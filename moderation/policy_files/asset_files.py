@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from moderation.common.findings import Finding
 from moderation.errors import StorageError
@@ -73,8 +74,8 @@ class _Reader:
         location = located(one.file, self.folder)
         try:
             store, key = Store.locate(location)
-            with io.BufferedReader(store.open(key)) as stream:  # type: ignore[type-var]
-                read = read_list(stream, location, one.hash, one.min_quality)
+            with store.open(key) as stream:
+                read = read_list(cast("io.BufferedReader", stream), location, one.hash, one.min_quality)
         except StorageError as error:
             self._add(place, AssetError(f"cannot read the list {one.file!r}: {error.detail}"))
             return None

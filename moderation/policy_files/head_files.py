@@ -1,7 +1,7 @@
 """Reading the file of a head: safetensors, never a pickle.
 
-Tensors: `weight` [1, D] or [D] and `bias` [1]; with a hidden layer also `hidden.weight` [H, D] and `hidden.bias` [H]; `knots.logit` and
-`knots.probability` [K] where probabilities were calibrated in steps. Metadata: `model_fingerprint`.
+Tensors: `weight` [1, D] or [D] and `bias` [1]; with a hidden layer also `hidden.weight` [H, D] and `hidden.bias` [H];
+`knots.logit` and `knots.probability` [K] where probabilities were calibrated in steps. Metadata: `model_fingerprint`.
 """
 
 import hashlib

@@ -104,6 +104,10 @@ class Manifest(BaseModel):
     model_fingerprint: str
     prompts: str | None = None
     """prompt embeddings that the scores were computed with, relative to the output"""
+    assets: Mapping[str, str] = {}
+    """heads, lists and exemplars that the policy names, by what and whose they are: their copies, relative to the output"""
+    exemplars: str | None = None
+    """embeddings of exemplars that the scores were computed with, relative to the output; None where there are none"""
     device: str
     engine: EngineFacts | None = None
     """None where no model ran, and in manifests of earlier versions"""

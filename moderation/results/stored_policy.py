@@ -4,21 +4,25 @@ import os
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from moderation.errors import PolicyError, SettingsError
+from moderation.errors import OutputError, PolicyError, SettingsError
+from moderation.policy.assets import Assets
 from moderation.policy.schema import Policy
 from moderation.policy_files.loading import load_policy, parse_policy
 from moderation.results.archive import Archive
 from moderation.results.manifest import Manifest, find_manifest
+from moderation.results.stored_assets import stored_assets
+from moderation.storage import Store
 
 
-def stored_policy(manifest: Manifest) -> Policy:
-    """The policy that a run used, with what it included.
+def stored_policy(output: Store, manifest: Manifest) -> Policy:
+    """The policy that a run used, with what it included and the heads, exemplars and lists that it named.
 
     Raises:
+        OutputError: a head, the exemplars or a list that is stored with the run is gone or damaged.
         PolicyError: the texts are no policy of today's language, or not the one whose hash the manifest names.
     """
     try:
-        policy = _parsed(manifest)
+        policy = _parsed(output, manifest)
     except PolicyError as error:
         raise PolicyError(f"the policy stored with run {manifest.run_id} can no longer be read: {error}") from None
     if policy.hash != manifest.policy_hash:
@@ -29,16 +33,23 @@ def stored_policy(manifest: Manifest) -> Policy:
     return policy
 
 
-def _parsed(manifest: Manifest) -> Policy:
+def _parsed(output: Store, manifest: Manifest) -> Policy:
+    policy = _without_assets(manifest)
+    names = {rule.id: rule.head for rule in policy.rules if rule.head is not None}
+    return policy.with_assets(stored_assets(output, names, manifest.assets))
+
+
+def _without_assets(manifest: Manifest) -> Policy:
+    nothing = Assets()  # what it names is not read from where it was
     if not manifest.policy_includes:
-        return parse_policy(manifest.policy_text, folder=manifest.policy_folder)
+        return parse_policy(manifest.policy_text, folder=manifest.policy_folder, assets=nothing)
     # Included files go by the path they had when the run began, and by their place beside the policy.
     main = PurePosixPath(str(manifest.settings.get("policy", "policy.yaml")))
     with tempfile.TemporaryDirectory(prefix="clip-moderation-") as folder:
         for name, text in {str(main): manifest.policy_text, **manifest.policy_includes}.items():
             _write(Path(folder), PurePosixPath(name), main.parent, text)
         # Earlier versions took paths of weights relative to the current folder.
-        return load_policy(Path(folder) / main.name, manifest.policy_folder or os.path.abspath("."))  # noqa: PTH100
+        return load_policy(Path(folder) / main.name, manifest.policy_folder or os.path.abspath("."), nothing)  # noqa: PTH100
 
 
 def _write(folder: Path, name: PurePosixPath, beside: PurePosixPath, text: str) -> None:
@@ -67,7 +78,7 @@ def newest_policy_if_readable(archive: Archive) -> Policy | None:
     """The policy of the newest run of an archive; None if there is none, or if this version cannot read it."""
     try:
         return newest_policy(archive)
-    except (PolicyError, SettingsError):
+    except (PolicyError, SettingsError, OutputError):
         return None
 
 
@@ -82,4 +93,4 @@ def newest_policy(archive: Archive) -> Policy:
     manifest = find_manifest(archive.output, run_id) if run_id else None
     if manifest is None:
         raise SettingsError(f"the runs under {archive.output.uri} processed no image")
-    return stored_policy(manifest)
+    return stored_policy(archive.output, manifest)

@@ -102,7 +102,7 @@ def failed_batch(context: RowContext, failures: list[Failure], now: datetime) ->
         BatchSummary(counts, {}),
         errors,
         schemas.SCORES.empty_table(),
-        schemas.embeddings(context.compiled.weights.shape[1]).empty_table(),
+        schemas.embeddings(context.compiled.dim).empty_table(),
     )
 
 

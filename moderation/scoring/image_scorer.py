@@ -19,6 +19,7 @@ from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
+from moderation.scoring.exemplar_embeddings import embed_images, exemplar_bytes, usable
 from moderation.scoring.judging import RowContext
 from moderation.scoring.options import ScorerOptions
 from moderation.scoring.preparing import Preparer
@@ -33,6 +34,14 @@ def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
     """Embed prompts, for `CompiledPolicy.build`."""
     vectors = encoder.encode_texts(texts)
     return TextHead(dict(zip(texts, vectors, strict=True)), encoder.logit_scale, encoder.logit_bias)
+
+
+def compiled_by(encoder: Encoder, policy: Policy) -> CompiledPolicy:
+    """A policy with its prompts and exemplars embedded by a model. Raises `PolicyError`, as `CompiledPolicy.build`."""
+    head = text_head(encoder, prompt_texts(policy))
+    images = policy.assets.images
+    embedded = usable(embed_images(encoder, exemplar_bytes(images)), images) if images else {}
+    return CompiledPolicy.build(policy, replace(head, images=embedded))
 
 
 class ImageScorer:
@@ -62,7 +71,7 @@ class ImageScorer:
         jpeg_decoder: JpegDecoder | None = None,
     ) -> None:
         if isinstance(policy, Policy):
-            policy = CompiledPolicy.build(policy, text_head(encoder, prompt_texts(policy)))
+            policy = compiled_by(encoder, policy)
         self.context = RowContext(run_id, policy, encoder.name, encoder.fingerprint)
         self._encoder = encoder
         self._batches = SharedBatches(encoder)

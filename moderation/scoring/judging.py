@@ -40,13 +40,15 @@ class Judged:
     """N images under R rules; of several frames, each rule takes the one with its highest score."""
 
     rules: tuple[Rule, ...]
+    evidence: tuple[tuple[str, ...], ...]
+    """of each rule, what `top_prompt` counts"""
     thresholds: Thresholds
     score: NDArray[np.float32]
     """[N, R]"""
     similarity: NDArray[np.float32]
     """[N, R] highest cosine among the rule's prompts in that frame"""
     top_prompt: NDArray[np.int64]
-    """[N, R] that prompt's index in `rule.prompts`"""
+    """[N, R] that prompt's index in `evidence`"""
     frame: NDArray[np.int32]
     """[N, R] number of that frame, counted from 0"""
     decided: Decisions
@@ -106,6 +108,7 @@ def judge(compiled: CompiledPolicy, vectors: NDArray[np.float16], images: ImageH
     decided, listed = decide_images(compiled, score, images)
     return Judged(
         rules=compiled.rules,
+        evidence=compiled.evidence,
         thresholds=compiled.thresholds,
         score=score,
         similarity=by_frame.similarity[best, columns],
@@ -194,8 +197,8 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
     count, width = judged.score.shape
     image = pa.array(np.repeat(np.arange(count), width))
     rule = np.tile(np.arange(width), count)
-    prompts = [p for r in rules for p in r.prompts]
-    offsets = np.cumsum([0, *(len(r.prompts) for r in rules)])[:-1]
+    prompts = [one for of_rule in judged.evidence for one in of_rule]
+    offsets = np.cumsum([0, *(len(of_rule) for of_rule in judged.evidence)])[:-1]
     return pa.table(
         {
             **{name: column.take(image) for name, column in keys.items()},

@@ -1,7 +1,8 @@
 """Prompt embeddings for embeddings that are stored: from beside the results where they are kept, by the model where not."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from moderation.errors import ModelError, SettingsError, StorageError
@@ -11,6 +12,7 @@ from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.results.archive import Archive
 from moderation.results.stored_prompts import keep_prompts, known_prompts
+from moderation.scoring.exemplar_embeddings import Embedded, embed_images, exemplar_embeddings
 
 if TYPE_CHECKING:
     from moderation.model.open_clip_encoder import OpenClipEncoder
@@ -25,8 +27,13 @@ def compiled_for(policy: Policy, archive: Archive) -> CompiledPolicy:
         PolicyError: the policy asks for a score that the model does not have.
         ModelError, SettingsError: as `embedded_texts`.
     """
-    texts = prompt_texts(policy)
-    return CompiledPolicy.build(policy, embedded_texts(archive, policy.model, texts))
+    head = embedded_texts(archive, policy.model, prompt_texts(policy))
+
+    def embed(images: Mapping[str, bytes]) -> Embedded:
+        return embed_images(archive_encoder(archive, policy.model), images)
+
+    images = exemplar_embeddings(archive.output, archive.fingerprint, policy, embed)
+    return CompiledPolicy.build(policy, replace(head, images=images))
 
 
 def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *, keep: bool = True) -> TextHead:

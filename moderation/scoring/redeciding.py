@@ -83,7 +83,7 @@ def write_decided(
         return f"{len(wanted)} of {len(shard.objects)} images are no longer in the files that had their embeddings"
     seconds = {"score": time.perf_counter() - began}
     batches[0] = replace(batches[0], summary=BatchSummary(batches[0].summary.counts, seconds))
-    dim = context.compiled.weights.shape[1]
+    dim = context.compiled.dim
     return write_shard(shard, batches, context.compiled.policy, dim, paths, output, redecided=True)
 
 

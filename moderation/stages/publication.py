@@ -13,6 +13,8 @@ from moderation.results.check_results import CheckResult
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.publishing import publish, quarantine
 from moderation.results.rule_statistics import rule_statistics
+from moderation.results.stored_assets import assets_keys
+from moderation.results.stored_exemplars import exemplars_key
 from moderation.results.stored_prompts import prompts_key
 from moderation.stages.reporting import write_report
 from moderation.stages.scoring import Scored
@@ -68,6 +70,8 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         model=running.model.name,
         model_fingerprint=running.model.fingerprint,
         prompts=prompts_key(running.model.fingerprint, prompt_texts(policy)),
+        assets=assets_keys(policy.assets),
+        exemplars=exemplars_key(running.model.fingerprint, policy.assets.images) if policy.assets.images else None,
         device=running.model.device,
         engine=running.workforce.facts(scored.flips),
         settings=running.settings.model_dump(mode="json", exclude={"run_id"}),

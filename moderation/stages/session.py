@@ -23,7 +23,9 @@ from moderation.policy_files.loading import located
 from moderation.results.archive import open_archive
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import alone
+from moderation.results.stored_assets import keep_assets
 from moderation.results.stored_prompts import keep_prompts
+from moderation.scoring.exemplar_embeddings import exemplar_embeddings
 from moderation.scoring.prompt_embeddings import compiled_for
 from moderation.settings import RunSettings
 from moderation.storage import Store
@@ -87,6 +89,9 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
         paths, started_at = claim_run(inputs, model.fingerprint)
         with writing_to(inputs.output, paths.run_id):
             head = keep_prompts(inputs.output, model.fingerprint, model.head)
+            images = exemplar_embeddings(inputs.output, model.fingerprint, policy, pool.embed)
+            head = replace(head, images=images)
+            keep_assets(inputs.output, policy.assets)
         compiled = CompiledPolicy.build(policy, head)
         with alone(inputs.output, paths):
             yield Session(inputs, pool, plan, model, compiled, paths, started_at)
@@ -101,8 +106,10 @@ def _without_model(inputs: Inputs) -> Iterator[Session]:
     inputs = replace(inputs, settings=inputs.settings.model_copy(update=made))
     compiled = compiled_for(policy, archive)
     head = TextHead({}, compiled.logit_scale, compiled.logit_bias)
-    model = ModelDescription(archive.used.model, archive.fingerprint, compiled.weights.shape[1], "none", head)
+    model = ModelDescription(archive.used.model, archive.fingerprint, compiled.dim, "none", head)
     paths, started_at = claim_run(inputs, archive.fingerprint)
+    with writing_to(inputs.output, paths.run_id):
+        keep_assets(inputs.output, policy.assets)
     with alone(inputs.output, paths):
         yield Session(inputs, None, PoolPlan(0, 0.0, 0.0), model, compiled, paths, started_at)
 

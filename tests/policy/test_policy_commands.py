@@ -25,12 +25,13 @@ from moderation.cli import main
 from moderation.demo import IMAGES_DIR, POLICY_FILE
 from moderation.errors import ErrorCode, PolicyError
 from moderation.model.encoder import Encoder
-from moderation.policy import Policy, load_policy
+from moderation.policy import Policy
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.explanation import Explanation, distance, explain, unreadable
 from moderation.policy.json_schema import schema
 from moderation.policy.rule_examples import accuracy, judge, junit_xml
 from moderation.policy.schema import Action, Example, Mode
+from moderation.policy_files.loading import load_policy
 from moderation.scoring.image_scorer import ImageScorer
 
 CIGARETTE = IMAGES_DIR / "listings" / "48070-cigarette.webp"

@@ -6,8 +6,7 @@ import re
 import pytest
 
 from moderation.errors import PolicyError
-from moderation.policy import load_policy
-from moderation.policy_files.loading import parse_policy, read_policy
+from moderation.policy_files.loading import load_policy, parse_policy, read_policy
 
 BASE = """\
 policy: base

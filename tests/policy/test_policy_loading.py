@@ -15,10 +15,10 @@ from needs import needs_linux
 
 from moderation.demo import POLICY_FILE
 from moderation.errors import PolicyError
-from moderation.policy import Policy, load_policy
+from moderation.policy import Policy
 from moderation.policy.including import merge
 from moderation.policy.yaml_source import MAX_BYTES
-from moderation.policy_files.loading import parse_policy
+from moderation.policy_files.loading import load_policy, parse_policy
 
 GOLDEN = places.GOLDEN / "policy-mistakes.txt"
 
@@ -449,7 +449,7 @@ def test_yaml_bombs_take_little_memory(tmp_path):
     script = """
 import sys
 from moderation.errors import PolicyError
-from moderation.policy import load_policy
+from moderation.policy_files.loading import load_policy
 for path in sys.argv[1:]:
     try:
         load_policy(path)

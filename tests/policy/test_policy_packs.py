@@ -12,11 +12,11 @@ from places import ROOT
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from moderation.policy import load_policy
 from moderation.policy.json_schema import schema
 from moderation.policy.linting import lint
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.schema import Example, Mode, Override, PolicyFile, Rule
+from moderation.policy_files.loading import load_policy
 
 POLICIES = ROOT / "policies"
 PACKS = ("base", "community", "marketplace", "advertising")

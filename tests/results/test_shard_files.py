@@ -7,7 +7,7 @@ import pytest
 
 from moderation.demo import POLICY_FILE
 from moderation.errors import AccountingError
-from moderation.policy import load_policy
+from moderation.policy_files.loading import load_policy
 from moderation.records import ObjectRef, Shard
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import write_shard

@@ -68,6 +68,7 @@ class Scorer:
             ours.logit_scale == theirs.logit_scale
             and ours.logit_bias == theirs.logit_bias
             and np.array_equal(ours.weights, theirs.weights)
+            and ours.policy.assets.digests == theirs.policy.assets.digests
             and [(r.id, r.score, r.prompts, r.contrast) for r in self.rules]
             == [(r.id, r.score, r.prompts, r.contrast) for r in other.rules]
             and ours.policy.contrast == theirs.policy.contrast

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from moderation.common.progress import Progress, tell
 from moderation.images.limits import ImageLimits
 from moderation.model.encoder import Encoder, Precision
-from moderation.policy.compiled import CompiledPolicy, prompt_texts
+from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.records import ObjectRef
-from moderation.scoring.image_scorer import ImageScorer, text_head
+from moderation.scoring.image_scorer import ImageScorer, compiled_by
 from moderation.scoring.options import ScorerOptions
 from moderation.sources import ObjectReader
 from moderation.studies.model_comparison.comparison_result import Side
@@ -60,7 +60,7 @@ def load_model(choice: ModelChoice, policy: Policy, precision: Precision = "auto
     tell(Progress(f"loading {choice.label}"))
     encoder = OpenClipEncoder.of(choice, device="cpu" if precision == "int8" else "auto", precision=precision)
     compared = policy.model_copy(update={"model": choice})
-    return LoadedModel(encoder, CompiledPolicy.build(compared, text_head(encoder, prompt_texts(compared))), precision)
+    return LoadedModel(encoder, compiled_by(encoder, compared), precision)
 
 
 def score_objects(

@@ -16,6 +16,7 @@ from moderation.records import Counts
 from moderation.results.archive import open_archive
 from moderation.results.manifest import Manifest
 from moderation.results.runs import find_run, unpublished
+from moderation.results.stored_exemplars import read_exemplars
 from moderation.results.stored_policy import stored_policy
 from moderation.results.stored_prompts import prompts_key, read_prompts
 from moderation.scoring.judging import RowContext
@@ -147,8 +148,8 @@ def _compiled(files: RunFiles, problems: list[str]) -> tuple[CompiledPolicy | No
     """The policy with its prompt embeddings; None, and why, if one of them is not available."""
     manifest = files.manifest
     try:
-        policy = stored_policy(manifest)
-    except PolicyError as error:
+        policy = stored_policy(files.output, manifest)
+    except (PolicyError, OutputError) as error:
         problems.append(_first_line(error))
         return None, "none"
     for what, said, found in (
@@ -161,7 +162,10 @@ def _compiled(files: RunFiles, problems: list[str]) -> tuple[CompiledPolicy | No
         if manifest.prompts is None:
             return _computed(files, policy), "computed"
         head = _stored_prompts(files, policy, problems)
-        return (None, "none") if head is None else (CompiledPolicy.build(policy, head), "stored")
+        if head is None:
+            return None, "none"
+        images = read_exemplars(files.output, manifest.exemplars) if manifest.exemplars is not None else {}
+        return CompiledPolicy.build(policy, replace(head, images=images)), "stored"
     except ModerationError as error:
         problems.append(_first_line(error))
         return None, "none"

@@ -59,7 +59,7 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
         return None
     is_scored = pc.fill_null(pc.equal(decisions["status"], "scored"), False)  # noqa: FBT003
     scored, errors = decisions.filter(is_scored), decisions.filter(pc.invert(is_scored))
-    embeddings = _embeddings(shard, scored, context.compiled.weights.shape[1])
+    embeddings = _embeddings(shard, scored, context.compiled.dim)
     if embeddings is None:
         return None
     with np.errstate(all="ignore"):  # embeddings that are not numbers are reported, and give NaN scores

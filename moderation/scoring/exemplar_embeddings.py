@@ -1,0 +1,91 @@
+"""Embeddings of exemplars: from beside the results where they are kept, by the model where not."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.errors import PolicyError
+from moderation.model.encoder import Encoder
+from moderation.policy.exemplars import Exemplar
+from moderation.policy.schema import Policy
+from moderation.policy_files.places import AssetError, content
+from moderation.records import ObjectRef
+from moderation.results.stored_exemplars import keep_exemplars, known_exemplars
+from moderation.scoring.decision_rows import Failure
+from moderation.scoring.options import ScorerOptions
+from moderation.scoring.preparing import Preparer
+from moderation.scoring.stage_clock import Clock
+from moderation.storage import Store
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+Embeddings = Mapping[str, NDArray[np.float16]]
+"""Unit embeddings [F, D] of the frames of images, by the SHA-256 of their bytes."""
+Embedded = Mapping[str, NDArray[np.float16] | str]
+"""The same, or in words why an image cannot be decoded."""
+EmbedImages = Callable[[Mapping[str, bytes]], Embedded]
+"""Embeds files by the SHA-256 of their bytes."""
+
+
+def exemplar_embeddings(output: Store, fingerprint: str, policy: Policy, embed: EmbedImages) -> Embeddings:
+    """Embeddings of a policy's exemplars. New ones are kept with the results, and what is kept counts.
+
+    Raises:
+        PolicyError: an exemplar is gone, was changed since the policy was read, or cannot be decoded.
+        OutputError: stored embeddings cannot be read.
+        StorageError: the output refuses new ones.
+    """
+    wanted = policy.assets.images
+    if not wanted:
+        return {}
+    known = known_exemplars(output, fingerprint, wanted)
+    missing = {digest: one for digest, one in wanted.items() if digest not in known}
+    if missing:
+        known = keep_exemplars(output, fingerprint, {**known, **usable(embed(exemplar_bytes(missing)), missing)})
+    return {digest: known[digest] for digest in wanted}
+
+
+def exemplar_bytes(exemplars: Mapping[str, Exemplar]) -> dict[str, bytes]:
+    """The files of exemplars, by their SHA-256. Raises `PolicyError`."""
+    found = {}
+    for digest, one in exemplars.items():
+        if not one.location:
+            raise PolicyError(f"the embedding of the exemplar {one.name!r} is not stored, and where its image is, is not known")
+        try:
+            data = content(one.name, one.location)
+        except AssetError as error:
+            raise PolicyError(f"the exemplar {one.name!r} was there and is not now: {error.message}") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise PolicyError(f"the exemplar {one.name!r} was changed since the policy was read: start again")
+        found[digest] = data
+    return found
+
+
+def usable(embedded: Embedded, exemplars: Mapping[str, Exemplar]) -> Embeddings:
+    """The embeddings. Raises `PolicyError` that names the exemplars that cannot be decoded."""
+    wrong = [f"the exemplar {exemplars[d].name!r} cannot be used: {why}" for d, why in embedded.items() if isinstance(why, str)]
+    if wrong:
+        raise PolicyError("\n".join(wrong))
+    return {digest: vectors for digest, vectors in embedded.items() if not isinstance(vectors, str)}
+
+
+def embed_images(encoder: Encoder, images: Mapping[str, bytes]) -> Embedded:
+    """Embed files, decoded as every image is.
+
+    Args:
+        encoder: the model.
+        images: files by the SHA-256 of their bytes.
+    """
+    refs = {digest: ObjectRef(digest, "exemplar", len(data), _LONG_AGO) for digest, data in images.items()}
+    preparer = Preparer(encoder.preprocessing, ScorerOptions(), read=lambda ref: images[ref.uri], look_up=refs.__getitem__)
+    found: dict[str, NDArray[np.float16] | str] = {}
+    with closing(preparer), closing(preparer.prepared(list(refs.values()), Clock())) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                found[outcome.object.uri] = f"{outcome.code.value}: {outcome.detail}"
+            else:
+                found[outcome.row.sha256] = encoder.encode_images(np.stack(outcome.pixels)).astype(np.float16)
+    return found
