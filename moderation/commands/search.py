@@ -75,6 +75,7 @@ def search(
 
 
 def _search(archive: "Archive", text: str | None, image: str | None, top: int, where: str | None) -> "SearchResult":
+    from moderation.policy.known_images import KnownImages
     from moderation.query.condition import Condition
     from moderation.results.stored_policy import newest_policy
     from moderation.studies.search.nearest import MOST, Chosen, nearest
@@ -87,9 +88,10 @@ def _search(archive: "Archive", text: str | None, image: str | None, top: int, w
         if where is not None:
             condition = stack.enter_context(Condition(where))
             chosen = Chosen(condition.columns, condition.holds)
-        model = newest_policy(archive).model
+        policy = newest_policy(archive)
+        model = policy.model
         queries = text_query(archive, model, text) if text is not None else image_query(archive, model, str(image))
-        return nearest(archive, queries, top, chosen)
+        return nearest(archive, queries, top, chosen, known=KnownImages(policy))
 
 
 def _page(archive: "Archive", found: "SearchResult", text: str | None, image: str | None, where: str | None) -> str:

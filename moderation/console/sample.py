@@ -42,6 +42,8 @@ def show_sample(sample: Sample, csv: Path, page: Path, *, policy: Path | None, r
         _line(f"{same:,} of the drawn images {same_bytes} labelled once, with the weight of all")
     if sample.errors:
         _line(f"{sample.errors:,} images could not be scored and are skipped")
+    if sample.restricted:
+        _line(f"{sample.restricted:,} images are on a restricted hash list: they are left out, and nobody may label them")
     _line("")
     downloads = Path.home() / "Downloads"
     saved = (downloads if downloads.is_dir() else csv.parent) / saved_name(rule.id)

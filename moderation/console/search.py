@@ -38,6 +38,8 @@ def show_found(result: SearchResult) -> None:
     if result.found:
         print_whole(table)
     message = "no match in" if not result.found else f"the nearest {len(result.found):,} of"
+    if result.restricted:
+        _line(f"{result.restricted:,} images are on a restricted hash list and were not searched")
     _line(f"{message} {result.images:,} images, by {result.archive.model} ({result.archive.fingerprint})")
 
 

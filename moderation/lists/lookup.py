@@ -48,6 +48,12 @@ class Matches:
     found: tuple[Match, ...]
     """[K] the nearest entry; of several frames that are as near the earliest one's"""
 
+    def take(self, images: NDArray[np.int64]) -> "Matches":
+        """Those of some images, ascending; the first of these becomes image 0."""
+        chosen = np.flatnonzero(np.isin(self.image, images))
+        numbered = np.searchsorted(images, self.image[chosen])
+        return Matches(numbered, self.list[chosen], tuple(self.found[at] for at in chosen))
+
     def matrix(self, images: int, lists: int) -> NDArray[np.bool_]:
         """[N, L] which image is on which list."""
         found = np.zeros((images, lists), np.bool_)
@@ -77,10 +83,10 @@ class Lookup:
     def __getstate__(self) -> dict[str, object]:
         return {"_lists": self._lists, "_matchers": None}
 
-    @property
-    def kinds(self) -> frozenset[HashKind]:
-        """The kinds of hashes that are needed."""
-        return frozenset(settings.kind for settings, _ in self._lists)
+    def same_as(self, other: "Lookup") -> bool:
+        """Whether both find the same matches in all images."""
+        mine, theirs = ([(settings, content.digest) for settings, content in one._lists] for one in (self, other))
+        return mine == theirs
 
     def match(self, images: ImageHashes, threads: int = 1) -> Matches:
         """The lists that images are on. Thread-safe.

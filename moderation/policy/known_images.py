@@ -1,5 +1,6 @@
 """The hash lists of a policy, ready to be asked: which of them images are on, and what that makes of the images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,11 +25,7 @@ class Listed:
     @property
     def restricted(self) -> NDArray[np.bool_]:
         """[N] of which images nothing may be shown."""
-        found = np.zeros(len(self.outcome.action), np.bool_)
-        found[[image for image, at in zip(self.matches.image, self.matches.list, strict=True) if self.lists[at].restricted]] = (
-            True
-        )
-        return found
+        return restricted(self.lists, self.matches, len(self.outcome.action))
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class KnownImages:
         return Precedence(self.lists)
 
     @cached_property
-    def _lookup(self) -> Lookup:
+    def lookup(self) -> Lookup:
+        """What finds their matches."""
         content = self.policy.assets.lists
         return Lookup([(match_settings(one), content[one.id]) for one in self.lists])
 
@@ -62,20 +60,16 @@ class KnownImages:
 
     def match(self, images: ImageHashes) -> Matches:
         """The lists that images are on."""
-        return self._lookup.match(images)
+        return self.lookup.match(images)
 
     def restricted(self, images: ImageHashes) -> NDArray[np.bool_]:
         """[N] of which images nothing may be shown, since they are on a restricted list; it may be in shadow."""
-        found = np.zeros(len(images.sha256), np.bool_)
-        if any(one.restricted for one in self.lists):
-            matches = self.match(images)
-            hidden = np.array([one.restricted for one in self.lists], np.bool_)
-            found[matches.image[hidden[matches.list]]] = True
-        return found
+        if not any(one.restricted for one in self.lists):
+            return np.zeros(len(images.sha256), np.bool_)
+        return restricted(self.lists, self.match(images), len(images.sha256))
 
-    def judge(self, images: ImageHashes, rule_action: NDArray[np.int8], severity: NDArray[np.floating]) -> Listed:
-        """What the lists make of N images with scores. Arguments as in `Precedence.decide`."""
-        matches = self.match(images)
+    def judge(self, matches: Matches, rule_action: NDArray[np.int8], severity: NDArray[np.floating]) -> Listed:
+        """What the lists make of N images with scores. The other arguments are as in `Precedence.decide`."""
         matched = matches.matrix(len(rule_action), len(self.lists))
         return Listed(self.lists, matches, self.precedence.decide(rule_action, severity, matched))
 
@@ -84,6 +78,14 @@ class KnownImages:
         matches = self.match(images)
         matched = matches.matrix(len(action), len(self.lists))
         return Listed(self.lists, matches, self.precedence.decide_unscored(action, matched))
+
+
+def restricted(lists: Sequence[ListedImages], matches: Matches, images: int) -> NDArray[np.bool_]:
+    """[N] which images are on a restricted list, live or in shadow: nothing of them may be shown."""
+    hidden = np.array([one.restricted for one in lists], np.bool_)
+    found = np.zeros(images, np.bool_)
+    found[matches.image[hidden[matches.list]]] = True
+    return found
 
 
 def match_settings(one: ListedImages) -> MatchSettings:

@@ -28,9 +28,10 @@ def may_show(decisions: pa.Table) -> NDArray[np.bool_]:
     return shown
 
 
-def may_show_under(images: StoredImages, known: KnownImages) -> NDArray[np.bool_]:
+def may_show_under(images: StoredImages, known: KnownImages | None) -> NDArray[np.bool_]:
     """Bool [N]: the same of scored images, and that no restricted list of a policy matches them now.
 
-    The images were read with hashes, and with `COLUMNS`.
+    The images were read with `COLUMNS`, and with hashes if the policy has lists.
     """
-    return may_show(images.scored) & ~known.restricted(images.image_hashes)
+    shown = may_show(images.scored)
+    return shown & ~known.restricted(images.image_hashes) if known else shown

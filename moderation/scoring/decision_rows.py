@@ -114,7 +114,7 @@ def error_rows(context: RowContext, failures: list[Failure], now: datetime) -> t
     count = len(failures)
     objects = [f.object for f in failures]
     sha256, md5 = (pa.array(found, pa.string()) for found in ([f.sha256 for f in failures], [f.md5 for f in failures]))
-    judged = judge_unscored(context.compiled, [f.code.value for f in failures], sha256, md5)
+    judged = judge_unscored(context.compiled, [f.code.value for f in failures], ImageHashes.of_bytes(sha256, md5))
     values = {
         **_keys(context, objects),
         **_object_columns(objects),

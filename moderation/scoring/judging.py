@@ -4,7 +4,7 @@ The same for images that were just embedded and for those whose embeddings are r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from moderation.lists.lookup import ImageHashes
 from moderation.model.engines import Engine
 from moderation.policy.compiled import CompiledPolicy
-from moderation.policy.decision import ACTIONS, Decisions, Thresholds, decide
-from moderation.policy.known_images import Listed
+from moderation.policy.deciding import Decided, decide_images
+from moderation.policy.decision import ACTIONS, Thresholds
 from moderation.policy.schema import ListedImages, Rule
 from moderation.records import Counts
 from moderation.results import schemas
@@ -51,32 +51,17 @@ class Judged:
     """[N, R] that prompt's index in `evidence`"""
     frame: NDArray[np.int32]
     """[N, R] number of that frame, counted from 0"""
-    decided: Decisions
-    """as rules and lists decided together; of an image that a list decided about, `top_rule` is the rule's that it overruled"""
-    listed: Listed | None = None
-    """None under a policy without lists"""
+    decided: Decided
 
     @property
     def lists(self) -> tuple[ListedImages, ...]:
         """The policy's lists."""
-        return () if self.listed is None else self.listed.lists
+        return () if self.decided.listed is None else self.decided.listed.lists
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Ids of R rules, then of L lists."""
+        """Ids of the rules, then of the lists."""
         return (*(rule.id for rule in self.rules), *(one.id for one in self.lists))
-
-    @property
-    def acting(self) -> NDArray[np.bool_]:
-        """[N, R + L] live rules, then live lists, that act."""
-        rules = self.decided.flagged
-        return rules if self.listed is None else np.hstack([rules, self.listed.outcome.acting])
-
-    @property
-    def would_act(self) -> NDArray[np.bool_]:
-        """[N, R + L] shadow rules, then shadow lists, that would act."""
-        rules = self.decided.shadow
-        return rules if self.listed is None else np.hstack([rules, self.listed.outcome.shadow])
 
     def counts(self) -> Counts:
         """The sums that a run keeps of these images."""
@@ -85,10 +70,10 @@ class Judged:
             scored=len(self.score),
             blocked=int((decided.action == 2).sum()),
             review=int((decided.action == 1).sum()),
-            near_threshold=int(decided.near.sum()),
-            flagged=counts_by_name(self.acting, names),
-            shadow=counts_by_name(self.would_act, names),
-            matched=matched_counts(self.listed),
+            near_threshold=int(decided.rules.near.sum()),
+            flagged=counts_by_name(decided.acting, names),
+            shadow=counts_by_name(decided.would_act, names),
+            matched=matched_counts(decided.listed),
         )
 
 
@@ -105,7 +90,7 @@ def judge(compiled: CompiledPolicy, vectors: NDArray[np.float16], images: ImageH
     best = best_frames(by_frame.score, starts[:-1], starts[1:])
     columns = np.arange(len(compiled.rules))[None, :]
     score = by_frame.score[best, columns]
-    decided, listed = decide_images(compiled, score, images)
+    known = compiled.known_images
     return Judged(
         rules=compiled.rules,
         evidence=compiled.evidence,
@@ -114,26 +99,8 @@ def judge(compiled: CompiledPolicy, vectors: NDArray[np.float16], images: ImageH
         similarity=by_frame.similarity[best, columns],
         top_prompt=by_frame.top_prompt[best, columns],
         frame=frames[best],
-        decided=decided,
-        listed=listed,
+        decided=decide_images(compiled, score, known.match(images) if known else None),
     )
-
-
-def decide_images(compiled: CompiledPolicy, score: NDArray[np.float32], images: ImageHashes) -> tuple[Decisions, Listed | None]:
-    """What rules and hash lists decide together about N images with the scores [N, R]."""
-    decided = decide(score, compiled.thresholds)
-    if not compiled.known_images:
-        return decided, None
-    asked = np.where(compiled.thresholds.live, decided.rule_action, 0).astype(np.int8)
-    listed = compiled.known_images.judge(images, asked, compiled.thresholds.severity)
-    overridden = listed.outcome.overridden
-    rows = np.flatnonzero(overridden.any(axis=1))
-    if len(rows):
-        left = decide(score[rows], compiled.thresholds, overridden[rows])
-        top_rule, top_threshold = decided.top_rule.copy(), decided.top_threshold.copy()
-        top_rule[rows], top_threshold[rows] = left.top_rule, left.top_threshold
-        decided = replace(decided, flagged=decided.flagged & ~overridden, top_rule=top_rule, top_threshold=top_threshold)
-    return replace(decided, action=listed.outcome.action), listed
 
 
 def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -152,29 +119,22 @@ def best_frames(score: NDArray[np.floating], first: NDArray[np.int64], end: NDAr
 
 def judged_columns(judged: Judged) -> dict[str, pa.Array]:
     """The columns of `decisions` that follow from scores."""
-    rules, lists, decided = judged.rules, judged.lists, judged.decided
-    count, top = len(judged.score), decided.top_rule
-    names, rows = judged.names, np.arange(count)
-    frame, score = judged.frame[rows, top], judged.score[rows, top]
-    by_rule, threshold = top >= 0, decided.top_threshold
-    if judged.listed is not None:
-        by_list = judged.listed.outcome.by_list
-        by_rule = by_rule & (by_list < 0)
-        top = np.where(by_list >= 0, len(rules) + by_list, top)
-    no_rule = ~by_rule
+    rules, lists, decided, names = judged.rules, judged.lists, judged.decided, judged.names
+    count, top_rule = len(judged.score), decided.rules.top_rule
+    rows, no_rule = np.arange(count), decided.by_list | (top_rule < 0)
     return {
-        "frame": _frames(judged, frame, no_rule),
+        "frame": _frames(judged, judged.frame[rows, top_rule], no_rule),
         "action": labels([a.value for a in ACTIONS], decided.action),
-        "flagged": pa.array(judged.acting.any(axis=1)),
-        "flags": name_lists(judged.acting, names),
-        "shadow_flags": name_lists(judged.would_act, names),
-        "overridden": overridden_column(judged.listed, names, count),
-        "list_matches": match_column(judged.listed, count),
-        "top_rule": labels(names, top),
-        "top_category": labels([*(rule.category for rule in rules), *(one.category for one in lists)], top),
-        "top_score": pa.array(score, mask=no_rule),
-        "top_threshold": pa.array(threshold, mask=no_rule),
-        "near_threshold": pa.array(decided.near),
+        "flagged": pa.array(decided.acting.any(axis=1)),
+        "flags": name_lists(decided.acting, names),
+        "shadow_flags": name_lists(decided.would_act, names),
+        "overridden": overridden_column(decided.listed, names, count),
+        "list_matches": match_column(decided.listed, count),
+        "top_rule": labels(names, decided.top),
+        "top_category": labels([*(rule.category for rule in rules), *(one.category for one in lists)], decided.top),
+        "top_score": pa.array(judged.score[rows, top_rule], mask=no_rule),
+        "top_threshold": pa.array(decided.rules.top_threshold, mask=no_rule),
+        "near_threshold": pa.array(decided.rules.near),
     }
 
 
@@ -211,7 +171,7 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
             "top_prompt": labels(prompts, (judged.top_prompt + offsets[None, :]).ravel()),
             "review": _set(judged.thresholds.review).take(pa.array(rule)),
             "block": _set(judged.thresholds.block).take(pa.array(rule)),
-            "action": labels([a.value for a in ACTIONS], judged.decided.rule_action.ravel()),
+            "action": labels([a.value for a in ACTIONS], judged.decided.rules.rule_action.ravel()),
             "frame": pa.array(judged.frame.ravel(), pa.int32()),
         },
         schema=schemas.SCORES,
@@ -220,10 +180,10 @@ def score_rows(keys: Mapping[str, pa.Array], judged: Judged) -> pa.Table:
 
 def _frames(judged: Judged, of_rules: NDArray[np.int32], no_rule: NDArray[np.bool_]) -> pa.Array:
     """The frame that decided; null where no rule did, and no frame."""
-    if judged.listed is not None:
+    if judged.decided.listed is not None:
         of_rules = of_rules.copy()
         no_rule = no_rule.copy()
-        for image, frame in deciding_frames(judged.listed).items():
+        for image, frame in deciding_frames(judged.decided.listed).items():
             if frame is not None:
                 of_rules[image], no_rule[image] = frame, False
     return pa.array(of_rules, pa.int32(), mask=no_rule)

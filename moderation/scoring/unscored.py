@@ -37,6 +37,11 @@ class Unscored:
         """[N] what becomes of them; index into `ACTIONS`."""
         return self.own if self.listed is None else self.listed.outcome.action
 
+    @property
+    def restricted(self) -> NDArray[np.bool_]:
+        """[N] of which nothing may be shown."""
+        return np.zeros(len(self.own), np.bool_) if self.listed is None else self.listed.restricted
+
     def counts(self) -> Counts:
         """The sums that a run keeps of these images."""
         errored = dict(sorted(Counter(str(code) for code in self.codes).items()))
@@ -52,19 +57,18 @@ class Unscored:
         )
 
 
-def judge_unscored(compiled: CompiledPolicy, codes: Sequence[str | None], sha256: pa.Array, md5: pa.Array) -> Unscored:
+def judge_unscored(compiled: CompiledPolicy, codes: Sequence[str | None], hashes: ImageHashes | None) -> Unscored:
     """Decide about N images without scores: the policy's `unreadable` or `unsupported`, and its hash lists.
 
     Args:
         compiled: the policy.
         codes: [N] why they have none.
-        sha256: [N] of their bytes, hex digits; null where these could not be read.
-        md5: [N] likewise, where it is known.
+        hashes: of their bytes, where these could be read; None will do under a policy without lists.
     """
     policy = compiled.policy
     own = np.array([ACTIONS.index(policy.action_on_error(code)) for code in codes], np.int8)
     known = compiled.known_images
-    return Unscored(codes, own, known.judge_unscored(ImageHashes.of_bytes(sha256, md5), own) if known else None)
+    return Unscored(codes, own, None if hashes is None or not known else known.judge_unscored(hashes, own))
 
 
 def unscored_columns(judged: Unscored) -> dict[str, pa.Array]:

@@ -65,7 +65,10 @@ def backtest(
     planned = sum(shard.decisions.rows for shard in archive.shards)
     scored = errors = not_chosen = 0
     tell(Progress(STAGE, planned=planned))
-    with writing(changed) as rows, closing(archive.each(compare.columns, compare, threads)) as shards:
+    with (
+        writing(changed) as rows,
+        closing(archive.each(compare.columns, compare, threads, with_hashes=compare.needs_hashes)) as shards,
+    ):
         done = 0
         for shard, found in zip(archive.shards, shards, strict=True):
             total.add(found.tally)
@@ -112,7 +115,7 @@ def policy_name(policy: Policy | ArchivedRun) -> str:
 def _rules(total: Total, scorer: Scorer, nearest: Nearest, would_flag: WouldFlag) -> dict[str, RuleChange]:
     """Those of the new policy in its order, then those that only the old one has."""
     found = {}
-    for name in dict.fromkeys((*scorer.names, *total.rules)):
+    for name in dict.fromkeys((*scorer.all_names, *total.rules)):
         counts = total.rules.get(name)
         at = scorer.names.index(name) if name in scorer.names else -1
         near, would = (nearest.of(at), would_flag.of(at)) if at >= 0 else ((), ())

@@ -1,6 +1,5 @@
 """One shard of a backtest: its images decided by both policies, counted, and those that change as rows. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +9,9 @@ from numpy.typing import NDArray
 
 from moderation.policy.decision import ACTIONS
 from moderation.query.condition import Condition
-from moderation.results.stored_images import StoredImages
+from moderation.results import showing
+from moderation.results.stored_images import BYTE_HASHES, StoredImages
+from moderation.scoring.unscored import Unscored
 from moderation.studies.backtest import changed_images
 from moderation.studies.backtest.backtest_result import Changed
 from moderation.studies.backtest.counting import Tally
@@ -40,12 +41,6 @@ class ShardFound:
     changed: pa.Table = field(default_factory=changed_images.SCHEMA.empty_table)
 
 
-def _on_error(scorer: Scorer, codes: Sequence[str | None]) -> NDArray[np.int8]:
-    """What a policy makes of images without scores, by their error codes: [N] indexes of actions."""
-    policy = scorer.compiled.policy
-    return np.array([ACTIONS.index(policy.action_on_error(code)) for code in codes], np.int8)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Two policies, of which the old one may be what was published. Call it with the images of a shard."""
@@ -63,9 +58,15 @@ class Comparison:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of `decisions` that are needed."""
-        own: tuple[str, ...] = ("run_id", "last_modified", "action", "error_code")
+        own: tuple[str, ...] = ("run_id", "last_modified", "action", "error_code", "list_matches")
+        own += BYTE_HASHES if self.needs_hashes else ()
         own += ("flags", "top_rule", "top_score") if self.old is None else ()
         return tuple(dict.fromkeys((*own, *(self.condition.columns if self.condition else ()))))
+
+    @property
+    def needs_hashes(self) -> bool:
+        """Whether the hashes of frames are needed."""
+        return bool(self.new.lists or (self.old and self.old.lists))
 
     def __call__(self, images: StoredImages) -> ShardFound:
         """Decide and count the images of a shard."""
@@ -85,23 +86,27 @@ class Comparison:
 
     def _scored(self, found: ShardFound, images: StoredImages) -> pa.Table:
         new = Scored.of(self.new, images)
-        after = self.new.verdicts(new.scores)
+        after = new.verdicts()
         if self.old is None:
             old, before = None, published(images.scored)
         else:
-            old = replace(new, scorer=self.old) if self.same_scores else Scored.of(self.old, images)
-            before = self.old.verdicts(old.scores)
+            old = new.under(self.old) if self.same_scores else Scored.of(self.old, images)
+            before = old.verdicts()
+        shown = showing.may_show(images.scored) & ~new.restricted
+        if old is not None:
+            shown &= ~old.restricted
         found.tally.count(images.scored, before.action, after.action, self.folders.depth)
         found.tally.count_flags(before, after)
         distances = self.new.thresholds.distance(new.scores)
+        distances[~shown] = np.nan  # near to nothing
         for image, rule in self.nearest.candidates(distances):
             found.nearest.append((rule, self._near(new, before.action, after.action, image, rule)))
-        self._shadow(found, new, before.action, after.action)
+        self._shadow(found, new, shown, before.action, after.action)
         changed = np.flatnonzero(before.action != after.action)
         if not len(changed):
             return changed_images.SCHEMA.empty_table()
         rows = self._changed(new, old, changed, before.action[changed], after.action[changed])
-        _add_examples(found, rows)
+        _add_examples(found, rows.filter(pa.array(shown[changed])))
         return rows
 
     def _near(self, new: Scored, before: NDArray[np.int8], after: NDArray[np.int8], image: int, rule: int) -> Changed:
@@ -118,10 +123,14 @@ class Comparison:
             threshold=_short(self.new.thresholds.nearer(score, of)[0]),
         )
 
-    def _shadow(self, found: ShardFound, new: Scored, before: NDArray[np.int8], after: NDArray[np.int8]) -> None:
-        """What shadow rules would flag: how many, and the images with the highest scores."""
-        for rule, images in self.new.would(new.scores).items():
-            found.tally.would[self.new.names[rule]] = len(images)
+    def _shadow(
+        self, found: ShardFound, new: Scored, shown: NDArray[np.bool_], before: NDArray[np.int8], after: NDArray[np.int8]
+    ) -> None:
+        """What shadow rules and lists would flag: how many, and under rules the images with the highest scores."""
+        found.tally.would |= new.would_match()
+        for rule, all_images in self.new.would(new.scores).items():
+            found.tally.would[self.new.names[rule]] = len(all_images)
+            images = all_images[shown[all_images]]
             score = new.scores[images, rule]
             block = self.new.thresholds.block[rule]
             for at in np.argsort(-score, kind="stable")[:EXAMPLES]:
@@ -135,15 +144,15 @@ class Comparison:
         """The rows of images [K] whose actions [K] differ."""
         rows = new.images.scored.take(pa.array(image))
         scores = new.scores[image]
-        decided = self.new.decide(scores)
-        rule_after = labels(self.new.names, np.where(after > 0, decided.top_rule, -1))
+        decided = new.decide(image)
+        rule_after = labels(self.new.all_names, np.where(after > 0, decided.top, -1))
         if old is None:
             rule_before = pc.if_else(pa.array(before > 0), rows["top_rule"].combine_chunks(), pa.scalar(None, pa.string()))
             flags_before = rows["flags"].combine_chunks()
         else:
-            decided_before = old.scorer.decide(old.scores[image])
-            rule_before = labels(old.scorer.names, np.where(before > 0, decided_before.top_rule, -1))
-            flags_before = flag_lists(decided_before.flagged, old.scorer.names)
+            decided_before = old.decide(image)
+            rule_before = labels(old.scorer.all_names, np.where(before > 0, decided_before.top, -1))
+            flags_before = flag_lists(decided_before.acting, old.scorer.all_names)
         rule = pc.coalesce(rule_after, rule_before)
         index = pc.fill_null(pc.index_in(rule, pa.array(self.new.names)), -1).to_numpy().astype(np.int64)
         score = scores[np.arange(len(image)), index]
@@ -161,19 +170,28 @@ class Comparison:
             threshold=pa.array(self.new.thresholds.nearer(score, index), mask=unknown),
             frame=pa.array(new.frames(image, index), mask=unknown),
             flags_before=flags_before,
-            flags_after=flag_lists(decided.flagged, self.new.names),
-            near_threshold=pa.array(decided.near),
+            flags_after=flag_lists(decided.acting, self.new.all_names),
+            near_threshold=pa.array(decided.rules.near),
         )
 
     def _errors(self, found: ShardFound, rows: pa.Table) -> pa.Table:
-        """Images without scores: `unreadable` or `unsupported` decides, or did."""
-        codes = rows["error_code"].to_pylist()
-        after = _on_error(self.new, codes)
-        before = actions(rows) if self.old is None else _on_error(self.old, codes)
+        """Images without scores: `unreadable`, `unsupported` or a hash list decides, or did."""
+        new = self.new.unscored(rows)
+        old = None if self.old is None else self.old.unscored(rows)
+        before, after = actions(rows) if old is None else old.action, new.action
         found.tally.count(rows, before, after, self.folders.depth, unreadable=True)
         changed = np.flatnonzero(before != after)
-        table = self._table(rows.take(pa.array(changed)), before[changed], after[changed])
-        _add_examples(found, table)
+        table = self._table(
+            rows.take(pa.array(changed)),
+            before[changed],
+            after[changed],
+            rule_before=(rows["top_rule"].combine_chunks() if old is None else _deciding_list(old)).take(pa.array(changed)),
+            rule_after=_deciding_list(new).take(pa.array(changed)),
+        )
+        shown = showing.may_show(rows) & ~new.restricted
+        if old is not None:
+            shown &= ~old.restricted
+        _add_examples(found, table.filter(pa.array(shown[changed])))
         return table
 
     def _table(self, rows: pa.Table, before: NDArray[np.int8], after: NDArray[np.int8], **columns: pa.Array) -> pa.Table:
@@ -194,6 +212,13 @@ class Comparison:
         whole = {f.name: given.get(f.name, taken.get(f.name)) for f in changed_images.SCHEMA}
         filled = {f.name: pa.nulls(count, f.type) if whole[f.name] is None else whole[f.name] for f in changed_images.SCHEMA}
         return pa.table(filled, schema=changed_images.SCHEMA)
+
+
+def _deciding_list(found: Unscored) -> pa.Array:
+    """The list [N] that decided about each image without scores; null where none did."""
+    if found.listed is None:
+        return pa.nulls(len(found.codes), pa.string())
+    return labels(tuple(one.id for one in found.listed.lists), found.listed.outcome.by_list)
 
 
 def _add_examples(found: ShardFound, rows: pa.Table) -> None:

@@ -117,6 +117,7 @@ def _compared(
         b=b.score[readable],
         frame=a.frame[readable],
         in_sample=found.in_sample[readable],
+        shown=a.shown[readable] & b.shown[readable],
     )
     labels = None if truths is None else _labels(policy, scored, truths)
     compared = compare_rules(policy, scored, labels)

@@ -14,6 +14,7 @@ from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.records import ObjectRef
+from moderation.results.showing import may_show
 from moderation.scoring.image_scorer import ImageScorer, compiled_by
 from moderation.scoring.options import ScorerOptions
 from moderation.sources import ObjectReader
@@ -34,6 +35,8 @@ class ModelScores:
     """[N, R] the frame with that score, counted from 0"""
     errors: dict[str, str]
     """error codes by URI"""
+    shown: NDArray[np.bool_]
+    """[N] whether they may be shown: they are on no restricted hash list"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def score_objects(
     encoder, width = model.encoder, len(model.compiled.rules)
     score = np.full((len(objects), width), np.nan, np.float32)
     frame = np.zeros((len(objects), width), np.int32)
+    shown: NDArray[np.bool_] = np.ones(len(objects), np.bool_)
     place = {item.uri: number for number, item in enumerate(objects)}
     errors: dict[str, str] = {}
     with ImageScorer(encoder, model.compiled, ScorerOptions(limits=limits), read=reader.read, look_up=reader.look_up) as scorer:
@@ -92,9 +96,10 @@ def score_objects(
             score[at] = rows.scores["score"].to_numpy().reshape(-1, width)
             frame[at] = rows.scores["frame"].to_numpy().reshape(-1, width)
             found = rows.decisions.select(["uri", "error_code"]).to_pylist()
+            shown[[place[row["uri"]] for row in found]] = may_show(rows.decisions)
             errors |= {row["uri"]: row["error_code"] for row in found if row["error_code"] is not None}
             done(min(start + BATCH, len(objects)), len(errors))
         seconds = time.monotonic() - began
     name = encoder.name if model.precision == "auto" else f"{encoder.name} in {model.precision}"
     side = Side(name, encoder.fingerprint, encoder.dim, encoder.preprocessing.size, seconds)
-    return ModelScores(side, score, frame, errors)
+    return ModelScores(side, score, frame, errors, shown)

@@ -31,6 +31,8 @@ class Scored:
     """[N, R] under A"""
     in_sample: NDArray[np.bool_]
     """[N] images that are counted; the others are there for their labels only"""
+    shown: NDArray[np.bool_]
+    """[N] images that may be shown: on no restricted hash list"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def compare_rules(policy: Policy, scored: Scored, labels: Mapping[str, Labels] |
         b=scored.b[sample],
         frame=scored.frame[sample],
         in_sample=sample[sample],
+        shown=scored.shown[sample],
     )
     now = Thresholds.of(rules, policy.near)
     by_a, by_b = decide(chosen.a, now), decide(chosen.b, now)
@@ -130,7 +133,7 @@ def _disagreements(
     left, now = np.abs(a - fitted), np.abs(a - b)
     distance = np.abs(scored.a[:, r].astype(np.float64) - scored.b[:, r])
     order = np.lexsort((np.arange(len(a)), -distance, -now, -left))
-    order = order[(left + now)[order] > 0][:SHOWN]
+    order = order[((left + now)[order] > 0) & scored.shown[order]][:SHOWN]
     return tuple(
         Disagreement(
             uri=scored.objects[i].uri,

@@ -65,7 +65,7 @@ def replay_shard(shard: LoadedShard, context: RowContext, differences: Differenc
     with np.errstate(all="ignore"):  # embeddings that are not numbers are reported, and give NaN scores
         judged = judge(context.compiled, embeddings.vectors, embeddings.hashes(scored))
     codes = errors["error_code"].to_pylist()
-    unscored = judge_unscored(context.compiled, codes, errors["sha256"], errors["md5"])
+    unscored = judge_unscored(context.compiled, codes, ImageHashes.of_bytes(errors["sha256"], errors["md5"]))
     keys = {"run_id": same(context.run_id, len(scored)), "uri": scored["uri"].combine_chunks()}
     keys["etag"] = scored["etag"].combine_chunks()
     _compare_columns(scored, _scored_columns(judged, context), shard, differences)

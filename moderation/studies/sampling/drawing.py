@@ -11,6 +11,7 @@ from moderation.errors import OutputError, PolicyError, SettingsError
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.consistency import known
 from moderation.policy.schema import Mode, Policy, Rule
+from moderation.results import showing
 from moderation.results.archive import Archive
 from moderation.results.stored_images import StoredImages
 from moderation.scoring.judging import best_frames
@@ -36,6 +37,7 @@ def draw(
 ) -> Sample:
     """Draw images for a rule, from those it flags, those just below its lowest threshold, and all others.
 
+    Images on a restricted hash list, of the run that decided about them or of the policy, are left out: nobody may label them.
     One pass over the embeddings; memory does not grow with the number of images. The same seed gives the same sample.
 
     Args:
@@ -56,15 +58,23 @@ def draw(
     column = [one.id for one in compiled.rules].index(rule.id)
     bounds = Bounds(compiled.thresholds.lowest[column], compiled.thresholds.near, seed)
 
-    def work(images: StoredImages) -> tuple[Kept, int]:
+    known = compiled.known_images
+
+    def work(images: StoredImages) -> tuple[Kept, int, int]:
+        shown = showing.may_show_under(images, known)
+        images = images.keep(shown, np.ones(images.errors.num_rows, np.bool_))
         score = compiled.scores(images.vectors)[:, [column]]
         best = best_frames(score, images.starts[:-1], images.starts[1:])[:, 0]
-        return kept(images.scored, score[best, 0], images.frames[best], bounds, wanted), images.errors.num_rows
+        return (
+            kept(images.scored, score[best, 0], images.frames[best], bounds, wanted),
+            images.errors.num_rows,
+            int((~shown).sum()),
+        )
 
-    all_kept, errors = nothing(), 0
-    for found, without in archive.each(["sha256"], work, threads):
+    all_kept, errors, restricted = nothing(), 0, 0
+    for found, without, hidden in archive.each(showing.COLUMNS, work, threads, with_hashes=bool(known)):
         all_kept = all_kept.join(found, wanted)
-        errors += without
+        errors, restricted = errors + without, restricted + hidden
     if not sum(all_kept.counts):
         raise SettingsError(f"there is no image with scores under {archive.output.uri}: {errors:,} could not be scored")
     tables, sizes, nearest = _strata(all_kept, wanted.closest)
@@ -85,6 +95,7 @@ def draw(
         nearest=nearest,
         images=tuple(images[at] for at in np.argsort(order, kind="stable")),
         errors=errors,
+        restricted=restricted,
     )
 
 

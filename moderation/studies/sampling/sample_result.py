@@ -59,6 +59,8 @@ class Sample:
     """in an order by chance, so that their place says nothing about their score or stratum"""
     errors: int
     """images without scores, of which none is drawn"""
+    restricted: int = 0
+    """images on a restricted hash list, which are left out"""
 
     @property
     def population(self) -> int:

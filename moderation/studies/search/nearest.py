@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from moderation.common.float16_blocks import double_blocks
 from moderation.errors import SettingsError
+from moderation.policy.known_images import KnownImages
+from moderation.results import showing
 from moderation.results.archive import Archive, ModelRuns
 from moderation.results.example_images import DIGEST, Example, Pictures, collapse
 from moderation.results.stored_images import StoredImages
@@ -54,6 +56,8 @@ class SearchResult:
     archive: ModelRuns
     images: int
     """images that were searched"""
+    restricted: int
+    """images that were not, since they are on a restricted hash list"""
     found: tuple[Found, ...]
     """nearest first"""
 
@@ -64,12 +68,20 @@ class _Part:
     examples: tuple[Example, ...]
     flags: dict[str, tuple[str, ...]]
     """by URI"""
+    hidden: int
 
 
 def nearest(
-    archive: Archive, queries: Queries, top: int, chosen: Chosen | None = None, threads: int | None = None
+    archive: Archive,
+    queries: Queries,
+    top: int,
+    chosen: Chosen | None = None,
+    threads: int | None = None,
+    known: KnownImages | None = None,
 ) -> SearchResult:
     """The images nearest to any of the queries, near-identical ones as one. Memory does not grow with the number of images.
+
+    Images on a restricted hash list, of the run that decided about them or of `known`, are left out.
 
     Cosines are computed in float64 from the float16 embeddings as they are stored, and do not depend on shards or threads.
 
@@ -79,24 +91,27 @@ def nearest(
     """
     if not 1 <= top <= MOST:
         raise SettingsError(f"--top {top}: give 1 to {MOST:,}")
-    columns = dict.fromkeys([*_COLUMNS, *(chosen.columns if chosen else ())])
+    columns = dict.fromkeys([*_COLUMNS, *showing.COLUMNS, *(chosen.columns if chosen else ())])
 
     def work(images: StoredImages) -> _Part:
         if chosen is not None:
             images = images.keep(chosen.holds(images.scored), np.zeros(images.errors.num_rows, np.bool_))
-        return _nearest(images, queries, top)
+        shown = showing.may_show_under(images, known)
+        return _nearest(images.keep(shown, np.zeros(images.errors.num_rows, np.bool_)), queries, top, int((~shown).sum()))
 
-    count = 0
+    count = hidden = 0
     examples: tuple[Example, ...] = ()
     flags: dict[str, tuple[str, ...]] = {}
-    for part in archive.each(columns, work, threads):
+    for part in archive.each(columns, work, threads, with_hashes=bool(known)):
         count += part.images
+        hidden += part.hidden
         examples = collapse((*examples, *part.examples), lambda example: -example.score, top)
-        known = flags | part.flags
-        flags = {example.uri: known[example.uri] for example in examples}
+        all_flags = flags | part.flags
+        flags = {example.uri: all_flags[example.uri] for example in examples}
     return SearchResult(
         archive=archive.used,
         images=count,
+        restricted=hidden,
         found=tuple(Found(e.uri, e.etag, e.score, e.frame, e.action, flags[e.uri], e.copies - 1) for e in examples),
     )
 
@@ -109,10 +124,10 @@ def cosines(vectors: NDArray[np.float16], queries: Queries) -> NDArray[np.float6
     return np.clip(found, -1.0, 1.0, out=found)
 
 
-def _nearest(images: StoredImages, queries: Queries, top: int) -> _Part:
+def _nearest(images: StoredImages, queries: Queries, top: int, hidden: int) -> _Part:
     count = images.scored.num_rows
     if not count:
-        return _Part(0, (), {})
+        return _Part(0, (), {}, hidden)
     by_frame = cosines(images.vectors, queries)
     best = best_frames(by_frame[:, None], images.starts[:-1], images.starts[1:])[:, 0]
     score = by_frame[best]
@@ -133,4 +148,4 @@ def _nearest(images: StoredImages, queries: Queries, top: int) -> _Part:
         )
         for row, (image, copies) in zip(rows, kept, strict=True)
     )
-    return _Part(count, examples, {row["uri"]: tuple(row["flags"]) for row in rows})
+    return _Part(count, examples, {row["uri"]: tuple(row["flags"]) for row in rows}, hidden)
