@@ -23,6 +23,12 @@ class Assets:
     lists: Mapping[str, HashList] = field(default_factory=dict)
     """by list id"""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Assets) and self.digests == other.digests
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.digests.items()))
+
     @property
     def digests(self) -> dict[str, str]:
         """What the policy's identity is made of: the SHA-256 of each, by what it is and whose."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from moderation.policy.schema import Mode, Policy, Rule
-from moderation.policy.score_kind import ScoreKind
 
 Kind = Literal["added", "removed", "renamed", "changed"]
 
@@ -34,6 +35,11 @@ EFFECTS: Mapping[str, Effect] = {
     "prompts": Effect.SCORES,
     "contrast": Effect.SCORES,
     "score": Effect.SCORES,
+    "like": Effect.SCORES,
+    "unlike": Effect.SCORES,
+    "head": Effect.SCORES,
+    "background": Effect.SCORES,
+    "lists": Effect.DECISIONS,
     "review": Effect.DECISIONS,
     "block": Effect.DECISIONS,
     "model": Effect.EMBEDDINGS,
@@ -92,7 +98,7 @@ def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
     The order of rules, prompts, templates and examples means nothing and is no change. A rule that has another id and looks
     for the same prompts among the same lookalikes was renamed.
     """
-    changes = list(_policy_changes(old, new))
+    changes = [*_policy_changes(old, new), *_asset_changes(old, new)]
     before, after = {rule.id: rule for rule in old.rules}, {rule.id: rule for rule in new.rules}
     renamed = _renamed(before, after)
     for rule in new.rules:
@@ -132,10 +138,29 @@ def _policy_changes(old: Policy, new: Policy) -> Iterator[Change]:
         if key == "model":
             if old.model != new.model:
                 yield Change(None, key, "changed", old.model.described, new.model.described, effect)
+        elif key == "lists":
+            yield from _mapping_changes(None, key, _lists(old), _lists(new), effect)
         elif key == "examples":
             yield from _mapping_changes(None, key, _expectations(old), _expectations(new), effect)
         else:
             yield from _value_changes(None, key, getattr(old, key), getattr(new, key), effect)
+
+
+def _asset_changes(old: Policy, new: Policy) -> Iterator[Change]:
+    """Files that both policies name and whose content changed."""
+    before, after = old.assets.digests, new.assets.digests
+    for name in sorted(before.keys() & after.keys()):
+        if before[name] != after[name]:
+            kind, _, whose = name.partition(" ")
+            was, now = (f"{whose} with the content {digest[:8]}".strip() for digest in (before[name], after[name]))
+            rule, key, effect = whose if kind == "head" else None, kind, Effect.SCORES
+            if kind == "list":
+                key, effect = "lists", Effect.DECISIONS
+            yield Change(rule, key, "changed", was, now, effect)
+
+
+def _lists(policy: Policy) -> dict[str, str]:
+    return {one.id: str(_plain(one.model_dump(mode="json", exclude_defaults=True, exclude={"id"}))) for one in policy.lists}
 
 
 def _rule_changes(old: Rule, new: Rule) -> Iterator[Change]:
@@ -179,6 +204,8 @@ def _expectations(policy: Policy) -> dict[str, str]:
 def _plain(value: Any) -> str | float | None:
     if value is None or isinstance(value, int | float):
         return value
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
     return str(value)
@@ -215,6 +242,7 @@ def _renamed(before: Mapping[str, Rule], after: Mapping[str, Rule]) -> dict[str,
     return found
 
 
-def _content(rule: Rule) -> tuple[ScoreKind, frozenset[str], frozenset[str]]:
+def _content(rule: Rule) -> tuple[object, ...]:
     """What a rule looks for, whatever it is called and in whatever order it is written."""
-    return rule.score, frozenset(rule.prompts), frozenset(rule.contrast)
+    images = (frozenset(map(_plain, found)) for found in (rule.like, rule.unlike))
+    return rule.score, frozenset(rule.prompts), frozenset(rule.contrast), rule.head, *images

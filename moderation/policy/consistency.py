@@ -130,9 +130,9 @@ def _needs(rule: Mapping[str, Any], place: Location, *, background: bool) -> Ite
     if kind is None:
         return
     needed = kind.facts.needs
-    if rule.get(needed) == []:
+    if needed in rule and rule[needed] in ([], ()):
         yield Mistake((*place, needed), f"`{needed}` should have at least one entry", "add an entry, or remove the line")
-    elif needed not in rule and not difflib.get_close_matches(
+    elif rule.get(needed) is None and not difflib.get_close_matches(
         needed, [k for k in map(_as_key, rule) if k != "unlike"], cutoff=0.55
     ):
         why = "" if needed == "prompts" else f": the rule has `score: {kind}`"

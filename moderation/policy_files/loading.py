@@ -17,6 +17,10 @@ from moderation.policy.schema import Policy
 from moderation.policy_files.asset_files import read_assets
 
 
+_NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<labels>", "[key]"}
+"""What pydantic adds to places: the branch of a union that was chosen, and that a key is meant."""
+
+
 @dataclass(frozen=True)
 class ReadPolicy:
     """A policy file that was read. `policy` is None where it has mistakes."""
@@ -106,8 +110,7 @@ def _is_reported_elsewhere(details: ErrorDetails) -> bool:
 
 
 def _finding(merged: Merged, details: ErrorDetails) -> Finding:
-    # "<...>" is the branch of a union that was chosen, and "[key]" marks a key: neither is in the file.
-    location = tuple(part for part in details["loc"] if not str(part).startswith("<") and part != "[key]")
+    location = tuple(part for part in details["loc"] if part not in _NOT_IN_FILES)
     message = MESSAGES.get(details["type"]) or details["msg"].removeprefix("Input ").removeprefix("String ")
     key = f"`{location[-1]}`" if location else "the policy"
     if details["type"] == "extra_forbidden":

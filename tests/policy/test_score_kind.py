@@ -5,15 +5,33 @@ import pytest
 from support import make_policy
 
 from moderation.errors import PolicyError
+from moderation.policy.assets import Assets
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
+from moderation.policy.exemplars import Exemplar, Exemplars
+from moderation.policy.head import Head
 from moderation.policy.score_kind import ScoreKind
 
 DIM = 8
 
 
+ASSETS = Assets(
+    heads={
+        "r0": Head(
+            "head.safetensors", "00", ((np.linspace(-4, 4, DIM, dtype=np.float32)[None], np.zeros(1, np.float32)),), ""
+        )
+    },
+    exemplars={"r0": Exemplars((Exemplar("liked.png", "11"),), (Exemplar("unliked.png", "22"),))},
+)
+
+
 def compiled(kind, bias=-2.0, contrast=("c", "d")):
-    policy = make_policy({"prompts": ["a", "b"], "score": kind.value, "contrast": list(contrast)}, contrast=["x"])
-    return CompiledPolicy.build(policy, TextHead({text: embedded(text) for text in prompt_texts(policy)}, 30.0, bias))
+    needed = {"like": ["liked.png"], "unlike": ["unliked.png"], "head": "head.safetensors", "prompts": ["a", "b"]}
+    wanted = {"prompts": ("prompts",), "like": ("like", "unlike"), "head": ("head",)}[kind.facts.needs]
+    rule = {"score": kind.value, "contrast": list(contrast), **{key: needed[key] for key in wanted}}
+    policy = make_policy({"prompts": [], **rule}, contrast=["x"]).with_assets(ASSETS)
+    pictures = {one: images(40)[at : at + 1] for at, one in enumerate(("11", "22"))}
+    texts = {text: embedded(text) for text in prompt_texts(policy)}
+    return CompiledPolicy.build(policy, TextHead(texts, 30.0, bias, pictures))
 
 
 def embedded(text):
