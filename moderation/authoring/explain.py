@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from moderation.demo import SCHEME, picture
 from moderation.errors import ErrorCode, SourceError, StorageError
+from moderation.lists.lookup import ImageHashes
 from moderation.model.encoder import Encoder
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.explanation import Explanation, explain, unreadable
@@ -44,14 +45,19 @@ def explain_images(
         scored = scorer.score(list(wanted.values()))
         compiled = scorer.context.compiled
     found = {}
-    for row in scored.decisions.select(["uri", "etag", "frames", "error_code", "error_detail"]).to_pylist():
+    wanted_columns = ["uri", "etag", "frames", "error_code", "error_detail", "sha256", "md5"]
+    for row in scored.decisions.select(wanted_columns).to_pylist():
         uri, etag = row["uri"], row["etag"]
+        sha256, md5 = (pa.array([row[name]], pa.string()) for name in ("sha256", "md5"))
         if row["error_code"] is not None:
-            found[uri] = unreadable(policy, uri, row["error_code"], row["error_detail"], etag)
+            hashes = ImageHashes.of_bytes(sha256, md5)
+            found[uri] = unreadable(policy, uri, row["error_code"], row["error_detail"], etag, hashes=hashes)
             continue
         rows = scored.embeddings.filter(pc.equal(scored.embeddings["uri"], pa.scalar(uri)))
         vectors, frames = _vectors(rows), rows["frame"].to_pylist()
-        found[uri] = explain(compiled, vectors, frames, uri=uri, etag=etag, frame_count=row["frames"])
+        starts = np.array([0, len(frames)], np.int64)
+        hashes = ImageHashes(sha256, md5, rows["pdq"], rows["pdq_quality"], starts, rows["frame"].to_numpy())
+        found[uri] = explain(compiled, vectors, frames, uri=uri, etag=etag, frame_count=row["frames"], hashes=hashes)
     return tuple(ref if isinstance(ref, Explanation) else found[ref.uri] for ref in refs)
 
 

@@ -64,10 +64,13 @@ def explanation_page(policy: Policy, model: str, fingerprint: str, named: Named,
 
 
 def pictures(explanations: Sequence[Explanation], limits: ImageLimits) -> dict[str, str]:
-    """Thumbnails as data URIs, by URI: of the frame that decided. Images that cannot be read are missing."""
+    """Thumbnails as data URIs, by URI: of the frame that decided.
+
+    Images that cannot be read, or are on a restricted hash list, are missing.
+    """
     made: dict[str, str] = {}
     for found in explanations:
-        if found.rules and found.uri not in made:
+        if found.rules and not found.restricted and found.uri not in made:
             reader = ObjectReader(folders=(Store(found.uri.rpartition("/")[0]),))
             wanted = (found.uri, found.etag, shown_frame(found))
             made |= {uri: data for (uri, _), data in thumbnails(reader, [wanted], limits).items()}

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from moderation.common.safe_text import visible
 from moderation.html.text import NONE, threshold
+from moderation.lists.hash_list import HashKind
 from moderation.policy.comparison import Change, Effect
 from moderation.policy.explanation import Explanation, RuleExplanation
+from moderation.policy.list_explanation import ListExplanation
 from moderation.policy.rule_examples import ExampleResult, RuleAccuracy
 from moderation.policy.schema import Action, Mode, Policy
 
@@ -59,12 +61,39 @@ def show_policy(policy: Policy) -> None:
         style = "dim" if rule.mode is Mode.OFF else ""
         rules.add_row(first, acts_from, _list(rule.prompts), _list(rule.contrast) or NONE, style=style)
     _OUT.print(rules)
+    if policy.lists:
+        _OUT.print(_lists(policy))
+
+
+def _lists(policy: Policy) -> Table:
+    """The hash lists of a policy: settings, and how many entries there are."""
+    table = Table(title="Lists", title_justify="left", show_lines=True)
+    table.add_column("list", overflow="fold", min_width=14)
+    table.add_column("on a match", no_wrap=True)
+    table.add_column("matches", overflow="fold")
+    table.add_column("file", overflow="fold")
+    for one in policy.lists:
+        about = f"{one.severity.value} · {_safe(one.category)} · {_mode(one.mode)}"
+        description = f"\n{_safe(one.description.strip())}" if one.description.strip() else ""
+        matches = one.hash.shown
+        if one.hash is HashKind.PDQ:
+            matches += f" up to {one.distance} bits away, quality {one.min_quality} or more"
+            matches += ", turned and mirrored too" if one.turned else ""
+        content = policy.assets.lists.get(one.id)
+        entries = "" if content is None else f"\n[dim]entries: {len(content):,}; content {content.digest[:16]}[/]"
+        action = f"{one.action.value}\n[dim]restricted[/]" if one.restricted else one.action.value
+        style = "dim" if one.mode is Mode.OFF else ""
+        name = f"[bold]{one.id}[/]\n[dim]{about}[/]{description}"
+        table.add_row(name, action, matches, f"{_safe(one.file)}{entries}", style=style)
+    return table
 
 
 def show_explanations(policy: Policy, named: Sequence[tuple[str, Explanation]]) -> None:
     """A table per image: its rules with score, thresholds, distance, prompt and lookalike."""
     for name, found in named:
         _OUT.print(_headline(name, found), soft_wrap=True)
+        for one in found.lists:
+            _OUT.print(_match(one), soft_wrap=True)
         if found.error_code is not None:
             continue
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
@@ -142,15 +171,28 @@ def _headline(name: str, found: Explanation) -> str:
     action = f"[bold {_STYLE[found.action]}]{found.action.value}[/]"
     if found.error_code is not None:
         why = f"cannot be read, decided by the policy's `{found.decided_by}: {found.action.value}`"
+        if found.by_list:
+            why = f"cannot be read, decided by the list {found.by_list.list}"
         return f"\n[bold]{_safe(name)}[/]: {action}: {why}\n{found.error_code}: {_safe(found.error_detail or '')}"
     top = found.top
     reasons = [f"{'' if top.acts else 'closest: '}{top.rule}, {top.distance}"] if top else []
+    if found.by_list:
+        reasons = [f"on the list {found.by_list.list}"]
     if found.near_threshold:
         reasons.append("[yellow]near a threshold[/]")
     if found.frames > 1:
         reasons.append(f"{found.frames} frames, counted from 0")
     message = f" ({'; '.join(reasons)})" if reasons else ""
     return f"\n[bold]{_safe(name)}[/]: {action}{message}"
+
+
+def _match(one: ListExplanation) -> str:
+    """On the list known-bad, PDQ 4 of at most 31 bits away: block, decides."""
+    mode = " [dim](shadow)[/]" if one.mode is Mode.SHADOW else ""
+    frame = f", frame {one.frame}" if one.frame else ""
+    label = f" {_safe(one.label)}" if one.label else ""
+    decides = ", decides" if one.decides else ""
+    return f"  on the list [bold]{one.list}[/]{mode}, {one.how}{frame}: {one.verdict}{decides}\n  [dim]{one.entry}{label}[/]"
 
 
 def _cells(rule: RuleExplanation, frames: int) -> list[str]:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.lists.lookup import ImageHashes
 from moderation.policy.compiled import CompiledPolicy, all_prompts
-from moderation.policy.decision import ACTIONS, decide
+from moderation.policy.deciding import decide_images
+from moderation.policy.decision import ACTIONS
+from moderation.policy.known_images import KnownImages
+from moderation.policy.list_explanation import ListExplanation, deciding, explain_lists
 from moderation.policy.schema import Action, Mode, Policy, Rule, Severity
 from moderation.policy.score_kind import ScoreKind
 
@@ -40,18 +44,19 @@ class RuleExplanation:
     lookalike: str | None
     """the strongest of what the rule is contrasted with; None where its score contrasts with nothing"""
     lookalike_cosine: float | None
+    overridden: bool = False
+    """whether the rule would act but for a hash list that allows"""
 
     @property
     def acts(self) -> bool:
         """Whether the rule flags the image."""
-        return self.mode is Mode.LIVE and self.action is not Action.ALLOW
+        return self.mode is Mode.LIVE and self.action is not Action.ALLOW and not self.overridden
 
     @property
     def verdict(self) -> str:
-        """The action in words: `block`, or `would block` of a shadow rule."""
-        return (
-            f"would {self.action.value}" if self.mode is Mode.SHADOW and self.action is not Action.ALLOW else self.action.value
-        )
+        """The action in words: `block`, or `would block` of a shadow rule, or of one that a list overrides."""
+        only_would = (self.mode is Mode.SHADOW and self.action is not Action.ALLOW) or self.overridden
+        return f"would {self.action.value}" if only_would else self.action.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Explanation:
     """the version that was explained; empty if there was none"""
     action: Action
     top_rule: str | None
-    """the rule that decided; of an allowed image the live rule that came closest to acting"""
+    """the rule or hash list that decided; of an allowed image the live rule that came closest to acting"""
     near_threshold: bool
     rules: tuple[RuleExplanation, ...]
     """every rule that is scored, in file order; rules that are off are not"""
@@ -72,11 +77,23 @@ class Explanation:
     error_code: str | None = None
     error_detail: str | None = None
     decided_by: str | None = None
-    """the policy's key that decided an image that cannot be read: `unreadable` or `unsupported`"""
+    """the policy's key that decided an image that cannot be read: `unreadable` or `unsupported`; None where a list did"""
+    lists: tuple[ListExplanation, ...] = ()
+    """hash lists that the image is on, shadow ones too"""
+
+    @property
+    def by_list(self) -> ListExplanation | None:
+        """The list that decided; None where rules did, or the policy's key."""
+        return deciding(self.lists)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether nothing of the image may be shown."""
+        return any(one.restricted for one in self.lists)
 
     @property
     def top(self) -> RuleExplanation | None:
-        """The explanation of the top rule."""
+        """The explanation of the top rule; None where a list decided."""
         return next((rule for rule in self.rules if rule.rule == self.top_rule), None)
 
 
@@ -88,6 +105,7 @@ def explain(
     uri: str,
     etag: str = "",
     frame_count: int = 1,
+    hashes: ImageHashes | None = None,
 ) -> Explanation:
     """Explain the decision on one image, from the embeddings as they are stored.
 
@@ -98,6 +116,7 @@ def explain(
         uri: what the image is called.
         etag: the version of the image.
         frame_count: how many frames the file has.
+        hashes: of this one image; None will do under a policy without hash lists.
 
     Raises:
         ValueError: embeddings of another shape, or none.
@@ -110,7 +129,10 @@ def explain(
     at = {prompt: i for i, prompt in enumerate(all_prompts(policy))}
     best = by_frame.score.argmax(axis=0)  # the earliest frame among equals
     scores = by_frame.score[best, np.arange(len(rules))]
-    decided = decide(scores[None, :], compiled.thresholds)
+    known = compiled.known_images
+    found = decide_images(compiled, scores[None, :], known.match(hashes) if known and hashes is not None else None)
+    decided = found.rules
+    overridden = np.zeros(len(rules), np.bool_) if found.listed is None else found.listed.outcome.overridden[0]
 
     explained = []
     for r, rule in enumerate(rules):
@@ -134,32 +156,47 @@ def explain(
                 cosine=float(by_frame.similarity[row, r]),
                 lookalike=lookalike,
                 lookalike_cosine=lookalike_cosine,
+                overridden=bool(overridden[r]),
             )
         )
-    top = int(decided.top_rule[0])
+    lists = explain_lists(found.listed)
+    by_list, top = deciding(lists), int(decided.top_rule[0])
     return Explanation(
         uri=uri,
         etag=etag,
         action=ACTIONS[decided.action[0]],
-        top_rule=rules[top].id if top >= 0 else None,
+        top_rule=by_list.list if by_list else rules[top].id if top >= 0 else None,
         near_threshold=bool(decided.near[0]),
         rules=tuple(explained),
         frames=frame_count,
+        lists=lists,
     )
 
 
-def unreadable(policy: Policy, uri: str, code: str, detail: str, etag: str = "") -> Explanation:
-    """The explanation of an image that cannot be scored: the policy's `unreadable` or `unsupported` decides."""
+def unreadable(
+    policy: Policy, uri: str, code: str, detail: str, etag: str = "", *, hashes: ImageHashes | None = None
+) -> Explanation:
+    """The explanation of an image that cannot be scored: the policy's `unreadable`, `unsupported` or a hash list decides.
+
+    `hashes`: of this one image; None where its bytes could not be read.
+    """
+    action, listed, known = policy.action_on_error(code), None, KnownImages(policy)
+    if known and hashes is not None:
+        listed = known.judge_unscored(hashes, np.array([ACTIONS.index(action)], np.int8))
+        action = ACTIONS[listed.outcome.action[0]]
+    lists = explain_lists(listed)
+    by_list = deciding(lists)
     return Explanation(
         uri,
         etag,
-        policy.action_on_error(code),
-        None,
+        action,
+        by_list.list if by_list else None,
         near_threshold=False,
         rules=(),
         error_code=code,
         error_detail=detail,
-        decided_by=policy.key_on_error(code),
+        decided_by=None if by_list else policy.key_on_error(code),
+        lists=lists,
     )
 
 
