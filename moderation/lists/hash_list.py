@@ -49,6 +49,17 @@ class HashList:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def index(self, digest: bytes) -> int | None:
+        """The entry with this hash; None if there is none."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.hashes[middle].tobytes() < digest:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self.hashes[low].tobytes() == digest else None
+
     def hex(self, entry: int) -> str:
         """The hash of an entry, lower-case hex digits."""
         digits: str = self.hashes[entry].tobytes().hex()

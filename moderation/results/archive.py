@@ -170,6 +170,22 @@ def open_archive(
     )
 
 
+def open_archives(output: Store, *, since: datetime | None = None) -> tuple[Archive, ...]:
+    """What the published runs hold, of every model: for what depends on no model, such as hashes. Largest first.
+
+    Raises:
+        SettingsError: no run is published.
+        OutputError: a manifest cannot be read.
+    """
+    found = Counter[str]()
+    for manifest in _manifests(output):
+        if since is None or manifest.started_at >= since:
+            found[manifest.model_fingerprint] += manifest.scored + manifest.errored
+    if not found:
+        return (open_archive(output, since=since),)  # which says why there is none
+    return tuple(open_archive(output, fingerprint=one, since=since) for one, _ in found.most_common())
+
+
 def _run(manifest: Manifest) -> ArchivedRun:
     return ArchivedRun(
         run_id=manifest.run_id,
