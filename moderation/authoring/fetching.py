@@ -4,11 +4,10 @@ import json
 import os
 from pathlib import Path
 
-from moderation.authoring.list_entries import read_file
 from moderation.authoring.threat_updates import TOKEN, URL, threat_updates
 from moderation.errors import SettingsError
 from moderation.lists.hash_list import HashKind
-from moderation.lists.reading import ReadList
+from moderation.lists.reading import ReadList, read_list
 
 
 def fetch_list(path: Path, kind: HashKind, group: str, url: str = URL) -> ReadList:
@@ -28,7 +27,8 @@ def fetch_list(path: Path, kind: HashKind, group: str, url: str = URL) -> ReadLi
         with partial.open("x", encoding="utf-8", newline="\n") as file:
             for entry in threat_updates(group, kind, token, url):
                 file.write(json.dumps(entry) + "\n")
-        found = read_file(partial, kind, 0)
+        with partial.open("rb") as stream:
+            found = read_list(stream, str(path), kind, 0)
         if found.content is not None:
             partial.replace(path)
         return found

@@ -10,6 +10,7 @@ from moderation.html.templates import template
 from moderation.policy.schema import Policy
 from moderation.report import report_views
 from moderation.report.changes import last_run
+from moderation.report.list_views import list_views
 from moderation.report.notices import notices
 from moderation.report.rule_views import RuleViews, Thumbnails
 from moderation.results.aggregates import Aggregates
@@ -50,6 +51,7 @@ def render(
         other_identity=_other_identity(manifest, before),
         tiles=report_views.tiles(in_numbers(manifest), before, policy, manifest.redecided),
         rules=shown.rules,
+        lists=list_views(manifest, policy, aggregates),
         audit=shown.audit,
         errors=report_views.errors(manifest, aggregates),
         checks=sorted(manifest.checks, key=lambda check: (check.passed, check.severity != "fail")),

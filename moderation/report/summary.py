@@ -22,6 +22,7 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
       `flagged` and `near_threshold` (of scored ones)
     - `rules`, by rule id, those that are scored: `category`, `severity`, `mode`, `review` and `block` (thresholds or null),
       `flagged`, `rate`; of a shadow rule, what it would have flagged
+    - `lists`, by id, the hash lists that are matched: `category`, `severity`, `mode`, `action`, `matched` (images on it)
     - `errors`: count by error code
     - `previous`: the run that the page compares with, or null: `run_id`, `started_at`, `same_policy`, `same_model`, `counts`,
       `rates`, and `flagged` by rule id, null where that run may not have known the rule
@@ -41,6 +42,7 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
         "counts": {**_counts(now), "repeated": manifest.repeated},
         "rates": _rates(now),
         "rules": _rules(now, policy),
+        "lists": _lists(manifest, policy),
         "errors": dict(manifest.counts.errored),
         "previous": before and _previous(now, before, policy),
         "timings": {
@@ -89,6 +91,19 @@ def _rules(now: EarlierRun, policy: Policy) -> dict[str, dict[str, Any]]:
             "rate": _rate(now.flagged.get(rule.id, 0), now.scored),
         }
         for rule in policy.active_rules
+    }
+
+
+def _lists(manifest: Manifest, policy: Policy) -> dict[str, dict[str, Any]]:
+    return {
+        one.id: {
+            "category": one.category,
+            "severity": one.severity.value,
+            "mode": one.mode.value,
+            "action": one.action.value,
+            "matched": manifest.counts.matched.get(one.id, 0),
+        }
+        for one in policy.active_lists
     }
 
 
