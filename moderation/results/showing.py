@@ -1,13 +1,19 @@
 """Which images may be shown to people: none that is on a restricted hash list. Every page and sheet asks here."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from moderation.policy.known_images import KnownImages
-from moderation.results.stored_images import BYTE_HASHES, StoredImages
 
+if TYPE_CHECKING:
+    from moderation.results.stored_images import StoredImages
+
+BYTE_HASHES = ("sha256", "md5")
+"""Columns of decisions that hash lists are matched with, beside the hashes of frames."""
 COLUMNS = ("list_matches", *BYTE_HASHES)
 """Columns of decisions that `may_show` and `may_show_under` look at; the latter at the hashes of frames as well."""
 
@@ -28,7 +34,7 @@ def may_show(decisions: pa.Table) -> NDArray[np.bool_]:
     return shown
 
 
-def may_show_under(images: StoredImages, known: KnownImages | None) -> NDArray[np.bool_]:
+def may_show_under(images: "StoredImages", known: KnownImages | None) -> NDArray[np.bool_]:
     """Bool [N]: the same of scored images, and that no restricted list of a policy matches them now.
 
     The images were read with `COLUMNS`, and with hashes if the policy has lists.

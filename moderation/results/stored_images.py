@@ -22,8 +22,6 @@ from moderation.storage import Store
 _ALWAYS = ("uri", "etag", "status")
 """Columns that are read whatever is asked for."""
 FRAME_HASHES = pa.schema([pa.field("pdq", pa.string()), pa.field("pdq_quality", pa.int32())])
-BYTE_HASHES = ("sha256", "md5")
-"""Columns of decisions that hash lists are matched with, beside the hashes of frames."""
 _DECODED = 1024
 """Embeddings decoded at a time: so many stay in the processor's cache meanwhile."""
 

@@ -78,6 +78,10 @@ class Image:
     ref: ObjectRef
     frames: NDArray[np.float16] | None
     error: ErrorCode | None = None
+    sha256: str = "ab" * 32
+    md5: str | None = None
+    hashes: tuple[tuple[str, int], ...] = ()
+    """PDQ and quality of each frame"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Run:
     fingerprint: str = MODEL
     model: str = "demo"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    """the policy's"""
 
     @property
     def started(self) -> datetime:
@@ -137,7 +143,7 @@ def write_runs(output: Store, *runs: Run) -> None:
             policy=run.policy.policy,
             policy_version=run.policy.version,
             policy_hash=run.policy.hash,
-            policy_text="",
+            policy_text=run.text,
             model=run.model,
             model_fingerprint=run.fingerprint,
             device="cpu",
@@ -156,13 +162,26 @@ def write_runs(output: Store, *runs: Run) -> None:
 
 def _write(output: Store, run: Run, paths: RunPaths, images: Sequence[Image]) -> Any:
     refs = tuple(image.ref for image in images)
-    scored = [(image.ref, image.frames) for image in images if image.frames is not None]
+    scored = [(image, image.frames) for image in images if image.frames is not None]
     embedded = [
-        Embedded(ref, "ab" * 32, "GIF", 640, 480, 10 * len(frames), tuple(range(0, 10 * len(frames), 10)))
-        for ref, frames in scored
+        Embedded(
+            image.ref,
+            image.sha256,
+            "GIF",
+            640,
+            480,
+            10 * len(frames),
+            tuple(range(0, 10 * len(frames), 10)),
+            *(image.hashes[0] if image.hashes else (None, None)),
+            md5=image.md5,
+            frame_hashes=image.hashes,
+        )
+        for image, frames in scored
     ]
     vectors = np.concatenate([np.zeros((0, DIM), np.float16), *(frames for _, frames in scored)])
-    failures = [Failure(image.ref, image.error, "it is broken") for image in images if image.error is not None]
+    failures = [
+        Failure(image.ref, image.error, "it is broken", image.sha256, image.md5) for image in images if image.error is not None
+    ]
     context = RowContext(run.run_id, compiled(run.policy), run.model, run.fingerprint)
     rows = build_rows(context, embedded, vectors, failures, run.started)
     return write_shard(Shard(shard_name(refs), refs), [rows], run.policy, DIM, paths, output)

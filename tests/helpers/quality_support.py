@@ -4,13 +4,17 @@ import warnings
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 from support import make_policy
 
 from moderation.errors import ErrorCode
+from moderation.lists.hash_list import HashKind, HashList
 from moderation.planning.plan import Page, store_page
 from moderation.planning.planner import Tally
 from moderation.planning.sharding import shard_name
+from moderation.policy.assets import Assets
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
+from moderation.policy.schema import Action, ListedImages
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.quality_limits import QualityLimits
 from moderation.records import ObjectRef, Shard
@@ -32,6 +36,10 @@ POLICY = make_policy(
     {"review": 0.3, "score": "similarity"},
     {"mode": "off"},
 )
+KNOWN = HashList(HashKind.SHA256, np.full((1, 32), 0xAA, np.uint8), pa.array([""], pa.large_string()))
+POLICY = POLICY.model_copy(
+    update={"lists": (ListedImages(id="known", file="known.txt", hash=HashKind.SHA256, action=Action.BLOCK),)}
+).with_assets(Assets(lists={"known": KNOWN}))
 EXPECTED = ExpectedRows(PATHS.run_id, POLICY, PATHS.fingerprint)
 LIMITS = QualityLimits()
 RULES = [rule.id for rule in POLICY.active_rules]

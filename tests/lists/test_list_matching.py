@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import itertools
 import json
 from pathlib import Path
 
@@ -18,11 +17,8 @@ from moderation.lists.hash_list import HashKind
 from moderation.lists.matching import Match, Matcher, MatchSettings, floods, from_hex
 from moderation.lists.reading import read_list
 from moderation.lists.turned import TURNS, turned
-from moderation.policy.precedence import ActingRule, Outcome, decide
-from moderation.policy.schema import Action, ListedImages, Mode, Severity
 
 LIZARD, CARDS = (IMAGES_DIR / "listings" / name for name in ("48091-lizard.jpg", "49533-flower-playing-cards.jpg"))
-ALLOW, REVIEW, BLOCK = Action.ALLOW, Action.REVIEW, Action.BLOCK
 
 
 def picture(path: Path) -> Image.Image:
@@ -113,55 +109,6 @@ def test_settings_that_cannot_be_are_refused() -> None:
         Matcher(settings(HashKind.MD5), content)
     with pytest.raises(ValueError, match="64 hex digits"):
         from_hex(["ab", "cd" * 63], HashKind.PDQ)
-
-
-def known_list(name: str, action: Action, severity: Severity = Severity.HIGH, mode: Mode = Mode.LIVE) -> ListedImages:
-    return ListedImages(id=name, file="list.txt", hash=HashKind.PDQ, action=action, severity=severity, mode=mode)
-
-
-def test_a_list_that_blocks_decides_over_rules_and_over_lists_that_allow() -> None:
-    rules = [ActingRule("r", BLOCK, Severity.CRITICAL)]
-    lists = [known_list("good", ALLOW, Severity.CRITICAL), known_list("bad", BLOCK, Severity.LOW)]
-    assert decide(rules, lists) == Outcome(BLOCK, "bad", ())
-    assert decide([], lists) == Outcome(BLOCK, "bad", ())
-
-
-@pytest.mark.parametrize(("rule", "known"), list(itertools.product(Severity, Severity)))
-@pytest.mark.parametrize("action", [REVIEW, BLOCK])
-def test_a_list_that_allows_overrides_rules_of_its_severity_and_below(rule: Severity, known: Severity, action: Action) -> None:
-    found = decide([ActingRule("r", action, rule)], [known_list("good", ALLOW, known)])
-    severities = list(Severity)
-    if severities.index(rule) <= severities.index(known):
-        assert found == Outcome(ALLOW, "good", ("r",))
-    else:
-        assert found == Outcome(action, None, ())
-
-
-def test_a_rule_above_the_list_still_acts_beside_one_that_is_overridden() -> None:
-    rules = [ActingRule("low", BLOCK, Severity.LOW), ActingRule("top", REVIEW, Severity.CRITICAL)]
-    assert decide(rules, [known_list("good", ALLOW)]) == Outcome(REVIEW, None, ("low",))
-
-
-def test_a_list_that_asks_for_review_is_weaker_than_a_block_and_no_list_overrides_it() -> None:
-    seen = known_list("seen", REVIEW, Severity.LOW)
-    assert decide([], [seen]) == Outcome(REVIEW, "seen", ())
-    assert decide([], [known_list("good", ALLOW, Severity.CRITICAL), seen]) == Outcome(REVIEW, "seen", ())
-    assert decide([ActingRule("r", BLOCK, Severity.LOW)], [seen]) == Outcome(BLOCK, None, ())
-    assert decide([ActingRule("r", REVIEW, Severity.LOW)], [seen]) == Outcome(REVIEW, None, ())
-
-
-@pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.OFF])
-@pytest.mark.parametrize("action", list(Action))
-def test_lists_in_shadow_do_not_act(mode: Mode, action: Action) -> None:
-    rules = [ActingRule("r", REVIEW, Severity.LOW)]
-    shadow = known_list("new", action, Severity.CRITICAL, mode)
-    assert decide(rules, [shadow]) == decide(rules, []) == Outcome(REVIEW, None, ())
-    assert decide([], [shadow]) == decide([], []) == Outcome(ALLOW, None, ())
-
-
-def test_of_lists_that_block_the_worst_is_named_and_of_equal_ones_the_first() -> None:
-    lists = [known_list("a", BLOCK, Severity.LOW), known_list("b", BLOCK), known_list("c", BLOCK)]
-    assert decide([], lists).by_list == "b"
 
 
 def test_check_reports_mistakes_and_ends_with_1(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def ref(name: str) -> ObjectRef:
 def actions(policy: Policy) -> list[str]:
     codes = [ErrorCode.CORRUPT, ErrorCode.UNSUPPORTED_FORMAT, ErrorCode.TOO_LARGE]
     context: Any = RowContext("run", compiled(policy), "demo", MODEL)
-    rows = error_rows(context, [Failure(ref(code.value), code, "why") for code in codes], NOW)
+    rows, _ = error_rows(context, [Failure(ref(code.value), code, "why") for code in codes], NOW)
     found: list[str] = rows["action"].to_pylist()
     return found
 
@@ -87,7 +87,7 @@ def test_changing_the_unsupported_key_changes_decisions(tmp_path: Path) -> None:
 def test_replay_and_quality_checks_know_the_unsupported_key(wrong: bool) -> None:
     context = RowContext("run", compiled(BLOCKS), "demo", MODEL)
     codes = [ErrorCode.CORRUPT, ErrorCode.UNSUPPORTED_FORMAT]
-    rows = error_rows(context, [Failure(ref(code.value), code, "why") for code in codes], NOW)
+    rows, _ = error_rows(context, [Failure(ref(code.value), code, "why") for code in codes], NOW)
     if wrong:
         rows = rows.set_column(rows.schema.get_field_index("action"), rows.schema.field("action"), pa.array(["review"] * 2))
     no_scores = schemas.SCORES.empty_table()

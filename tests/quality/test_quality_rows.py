@@ -66,6 +66,13 @@ def test_the_rows_that_the_pipeline_writes_pass_every_check():
     assert (found["score_present"].observed, found["score_present"].limit) == ("all 570 rows pass", "all rows pass")
 
 
+def match(name, distance=0):
+    return {
+        "list": name, "entry": "aa" * 32, "label": None, "distance": distance, "frame": None, "turn": None, "entries": 1,
+        "restricted": False,
+    }  # fmt: skip
+
+
 OF_A_REVIEW = {"rule": RULES[0], "action": "review"}
 SCORED, ERROR, BLOCKED, ALLOWED = {"status": "scored"}, {"status": "error"}, {"action": "block"}, {"action": "allow"}
 FAR, NEAR = ({"status": "scored", "near_threshold": near} for near in (False, True))
@@ -98,6 +105,14 @@ DEFECTS = {
     "another top score": ("decision_top_rule_matches", "decisions", "top_score", 0.123, SCORED),
     "another top threshold": ("decision_top_rule_matches", "decisions", "top_threshold", 0.123, SCORED),
     "a top threshold of an error": ("decision_top_rule_matches", "decisions", "top_threshold", 0.5, ERROR),
+    "a list that the policy does not have": ("decision_lists_known", "decisions", "list_matches", [match("ghost")], SCORED),
+    "a match that is too far away": ("decision_lists_known", "decisions", "list_matches", [match("known", 1)], SCORED),
+    "a list twice": ("decision_lists_known", "decisions", "list_matches", [match("known"), match("known")], SCORED),
+    "a list that did not block": ("decision_action_matches", "decisions", "list_matches", [match("known")], ALLOWED),
+    "a list that did not block an error": ("decision_action_matches", "decisions", "list_matches", [match("known")], ERROR),
+    "a list that is no flag": ("decision_flags_match", "decisions", "list_matches", [match("known")], ALLOWED),
+    "a list that is not the top rule": ("decision_top_rule_matches", "decisions", "list_matches", [match("known")], SCORED),
+    "an overridden rule that no list overrides": ("decision_flags_match", "decisions", "overridden", [RULES[0]], BLOCKED),
     "near a threshold that is far": ("decision_near_matches", "decisions", "near_threshold", True, FAR),
     "far from a threshold that is near": ("decision_near_matches", "decisions", "near_threshold", False, NEAR),
     "an error near a threshold": ("decision_near_matches", "decisions", "near_threshold", True, ERROR),

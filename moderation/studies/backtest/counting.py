@@ -75,13 +75,14 @@ class Tally:
         _add(self.days, _grouped(pa.array(day).dictionary_encode(), change))
 
     def count_flags(self, before: Verdicts, after: Verdicts) -> None:
-        """The flags of the images that have scores."""
+        """Take in the flags of some images."""
         names = tuple(dict.fromkeys((*after.names, *before.names)))
         index = {name: number for number, name in enumerate(names)}
         mapped = np.array([index[name] for name in before.names], np.int64)[before.flag_rule]
         both = np.intersect1d(before.flag_image * len(names) + mapped, after.flag_image * len(names) + after.flag_rule)
         counts = (np.bincount(rule, minlength=len(names)) for rule in (mapped, after.flag_rule, both % max(1, len(names))))
-        self.rules = {name: RuleCounts(*each) for name, *each in zip(names, *(c.tolist() for c in counts), strict=True)}
+        for name, *each in zip(names, *(c.tolist() for c in counts), strict=True):
+            self.rules[name] = self.rules.get(name, RuleCounts()) + RuleCounts(*each)
 
 
 class Total:

@@ -10,14 +10,24 @@ from numpy.typing import NDArray
 from moderation.policy.decision import ACTIONS
 from moderation.query.condition import Condition
 from moderation.results import showing
-from moderation.results.stored_images import BYTE_HASHES, StoredImages
-from moderation.scoring.unscored import Unscored
+from moderation.results.showing import BYTE_HASHES
+from moderation.results.stored_images import StoredImages
 from moderation.studies.backtest import changed_images
 from moderation.studies.backtest.backtest_result import Changed
 from moderation.studies.backtest.counting import Tally
 from moderation.studies.backtest.folders import FolderCounts
 from moderation.studies.backtest.shown_images import EXAMPLES, Nearest
-from moderation.studies.backtest.sides import Scored, Scorer, action_labels, actions, flag_lists, labels, published
+from moderation.studies.backtest.sides import (
+    Scored,
+    Scorer,
+    action_labels,
+    flag_lists,
+    labels,
+    published,
+    unscored_lists,
+    unscored_verdicts,
+    verdict_flags,
+)
 
 _NAMES = tuple(action.value for action in ACTIONS)
 
@@ -178,15 +188,22 @@ class Comparison:
         """Images without scores: `unreadable`, `unsupported` or a hash list decides, or did."""
         new = self.new.unscored(rows)
         old = None if self.old is None else self.old.unscored(rows)
-        before, after = actions(rows) if old is None else old.action, new.action
-        found.tally.count(rows, before, after, self.folders.depth, unreadable=True)
-        changed = np.flatnonzero(before != after)
+        before = published(rows) if old is None else unscored_verdicts(old)
+        after = unscored_verdicts(new)
+        found.tally.count(rows, before.action, after.action, self.folders.depth, unreadable=True)
+        found.tally.count_flags(before, after)
+        for name, count in new.counts().shadow.items():
+            found.tally.would[name] = found.tally.would.get(name, 0) + count
+        changed = np.flatnonzero(before.action != after.action)
+        taken = pa.array(changed)
         table = self._table(
-            rows.take(pa.array(changed)),
-            before[changed],
-            after[changed],
-            rule_before=(rows["top_rule"].combine_chunks() if old is None else _deciding_list(old)).take(pa.array(changed)),
-            rule_after=_deciding_list(new).take(pa.array(changed)),
+            rows.take(taken),
+            before.action[changed],
+            after.action[changed],
+            rule_before=(rows["top_rule"].combine_chunks() if old is None else unscored_lists(old)).take(taken),
+            rule_after=unscored_lists(new).take(taken),
+            flags_before=verdict_flags(before).take(taken),
+            flags_after=verdict_flags(after).take(taken),
         )
         shown = showing.may_show(rows) & ~new.restricted
         if old is not None:
@@ -212,13 +229,6 @@ class Comparison:
         whole = {f.name: given.get(f.name, taken.get(f.name)) for f in changed_images.SCHEMA}
         filled = {f.name: pa.nulls(count, f.type) if whole[f.name] is None else whole[f.name] for f in changed_images.SCHEMA}
         return pa.table(filled, schema=changed_images.SCHEMA)
-
-
-def _deciding_list(found: Unscored) -> pa.Array:
-    """The list [N] that decided about each image without scores; null where none did."""
-    if found.listed is None:
-        return pa.nulls(len(found.codes), pa.string())
-    return labels(tuple(one.id for one in found.listed.lists), found.listed.outcome.by_list)
 
 
 def _add_examples(found: ShardFound, rows: pa.Table) -> None:

@@ -147,6 +147,22 @@ class Scored:
         return found
 
 
+def unscored_verdicts(found: Unscored) -> Verdicts:
+    """What is decided about images without scores; only hash lists flag them."""
+    if found.listed is None:
+        none = np.zeros(0, np.int64)
+        return Verdicts(found.action, (), none, none)
+    image, flag = found.listed.outcome.acting.nonzero()
+    return Verdicts(found.action, tuple(one.id for one in found.listed.lists), image, flag)
+
+
+def unscored_lists(found: Unscored) -> pa.Array:
+    """The list [N] that decided about each image without scores; null where none did."""
+    if found.listed is None:
+        return pa.nulls(len(found.codes), pa.string())
+    return labels(tuple(one.id for one in found.listed.lists), found.listed.outcome.by_list)
+
+
 def actions(table: pa.Table) -> NDArray[np.int8]:
     """The actions of decision rows [N], as indexes into `ACTIONS`."""
     found: NDArray[np.int8] = pc.index_in(table["action"], _ACTION_NAMES).to_numpy().astype(np.int8)
@@ -159,6 +175,13 @@ def published(table: pa.Table) -> Verdicts:
     rule = pc.list_flatten(flags).dictionary_encode()
     image = pc.list_parent_indices(flags).to_numpy().astype(np.int64)
     return Verdicts(actions(table), tuple(rule.dictionary.to_pylist()), image, rule.indices.to_numpy().astype(np.int64))
+
+
+def verdict_flags(found: Verdicts) -> pa.Array:
+    """The flags [N] as lists of ids."""
+    flagged = np.zeros((len(found.action), len(found.names)), np.bool_)
+    flagged[found.flag_image, found.flag_rule] = True
+    return flag_lists(flagged, found.names)
 
 
 def flag_lists(flagged: NDArray[np.bool_], names: tuple[str, ...]) -> pa.Array:
