@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.int64]
-Candidates: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+Candidates: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
 """Indexes of queries and of entries that might be near each other, both [K]."""
 
 _BITS = 256
@@ -87,14 +87,19 @@ class ChunkTable:
         begins = np.flatnonzero(np.diff(ordered, prepend=-1))
         present = ordered[begins]
         self._first = np.append(begins, len(keys)).astype(np.int32)
+        self._leading = self._order[begins]  # most keys have one entry only: it is had in one look
+        self._shared = np.diff(self._first) > 1
         size = 1 << max(0, part.width - _LOW)
         self._words = np.zeros(size, np.uint64)
         np.bitwise_or.at(self._words, present >> _LOW, np.uint64(1) << (present & 63).astype(np.uint64))
         self._rank = np.searchsorted(present, np.arange(size) << _LOW).astype(np.int32)
-        self._masks = [_masks(part.width - _LOW, ones) for ones in range(part.radius + 1)]
-        self._balls = [_low_balls(part.radius - ones) for ones in range(part.radius + 1)]
+        masks = [_masks(part.width - _LOW, ones) for ones in range(part.radius + 1)]
+        self._masks = np.concatenate(masks)
+        self._ones = np.repeat(np.arange(len(masks)), [len(some) for some in masks])
+        """how many bits each of these has set"""
+        self._balls = np.stack([_low_balls(part.radius - ones) for ones in range(part.radius + 1)])
 
-    def shows(self, keys: Keys, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def shows(self, keys: Keys, entries: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Bool [K]: whether `candidates` gives the pair of a query's key and an entry."""
         apart: NDArray[np.bool_] = np.bitwise_count(keys ^ self._keys[entries]) <= self._radius
         return apart
@@ -103,35 +108,44 @@ class ChunkTable:
         """Every pair of a query and an entry whose keys differ in at most the radius, once; some `most` at a time."""
         order = np.argsort(keys)
         high, low = keys[order] >> _LOW, keys[order] & 63
-        for masks, balls in zip(self._masks, self._balls, strict=True):
-            allowed = balls[low]
-            step = max(1, _PROBES // max(1, len(keys)))
-            for start in range(0, len(masks), step):
-                places = high[None, :] ^ masks[start : start + step, None]
-                bits = np.take(self._words, places)
-                bits &= allowed[None, :]
-                hit = np.flatnonzero(bits)
-                if len(hit):
-                    query = order[hit % len(keys)]
-                    yield from self._expanded(query, places.ravel()[hit], bits.ravel()[hit], most)
+        allowed, count = self._balls[:, low], len(keys)
+        step = max(1, _PROBES // max(1, count))
+        for start in range(0, len(self._masks), step):
+            part = slice(start, start + step)
+            places = high[None, :] ^ self._masks[part, None]
+            words = self._words.take(places)
+            bits = words & allowed[self._ones[part]]
+            hit = np.flatnonzero(bits != 0)
+            if len(hit):
+                # Division by one number is vectorised, the remainder is not.
+                query = order.take(hit - hit // count * count)
+                yield from self._expanded(query, places.take(hit), words.take(hit), bits.take(hit), most)
 
     def _expanded(
-        self, query: NDArray[np.int64], word: NDArray[np.int64], bits: NDArray[np.uint64], most: int
+        self,
+        query: NDArray[np.int64],
+        place: NDArray[np.int64],
+        words: NDArray[np.uint64],
+        bits: NDArray[np.uint64],
+        most: int,
     ) -> Iterator[Candidates]:
-        """The entries behind each set bit of each word."""
+        """The entries behind each set bit of each word; `words`: the words with all their bits."""
+        base = self._rank.take(place)
         while len(query):
             rest = bits & (bits - np.uint64(1))
             below = (bits ^ rest) - np.uint64(1)
-            place = self._rank.take(word) + np.bitwise_count(self._words.take(word) & below)
-            first = self._first.take(place)
-            yield from self._listed(query, first, self._first.take(place + 1) - first, most)
-            more = np.flatnonzero(rest)
-            query, word, bits = query[more], word[more], rest[more]
+            key = base + np.bitwise_count(words & below)
+            yield query, self._leading.take(key)
+            several = np.flatnonzero(self._shared.take(key))
+            if len(several):
+                yield from self._others(query[several], key[several], most)
+            more = np.flatnonzero(rest != 0)
+            query, words, base, bits = query[more], words[more], base[more], rest[more]
 
-    def _listed(
-        self, query: NDArray[np.int64], first: NDArray[np.int32], length: NDArray[np.int32], most: int
-    ) -> Iterator[Candidates]:
-        """Each entry behind each place; a place with more than `most` entries is given whole."""
+    def _others(self, query: NDArray[np.int64], key: NDArray[np.integer], most: int) -> Iterator[Candidates]:
+        """The entries after the first behind each key; a key with more than `most` entries is given whole."""
+        first = self._first.take(key) + 1
+        length = self._first.take(key + 1) - first
         ends = length.cumsum(dtype=np.int64)
         cuts = np.flatnonzero(np.diff(ends // most)) + 1 if int(ends[-1]) > most else ()
         for top, bottom in pairwise((0, *cuts, len(query))):
@@ -139,7 +153,7 @@ class ChunkTable:
             before = ends[top:bottom] - many
             shift = np.repeat(first[top:bottom] - (before - before[0]), many)
             shift += np.arange(len(shift))
-            yield np.repeat(query[top:bottom], many), self._order.take(shift).astype(np.int64)
+            yield np.repeat(query[top:bottom], many), self._order.take(shift)
 
 
 def _ball(width: int, radius: int) -> int:

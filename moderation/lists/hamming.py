@@ -12,15 +12,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.lists.chunks import ChunkTable, Plan, plan
+from moderation.lists.chunks import Candidates, ChunkTable, Plan, plan
 
 Hashes = NDArray[np.uint8]
 """PDQ hashes, uint8 [N, 32]: the bytes that the hex digits say"""
+Halves: TypeAlias = tuple[NDArray[np.complex128], NDArray[np.complex128]]
 Columns: TypeAlias = tuple[NDArray[np.uint64], ...]
 """The same as four uint64 [N]"""
 
 BITS = 256
 _BLOCK = 1 << 15
+_FEW = 1 << 14
 _CANDIDATES = 1 << 20
 """Queries, and pairs, that are compared at once: memory is bounded by these, and arrays stay in the cache."""
 
@@ -53,6 +55,7 @@ class HammingIndex:
             raise ValueError(f"distance {distance}: give 0 to {BITS - 1}")
         self.distance = distance
         self._columns = columns_of(hashes)
+        self._halves = _halves(hashes)
         self.plan: Plan = plan(distance, len(hashes))
         permuted = _permuted(hashes) if self.plan.widths else None
         self._tables = [] if permuted is None else [ChunkTable(key, part) for key, part in self.plan.keys(permuted)]
@@ -73,11 +76,13 @@ class HammingIndex:
             return
         for start in range(0, len(queries), _BLOCK):
             part = queries[start : start + _BLOCK]
-            words = columns_of(part)
+            halves = _halves(part)
             keys = [key for key, _ in self.plan.keys(_permuted(part))]
             for number, table in enumerate(self._tables):
-                for query, entry in table.candidates(keys[number], _CANDIDATES):
-                    found = self._verified(words, query, entry)
+                for query, entry in _gathered(table.candidates(keys[number], _CANDIDATES)):
+                    found = self._verified(halves, query, entry)
+                    if not len(found):
+                        continue
                     # A pair that an earlier table shows as well has been reported.
                     fresh = np.ones(len(found), np.bool_)
                     for before, earlier in enumerate(self._tables[:number]):
@@ -102,21 +107,28 @@ class HammingIndex:
                 np.minimum.at(best[part], found.query, found.distance * many + found.entry)
                 count[part] += np.bincount(found.query, minlength=len(count[part]))
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, range(0, len(queries), _BLOCK)))
+        starts = range(0, len(queries), _BLOCK)
+        if threads == 1 or len(starts) == 1:
+            for start in starts:
+                fill(start)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, starts))
         hit = best < none
         entry, distance = np.where(hit, best % many, -1), np.where(hit, best // many, -1)
         return entry, distance.astype(np.int16), count
 
-    def _verified(self, words: Columns, query: NDArray[np.int64], entry: NDArray[np.int64]) -> Pairs:
-        """Which candidates are within the distance, word by word: two words rule nearly all others out."""
+    def _verified(self, halves: Halves, query: NDArray[np.int64], entry: NDArray[np.integer]) -> Pairs:
+        """Which candidates are within the distance: the first half rules nearly all others out."""
         total = np.zeros(len(query), np.int16)
-        for mine, theirs in zip(words, self._columns, strict=True):
-            total += np.bitwise_count(mine.take(query) ^ theirs.take(entry))
+        for mine, theirs in zip(halves, self._halves, strict=True):
+            words = (mine.take(query).view(np.uint64) ^ theirs.take(entry).view(np.uint64)).reshape(-1, 2)
+            counts = np.bitwise_count(words)
+            total += counts[:, 0]
+            total += counts[:, 1]
             near = np.flatnonzero(total <= self.distance)
-            if len(near) < len(total):
-                query, entry, total = query[near], entry[near], total[near]
-        return Pairs(query, entry, total)
+            query, entry, total = query[near], entry[near], total[near]
+        return Pairs(query, entry.astype(np.int64), total)
 
     def _compared(self, words: Columns) -> Iterator[Pairs]:
         """Each with each: what is quickest for few entries, and for distances at which tables rule nothing out."""
@@ -132,15 +144,45 @@ class HammingIndex:
                     yield Pairs(row + top, at + left, total[row, at].astype(np.int16))
 
 
+def _gathered(parts: Iterator[Candidates]) -> Iterator[Candidates]:
+    """The same in parts of some size: comparing many at once costs less than many times a few."""
+    waiting: list[Candidates] = []
+    count = 0
+    for part in parts:
+        waiting.append(part)
+        count += len(part[0])
+        if count >= _FEW:
+            yield _joined(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Candidates]) -> Candidates:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([query for query, _ in parts]), np.concatenate([entry for _, entry in parts])
+
+
 def columns_of(hashes: Hashes) -> Columns:
     """The four 64-bit words of hashes, uint8 [N, 32], each as a uint64 [N].
 
     Raises:
         ValueError: the hashes have another shape or dtype.
     """
+    return tuple(np.ascontiguousarray(_checked(hashes).view(np.uint64).T))
+
+
+def _checked(hashes: Hashes) -> Hashes:
     if hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != BITS // 8:
         raise ValueError(f"hashes are uint8 [N, 32], not {hashes.dtype} {list(hashes.shape)}")
-    return tuple(np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).T))
+    return np.ascontiguousarray(hashes)
+
+
+def _halves(hashes: Hashes) -> Halves:
+    """The two halves of hashes, each [N], 16 bytes that are had in one look; as numbers they mean nothing."""
+    halves = _checked(hashes).view(np.complex128)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
 
 def _scattered() -> NDArray[np.uint64]:
