@@ -26,7 +26,7 @@ _AGAIN = "a file was partially written, or changed by something else: run again,
 _MODEL = "the model's numbers are unusable: check its weights, the precision and the device"
 
 SIGNED_KINDS = " and ".join(kind for kind in ScoreKind if kind.facts.low < 0)
-"""The kinds of scores that are never negative."""
+"""The kinds of scores that can be negative."""
 
 CATALOGUE: Mapping[str, About] = {
     "shard_files_whole": About("rows", "every file of every shard exists and has the expected rows", _AGAIN),
