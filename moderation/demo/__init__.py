@@ -11,17 +11,21 @@ _HERE = Path(__file__).parent
 
 MODEL_DIR = _HERE / "model"
 IMAGES_DIR = _HERE / "images"
+LISTS_DIR = _HERE / "lists"
 LABELS_FILE = _HERE / "labels.csv"
 POLICY_FILE = _HERE / "policy.yaml"
 CONCEPTS_FILE = _HERE / "concepts.json"
 
 SCHEME = "demo://"
-"""`demo://listings/49225-kitchen-knife.png` names a bundled picture, wherever the policy that names it lies."""
+"""`demo://listings/49225-kitchen-knife.png` names a bundled picture, and `demo://lists/known-pictures.csv` a bundled hash list,
+wherever the policy that names them lies."""
+_LISTS = "lists/"
 
 
 def picture(location: str) -> Path:
-    """The file of a bundled picture that is named by `demo://...`."""
-    return IMAGES_DIR / location.removeprefix(SCHEME)
+    """The file of a bundled picture, or of a bundled hash list, that is named by `demo://...`."""
+    name = location.removeprefix(SCHEME)
+    return LISTS_DIR / name.removeprefix(_LISTS) if name.startswith(_LISTS) else IMAGES_DIR / name
 
 
 @cache
