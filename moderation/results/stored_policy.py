@@ -34,12 +34,13 @@ def stored_policy(output: Store, manifest: Manifest) -> Policy:
 
 
 def _parsed(output: Store, manifest: Manifest) -> Policy:
-    policy = _without_assets(manifest)
+    policy = policy_without_assets(manifest)
     names = {rule.id: rule.head for rule in policy.rules if rule.head is not None}
     return policy.with_assets(stored_assets(output, names, manifest.assets))
 
 
-def _without_assets(manifest: Manifest) -> Policy:
+def policy_without_assets(manifest: Manifest) -> Policy:
+    """The policy of a run as its texts say it, whatever it names. Raises `PolicyError`."""
     nothing = Assets()  # what it names is not read from where it was
     if not manifest.policy_includes:
         return parse_policy(manifest.policy_text, folder=manifest.policy_folder, assets=nothing)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import TEXT, VIT, save_model
 
-from moderation import RunSettings, run
+from moderation import RunSettings, Store, run
 from moderation.errors import ModelError
 from moderation.model import networks, training_settings
 from moderation.model.open_clip_encoder import OpenClipEncoder
@@ -334,13 +334,13 @@ def test_a_run_keeps_where_its_weights_are_and_says_where_the_policy_is_wrong(we
     policy.write_text(POLICY.replace("{MODEL}", "{name: 'local-dir:tiny'}"))
     monkeypatch.chdir(tmp_path / "images")
     options = {"sources": str(tmp_path / "images"), "policy": "../policies/p.yaml", "output": str(tmp_path / "out")}
-    manifest = run(RunSettings(**options)).manifest
+    manifest, output = run(RunSettings(**options)).manifest, Store(options["output"])
     assert manifest.model == "local-dir:tiny"
     assert manifest.policy_folder == str(tmp_path / "policies")
     monkeypatch.chdir(tmp_path)
-    assert stored_policy(manifest).model.local_dir == tmp_path / "policies" / "tiny"
+    assert stored_policy(output, manifest).model.local_dir == tmp_path / "policies" / "tiny"
     older = manifest.model_copy(update={"policy_folder": None})  # its paths were relative to the current folder
-    assert stored_policy(older).model.local_dir == tmp_path / "tiny"
+    assert stored_policy(output, older).model.local_dir == tmp_path / "tiny"
 
     policy.write_text(POLICY.replace("{MODEL}", "{name: ViT-B-32, pretrained: ours.pt}"))
     with pytest.raises(ModelError) as caught:
