@@ -52,7 +52,7 @@ BENCHMARKS = (
         "list_match",
         "benchmarks.list_match",
         180,
-        (),
+        ("list_match_1m_s", "list_match_us_per_image"),
         ("--entries", "50000"),
     ),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),

@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from moderation.common.safe_text import visible
 from moderation.errors import ImageError, SettingsError, StorageError
 from moderation.images.decoding import DecodedImage
@@ -12,6 +15,7 @@ from moderation.images.pdq import pdq
 from moderation.lists.adding import NewEntry, UnknownLayoutError, append, as_line, find_layout, new_layout
 from moderation.lists.entry_rows import looks_like_hash
 from moderation.lists.hash_list import HashKind, HashList
+from moderation.lists.lookup import ImageHashes
 from moderation.lists.reading import ReadList, read_list
 from moderation.storage import Store, file_uri
 
@@ -51,6 +55,31 @@ def entry_of(given: str, kind: HashKind, label: str, min_quality: int) -> NewEnt
             "use a list of SHA-256 for it"
         )
     return NewEntry(found[0], label, found[1])
+
+
+def image_hashes(location: str) -> ImageHashes:
+    """All hashes that lists are matched with, of one image by its path or URI; of what cannot be decoded those of its bytes.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    data = _content(location)
+    found, frames = list[tuple[str, int]](), list[int]()
+    try:
+        image = DecodedImage(data, ImageLimits())
+        for index, frame in image.frames():
+            found.append(pdq(frame, image.colours))
+            frames.append(index)
+    except ImageError:
+        found, frames = [], []
+    return ImageHashes(
+        pa.array([hashlib.sha256(data).hexdigest()]),
+        pa.array([hashlib.md5(data, usedforsecurity=False).hexdigest()]),
+        pa.array([digest for digest, _ in found], pa.string()),
+        pa.array([quality for _, quality in found], pa.int32()),
+        np.array([0, len(found)], np.int64),
+        np.array(frames, np.int32),
+    )
 
 
 def add_entries(path: Path, kind: HashKind, entries: Sequence[NewEntry], min_quality: int) -> int:

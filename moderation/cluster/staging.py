@@ -11,13 +11,13 @@ from typing import Any
 from moderation.cluster import tasks
 from moderation.errors import ModerationError, RunError, StoreDownError
 from moderation.planning.sharding import batches
+from moderation.policy.assets import Assets
 from moderation.policy.schema import Policy
 from moderation.records import Batch, BatchSummary, Counts, Shard, add_numbers
 from moderation.results.aggregates import Aggregates
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt
 from moderation.results.stored_images import StoredShard
-from moderation.scoring.judging import RowContext
 from moderation.storage import Store
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ class Staging:
         self, policy: Policy, dim: int, paths: RunPaths, output: Store, batch_size: int, cores: float = math.inf
     ) -> None:
         self._writers = max(1, int(min(MAX_WRITING, cores / CORES_PER_WRITER)))
-        self._policy, self._dim, self._paths, self._output = policy, dim, paths, output
+        # What writes shards looks at rules only: lists of a million hashes need not travel with each shard.
+        self._policy = policy.with_assets(Assets())
+        self._dim, self._paths, self._output = dim, paths, output
         self._batch_size = batch_size
         self._open: dict[str, _OpenShard] = {}
         self._complete: deque[_OpenShard] = deque()
@@ -79,8 +81,11 @@ class Staging:
         if not self._is_staged(shard):
             yield from self._begin(_OpenShard(shard))
 
-    def decide(self, shard: Shard, stored: Sequence[StoredShard], context: RowContext) -> None:
-        """Re-decide a shard from the files with its embeddings, unless an earlier attempt staged it."""
+    def decide(self, shard: Shard, stored: Sequence[StoredShard], context: Any) -> None:
+        """Re-decide a shard from the files with its embeddings, unless an earlier attempt staged it.
+
+        `context`: a `RowContext`, or a reference to one (`tasks.shared`).
+        """
         if self._is_staged(shard):
             return
         reference = tasks.start_deciding(shard, stored, context, self._paths, self._output)

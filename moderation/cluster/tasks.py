@@ -21,12 +21,12 @@ from moderation.results.manifest import published_manifests
 from moderation.results.paths import RunPaths
 from moderation.results.shard_files import Receipt, write_shard
 from moderation.results.stored_images import StoredShard
-from moderation.scoring.judging import RowContext
 from moderation.scoring.redeciding import write_decided
 from moderation.storage import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 ISOLATED_TIMEOUT_S = 120.0
 
@@ -40,20 +40,30 @@ def prepare_writing() -> None:
     _remote(_ready)
 
 
+def shared(value: T) -> Any:
+    """A reference to a value, to give to many tasks: it is packed once, however large. Tasks get the value itself."""
+    check_ray()
+    return ray.put(value)
+
+
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
     """Begin to write a shard whose `rows` are Ray references to scored batches. Returns a reference to its receipt."""
     return _remote(_write, shard, rows, policy, dim, paths, output)
 
 
-def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: RowContext, paths: RunPaths, output: Store) -> Any:
-    """Start to re-decide a shard from stored embeddings. Returns a reference to its receipt, or to the reason why it fails."""
+def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: Any, paths: RunPaths, output: Store) -> Any:
+    """Start to re-decide a shard from stored embeddings. Returns a reference to its receipt, or to the reason why it fails.
+
+    `context`: a `RowContext`, or a reference to one (`shared`).
+    """
     return _remote(write_decided, shard, stored, context, paths, output)
 
 
-def start_checking(
-    shards: Sequence[StagedShard], paths: RunPaths, output: Store, expected: ExpectedRows, limits: QualityLimits
-) -> Any:
-    """Begin the row checks of some staged shards. Returns a reference to their verdicts."""
+def start_checking(shards: Sequence[StagedShard], paths: RunPaths, output: Store, expected: Any, limits: QualityLimits) -> Any:
+    """Begin the row checks of some staged shards. Returns a reference to their verdicts.
+
+    `expected`: `ExpectedRows`, or a reference to them (`shared`).
+    """
     return _remote(_check_shards, shards, paths, output, expected, limits)
 
 

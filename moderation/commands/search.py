@@ -113,16 +113,22 @@ def _page(archive: "Archive", found: "SearchResult", text: str | None, image: st
     # Somebody who can write to the results' bucket must not be able to show files of this machine.
     reader = ObjectReader(manifests=True, local_files=scheme_of(archive.output.uri) == "file")
     pictures = previews(reader, [(one.uri, one.etag, one.frame) for one in found.found])
-    return render(page, pictures, _preview(image) if image is not None else None)
+    return render(page, pictures, _preview(image, archive) if image is not None else None)
 
 
-def _preview(image: str) -> str | None:
-    """The query image as a thumbnail."""
+def _preview(image: str, archive: "Archive") -> str | None:
+    """The query image as a thumbnail; None if it is on a restricted hash list of the newest policy."""
+    from moderation.authoring.list_entries import image_hashes
     from moderation.errors import StorageError
     from moderation.html.previews import previews
+    from moderation.policy.known_images import KnownImages
+    from moderation.results.stored_policy import newest_policy
     from moderation.sources import ObjectReader
     from moderation.storage import Store, file_uri
 
+    known = KnownImages(newest_policy(archive))
+    if known and known.restricted(image_hashes(image))[0]:
+        return None
     uri = image if "://" in image else file_uri(str(Path(image).expanduser().resolve()))
     try:
         store, key = Store.locate(uri)

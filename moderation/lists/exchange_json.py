@@ -25,6 +25,10 @@ class _Text:
         self._reader = io.TextIOWrapper(stream, "utf-8-sig", newline="")
         self.buffer, self.at, self.line, self.start, self.ended = "", 0, 1, 0, False
 
+    def leave(self) -> None:
+        """Let go of the stream, which is its owner's to close."""
+        self._reader.detach()
+
     def more(self) -> bool:
         piece = self._reader.read(_PIECE)
         self.buffer, self.at, self.start = self.buffer[self.at :] + piece, 0, self.start - self.at
@@ -91,6 +95,8 @@ def json_rows(stream: io.BufferedReader, problems: Problems, withdrawn: dict[str
         problems.error(
             text.line, max(1, text.at - text.start + 1), f"not JSON: {reason}", "export the list again", source=source
         )
+    finally:
+        text.leave()
 
 
 def _is_answer(text: _Text) -> bool:

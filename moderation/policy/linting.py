@@ -9,13 +9,17 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.lists.hash_list import HashKind
+from moderation.lists.reading import MIN_QUALITY
 from moderation.policy.languages import why_not_english
-from moderation.policy.schema import Mode, Policy, Rule
+from moderation.policy.schema import Action, ListedImages, Mode, Policy, Rule, Severity
 from moderation.policy.yaml_source import Location
 
 NEAR_DUPLICATE = 0.97
 """Two prompts whose text embeddings have this cosine or more are seen as one thing by the model."""
 
+_WIDE = 40
+"""Bits of a PDQ, from where on unrelated pictures match."""
 _LOWEST = 0.02
 """Under contrast a picture of anything scores about this much by chance."""
 
@@ -54,6 +58,9 @@ def lint(policy: Policy, today: date) -> list[Oddity]:
         if rule.mode is not Mode.SHADOW and rule.review_by is not None:
             message = f"`review_by` of the rule {rule.id!r} has no effect: it is not a shadow rule"
             found.append(Oddity((*place, "review_by"), message, "remove it"))
+    for at, one in enumerate(policy.lists):
+        if one.mode is not Mode.OFF:
+            found.extend(_list_oddities(policy, one, ("lists", at)))
     return found
 
 
@@ -119,6 +126,27 @@ def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.
                         Oddity(("rules", at, "prompts", theirs_at), message, "keep it in one of them, or be more specific")
                     )
     return found
+
+
+def _list_oddities(policy: Policy, one: ListedImages, place: Location) -> Iterator[Oddity]:
+    if one.hash is HashKind.PDQ and one.distance > _WIDE:
+        message = f"`distance: {one.distance}` of the list {one.id!r}: unrelated pictures begin to match"
+        yield Oddity((*place, "distance"), message, "31 is the usual distance")
+    if one.hash is HashKind.PDQ and one.min_quality < MIN_QUALITY:
+        message = f"`min_quality: {one.min_quality}` of the list {one.id!r}: pictures with little detail match unlike ones"
+        yield Oddity((*place, "min_quality"), message, f"set {MIN_QUALITY} or more")
+    if one.action is Action.ALLOW:
+        if one.hash is HashKind.MD5:
+            message = f"the list {one.id!r} allows by MD5: two files with one MD5 can be made on purpose"
+            yield Oddity((*place, "hash"), message, "use a list of SHA-256")
+        if one.restricted:
+            message = f"the list {one.id!r} allows images that nobody may see"
+            yield Oddity((*place, "restricted"), message, "is it meant to block?")
+        severities = list(Severity)
+        milder = [rule for rule in policy.active_rules if severities.index(rule.severity) <= severities.index(one.severity)]
+        if not milder:
+            message = f"the list {one.id!r} overrides no rule: all are more severe than `{one.severity}`"
+            yield Oddity(place, message, "give it a higher `severity`")
 
 
 def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:

@@ -27,11 +27,12 @@ def check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
 def _check(running: Session, scored: Scored) -> tuple[CheckResult, ...]:
     inputs, paths, output = running.inputs, running.paths, running.output
     expected = ExpectedRows(paths.run_id, inputs.policy, running.model.fingerprint)
+    shared = tasks.shared(expected)
     plans = planned_shards(output, paths)
     verdicts: tuple[Verdict, ...] = ()
     pending: list[Any] = []
     for group in groups(scored.receipts, plans):
-        pending.append(tasks.start_checking(group, paths, output, expected, inputs.quality))
+        pending.append(tasks.start_checking(group, paths, output, shared, inputs.quality))
         done, pending = tasks.finished(pending, block=len(pending) >= MAX_CHECKING)
         for reference in done:
             verdicts = merge(verdicts, tasks.result(reference))

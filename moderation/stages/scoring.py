@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
+from moderation.cluster import tasks
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.staging import Staging, keeping
 from moderation.common.logs import about
@@ -86,6 +88,7 @@ class _Work:
         inputs, model = running.inputs, running.model
         self._running = running
         self._context = RowContext(running.paths.run_id, running.compiled, model.name, model.fingerprint, model.engine)
+        self._shared_context: Any = None
         self._tally = Tally()
         self._flips: FlipCheck | None = None
         plan, batch_size = running.plan, running.settings.batch_size
@@ -110,7 +113,9 @@ class _Work:
             if page.shard is None:
                 continue
             if page.stored:
-                self.staging.decide(page.shard, page.stored, self._context)
+                if self._shared_context is None:
+                    self._shared_context = tasks.shared(self._context)
+                self.staging.decide(page.shard, page.stored, self._shared_context)
                 self._tell()
             else:
                 yield from self.staging.open(page.shard)
