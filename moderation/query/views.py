@@ -20,7 +20,17 @@ from moderation.reviews.meaning import meanings_of
 from moderation.reviews.validity import DEFAULT, Validity
 from moderation.storage import Store
 
-VIEWS = ("decisions", "latest_decisions", "image_rules", "list_matches", "scores", "embeddings", "errors", "runs", *REVIEW_VIEWS)
+VIEWS = (
+    "decisions",
+    "latest_decisions",
+    "image_rules",
+    "list_matches",
+    "scores",
+    "embeddings",
+    "errors",
+    "runs",
+    *REVIEW_VIEWS,
+)
 
 # Constant for a file, so that DuckDB skips files by it without opening them. `hive_partitioning` does that too, but cannot be
 # combined with `schema`, and takes any `name=value` further up for a column.
@@ -100,7 +110,7 @@ def create_views(
     connection.register("_runs", runs_table(rows))
     connection.execute("CREATE TABLE runs AS SELECT * FROM _runs")
     connection.unregister("_runs")
-    create_review_views(connection, reviews, meanings if validity.ask_again else {})
+    create_review_views(connection, output, reviews, meanings, validity)
     return list({path for file in everything for path in (file.path, no_pattern(file.path))})  # DuckDB asks for both
 
 
