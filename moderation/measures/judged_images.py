@@ -1,7 +1,6 @@
 """What people said about the images of published runs, counted for measures: how many were judged, and how many violate.
 
-An image is its bytes (SHA-256): however often it was uploaded, it counts once, with its newest decision. What somebody said of
-the whole image answers for its rules: "fine" for all of them, "violates" for the one that decided.
+An image is its bytes (SHA-256): however often it was uploaded, it counts once, with its newest decision.
 """
 
 from collections.abc import Iterable
@@ -12,8 +11,8 @@ from typing import Literal
 import duckdb
 
 from moderation.measures.rates import NOBODY, Cell, Judged, cells
+from moderation.measures.verdicts import gather_verdicts
 from moderation.query.connection import sql_errors
-from moderation.reviews.current import IMAGE
 
 By = Literal["policy", "version", "day"]
 
@@ -37,37 +36,6 @@ SELECT * EXCLUDE (newest), unnest(newest) FROM (
     GROUP BY ALL
 )
 """
-
-_SAID = f"""
-CREATE OR REPLACE TEMP TABLE _said AS
-SELECT {IMAGE} AS image, rule, verdict = 'violates' AS violates, decided_at, rule_meaning
-FROM current_reviews WHERE verdict IN ('violates', 'fine') AND selection <> 'golden'
-QUALIFY row_number() OVER (PARTITION BY image, rule ORDER BY decided_at DESC, review_id DESC) = 1
-"""  # noqa: S608
-
-_RULES_SAID = """
-CREATE OR REPLACE TEMP TABLE _rules_said AS
-SELECT
-    r.image, r.rule, r.violates AND NOT coalesce(NOT w.violates AND w.decided_at > r.decided_at, false) AS violates,
-    coalesce(m.policies, []) AS other_meaning
-FROM _said AS r
-LEFT JOIN _said AS w ON w.image = r.image AND w.rule IS NULL
-LEFT JOIN internal.other_meanings AS m ON m.rule = r.rule AND m.meaning = r.rule_meaning
-WHERE r.rule IS NOT NULL
-"""
-"""By rule, with the policies in which the rule looks for something else. A later "fine" of the whole image counts."""
-
-_CHOSEN = f"""
-CREATE OR REPLACE TEMP TABLE _chosen AS
-SELECT
-    {IMAGE} AS image,
-    coalesce(bool_or(selection NOT IN ('audit_allowed', 'audit_blocked', 'double')), false) AS single,
-    max(weight) FILTER (selection = 'audit_allowed') AS allow,
-    max(weight) FILTER (selection = 'audit_blocked') AS block,
-    bool_or(selection IN ('audit_allowed', 'audit_blocked')) AS audited
-FROM reviews GROUP BY image
-"""  # noqa: S608
-"""Why people saw an image: only because an audit chose it, with what weight, or for another reason."""
 
 _KEYS = "policy, version, hash, day"
 _COUNTS = "count(*) AS images, count(violates) AS judged, count(*) FILTER (violates) AS violating"
@@ -153,10 +121,9 @@ def prepare(connection: duckdb.DuckDBPyConnection, by: By = "policy", since: dat
         since: only decisions of runs that started on this day or later.
     """
     version, identity, day = _PART[by]
+    gather_verdicts(connection)
     with sql_errors():
         connection.execute(_POPULATION.format(version=version, hash=identity, day=day), {"since": since})
-        for sql in (_SAID, _RULES_SAID, _CHOSEN):
-            connection.execute(sql)
 
 
 def of_rules(connection: duckdb.DuckDBPyConnection) -> dict[tuple[Part, str], ByAction]:
