@@ -16,10 +16,13 @@ from moderation.common import progress as run_progress
 from moderation.common.safe_text import visible
 from moderation.console.terminal import print_whole
 from moderation.html.text import NONE, number, percent
+from moderation.labels.label_file import ANY
 from moderation.policy.decision import ACTIONS
 from moderation.policy.schema import Policy
 from moderation.studies.backtest.backtest_result import OTHER, Backtest, BeforeAfter, Changed
+from moderation.studies.backtest.labelled import Labelled
 from moderation.studies.backtest.shown_images import distance
+from moderation.studies.tuning.thresholds import Ranged
 
 FOLDERS, DAYS, IMAGES = 12, 14, 10
 """Lines of the tables by folder and by day, and of the images nearest to thresholds."""
@@ -63,6 +66,8 @@ def show(found: Backtest, since: str | None) -> None:
     _show_transitions(found)
     _show_per_day(found)
     _show_rules(found)
+    if found.labelled is not None:
+        _show_labelled(found.labelled)
     _show_groups("By folder, those with the most changes first", "folder", _most_changed(found.prefixes), len(found.prefixes))
     last = dict(list(found.days.items())[-DAYS:])
     _show_groups("By the day on which images were last modified (UTC)", "day", last, len(found.days))
@@ -100,6 +105,7 @@ def print_json(found: Backtest, policy: Policy, changed: Path, page: Path, over:
         "rules": [{"rule": name, **asdict(rule)} for name, rule in found.rules.items()],
         "folders": [{"folder": name, **asdict(counts)} for name, counts in found.prefixes.items()],
         "days": [{"day": name, **asdict(counts)} for name, counts in found.days.items()],
+        "labelled": None if found.labelled is None else asdict(found.labelled),
         "examples": [asdict(image) for image in found.examples],
         "over_budget": list(over),
         "files": {"page": str(page), "changed": str(changed)},
@@ -187,6 +193,26 @@ def _show_rules(found: Backtest) -> None:
             )
             for image in rule.would_flag[:IMAGES]:
                 _OUT.print(f"  {image.score:.3f} would {image.after}  {_name(image)}", soft_wrap=True)
+
+
+def _show_labelled(labelled: Labelled) -> None:
+    table = Table(title=f"By the labels in {escape(visible(labelled.name))}", title_justify="left")
+    for name in ("rule", "true, false", "precision before", "after", "recall before", "after"):
+        table.add_column(name)
+    for rule in labelled.rules:
+        cells = [
+            _share(point) for point in (rule.before.precision, rule.after.precision, rule.before.recall, rule.after.recall)
+        ]
+        name = "the whole policy" if rule.rule == ANY else escape(visible(rule.rule))
+        table.add_row(name, f"{number(rule.positives)}, {number(rule.negatives)}", *cells)
+    if labelled.rules:
+        print_whole(table)
+    for remark in labelled.remarks:
+        _OUT.print(f"! {escape(visible(remark))}", soft_wrap=True)
+
+
+def _share(found: Ranged | None) -> str:
+    return NONE if found is None else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:
