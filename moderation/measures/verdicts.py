@@ -1,7 +1,7 @@
 """What people said about images, whoever said it last, and why they saw them: as temporary tables of a connection.
 
-What somebody said of the whole image answers for its rules: "fine" for all of them, "violates" for the one that decided, or of an
-allowed image came closest.
+What somebody said of the whole image answers for its rules: "fine" for all of them, "violates" for the one that decided or, of
+an allowed image, came closest.
 """
 
 import duckdb
