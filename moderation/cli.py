@@ -25,7 +25,8 @@ from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
 from moderation.commands.queues import queues_app
 from moderation.commands.replay import replay
-from moderation.commands.review_measures import agreement, reviews_app, stats
+from moderation.commands.review_measures import agreement, stats
+from moderation.commands.reviews import reviews_app
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
@@ -57,6 +58,7 @@ app = typer.Typer(
 
 app.add_typer(policy_app, name="policy")
 app.add_typer(runs_app, name="runs")
+app.add_typer(reviews_app, name="reviews")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
@@ -68,7 +70,6 @@ runs_app.command()(replay)
 app.add_typer(model_app, name="model")
 app.add_typer(lists_app, name="lists")
 app.add_typer(queues_app, name="queues")
-app.add_typer(reviews_app, name="reviews")
 reviews_app.command()(stats)
 reviews_app.command()(agreement)
 

@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-reviews_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="What people decided about images.")
-
 _Results = Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
