@@ -74,7 +74,6 @@ def tune(
     """
     from moderation.commands.stored_results import opened
     from moderation.console.tune import print_json, show_tuning, show_written
-    from moderation.labels.label_file import read_labels
     from moderation.policy.loading import load_policy
     from moderation.scoring.prompt_embeddings import compiled_for
     from moderation.studies.tuning.review_labels import labels_of

@@ -1,14 +1,13 @@
 """A queue as a file for another tool. An image of which nothing may be shown does not leave in a file that shows images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import duckdb
 
 from moderation.errors import SettingsError
 from moderation.exchange.fiftyone_json import write_samples
 from moderation.exchange.formats import Format
 from moderation.exchange.label_studio import LABEL_CONFIG, write_tasks
-from moderation.exchange.queue_rows import queue_items
+from moderation.exchange.queue_item import QueueItem
 from moderation.exchange.review_csv import write_csv
 
 
@@ -25,22 +24,18 @@ class Exported:
     """the labeling interface for Label Studio"""
 
 
-def export_queue(
-    connection: duckdb.DuckDBPyConnection, queue: str, file_format: Format, limit: int | None = None, *, blind: bool = False
-) -> Exported:
-    """The images of a queue in a file, those that have waited longest first.
+def export_queue(items: Sequence[QueueItem], queue: str, file_format: Format, *, blind: bool = False) -> Exported:
+    """The images of a queue in a file, in their order.
 
     Args:
-        connection: with the views of `moderation.query`.
+        items: of the queue.
         queue: its name.
         file_format: for which tool.
-        limit: at most so many images.
         blind: whether what the machine and other people said is left out.
 
     Raises:
-        SettingsError: nothing awaits a person there, or the results cannot be read.
+        SettingsError: nothing awaits a person there.
     """
-    items = queue_items(connection, queue, limit)
     if not items:
         raise SettingsError(f"no image awaits a person in the queue {queue!r}: there is nothing to export")
     # A CSV file holds names and no images; the other two tools open what the names stand for.

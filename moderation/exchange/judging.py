@@ -59,7 +59,7 @@ def judge(file: ReviewFile, context: Context) -> Judged:
     rows: list[tuple[int, Review]] = []
     verdicts_only = context.verdicts_only or file.source is Source.LABEL_SHEET
     for n, said in enumerate(file.said):
-        image = context.images.get(n)
+        image = context.images.get(n) or _golden(said)
         wrong = _wrong(said, image, context)
         if wrong or image is None:
             troubles.add(
@@ -69,7 +69,7 @@ def judge(file: ReviewFile, context: Context) -> Judged:
         review = _review(said, image, file.source, context)
         if said.sha256 and image.sha256 != said.sha256:
             notes.add("the object has changed since: the review holds for the bytes that were reviewed", said.line)
-        if not verdicts_only:
+        if not verdicts_only and review.selection is not Selection.GOLDEN:
             action = said.action or _implied(said, image)
             if action is None:
                 notes.add(
@@ -88,6 +88,14 @@ def judge(file: ReviewFile, context: Context) -> Judged:
         fresh.append(review)
     counted = tuple(Remark(remark.message, remark.lines, "counted") for remark in notes.remarks)
     return Judged(tuple(fresh), known, (*troubles.remarks, *counted))
+
+
+def _golden(said: Said) -> KnownImage | None:
+    """An image whose answer is known, and which need not be in the results; None if the row is about no such image."""
+    if said.selection is not Selection.GOLDEN or said.sha256 is None:
+        return None
+    flags = frozenset({said.rule} if said.rule else ())
+    return KnownImage(said.uri, "", said.sha256, None, None, "", "", "", "", "", flags, None, None, None)
 
 
 def _wrong(said: Said, image: KnownImage | None, context: Context) -> str | None:
@@ -127,10 +135,10 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         sha256=sha256,
         pdq=image.pdq if same else None,
         frame=image.frame if same else None,
-        run_id=image.run_id if same else said.run_id,
-        policy=image.policy,
-        policy_version=image.policy_version,
-        policy_hash=image.policy_hash,
+        run_id=(image.run_id if same else said.run_id) or None,
+        policy=image.policy or None,
+        policy_version=image.policy_version or None,
+        policy_hash=image.policy_hash or None,
         queue=said.queue,
         selection=Selection(
             said.selection or (Selection.APPEAL if appeal else Selection.SAMPLE if sample else Selection.DECISION)
@@ -139,7 +147,7 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         rule=said.rule,
         rule_meaning=meaning if said.rule is not None else None,
         verdict=said.verdict,
-        action=said.action if not sample else None,
+        action=None if sample or said.selection is Selection.GOLDEN else said.action,
         reason=said.reason,
         note=said.note,
         reviewer=said.reviewer or context.reviewer or "",
@@ -148,7 +156,7 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         blind=said.blind,
         source=source,
         appeal_id=appeal,
-        machine_action=image.action if same else None,
+        machine_action=(image.action or None) if same else None,
         machine_rule=image.top_rule if same else None,
         machine_score=image.score if same else None,
         machine_threshold=image.threshold if same else None,

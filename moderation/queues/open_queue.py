@@ -23,7 +23,7 @@ _numbers = itertools.count()
 
 _COLUMNS = """
     position, why, weight, rules, uri, etag, sha256, pdq, frame, run_id, policy, policy_version, policy_hash, error_code,
-    action, top_rule, top_score, top_threshold, scored_at, image
+    action, top_rule, top_category, top_score, top_threshold, scored_at, restricted, last_note, image
 """
 
 
@@ -51,11 +51,16 @@ class QueueItem:
     error_code: str | None = None
     """why it could not be scored; None if it was"""
     action: str | None = None
-    """what the machine decided, and in the next three why"""
+    """what the machine decided, and in the next four why"""
     top_rule: str | None = None
+    top_category: str | None = None
     top_score: float | None = None
     top_threshold: float | None = None
     scored_at: datetime | None = None
+    restricted: bool = False
+    """whether nothing of it may be shown: it is on a restricted hash list"""
+    last_note: str | None = None
+    """of the person who sent it on, or whose review is the first of two"""
     image: str
     """what a review belongs to: `sha256`, or URI and ETag where that is unknown"""
 

@@ -1,6 +1,6 @@
 """The images of a queue in SQL, and why each is in it."""
 
-from moderation.query.review_sql import ANSWERED
+from moderation.query.review_sql import ANSWERED, RESTRICTED
 from moderation.queues.lots import lot_sql
 from moderation.queues.queue_schema import Order, Queue, QueueFile
 from moderation.reviews.current import IMAGE
@@ -38,8 +38,9 @@ def candidates_sql(queue: Queue, file: QueueFile) -> str:
         SELECT * EXCLUDE (chosen), chosen.why AS why, chosen.weight AS weight FROM (
             SELECT
                 {IMAGE} AS image, uri, etag, sha256, pdq, frame, run_id, policy, policy_version, policy_hash, error_code,
-                action, flags, top_rule, top_score, top_threshold, scored_at, {_chosen(queue, file)} AS chosen
-            FROM decisions
+                action, flags, top_rule, top_category, top_score, top_threshold, scored_at, {RESTRICTED} AS restricted,
+                {_chosen(queue, file)} AS chosen
+            FROM decisions AS d
         )
         WHERE chosen.why IS NOT NULL
     """  # noqa: S608
@@ -65,7 +66,7 @@ def items_sql(newest: str, queue: Queue, seed: int) -> str:
     items = f"""
         SELECT
             d.* EXCLUDE (answer), s.severity, v.share_violating, coalesce(r.reviewers, []) AS reviewers,
-            coalesce(answer.action NOT IN ('review', 'escalate'), false) AS answered,
+            coalesce(answer.action NOT IN ('review', 'escalate'), false) AS answered, answer.note AS last_note,
             {lot_sql("d.image", seed, "second")} < {queue.double_review!r} AS second,
             {lot_sql("d.image", seed, "order")} AS lot
         FROM ({ANSWERED.format(decisions=newest)}) AS d
