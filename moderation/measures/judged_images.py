@@ -32,7 +32,7 @@ SELECT * EXCLUDE (newest), unnest(newest) FROM (
             {{'action': action, 'flags': flags, 'top_rule': top_rule, 'policy_hash': policy_hash}}, (scored_at, run_id)
         ) AS newest
     FROM decisions
-    WHERE status = 'scored' AND sha256 IS NOT NULL AND date >= coalesce($since::DATE, DATE '0001-01-01')
+    WHERE status = 'scored' AND sha256 IS NOT NULL AND date >= coalesce($since::DATE, DATE '0001-01-01') AND ({condition})
     GROUP BY ALL
 )
 """
@@ -112,18 +112,27 @@ class Counted:
 ByAction = dict[str, Counted]
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, by: By = "policy", since: date | None = None) -> None:
+def prepare(
+    connection: duckdb.DuckDBPyConnection, by: By = "policy", since: date | None = None, flagged_of: str | None = None
+) -> None:
     """Gather decisions and verdicts in temporary tables of a connection from `moderation.query.connect`.
 
     Args:
         connection: with the views `decisions`, `reviews` and `current_reviews`.
         by: whether versions of a policy, or days, are kept apart.
         since: only decisions of runs that started on this day or later.
+        flagged_of: only flagged images of the policy of this name, which are few: enough for `of_rules`.
     """
     version, identity, day = _PART[by]
     gather_verdicts(connection)
     with sql_errors():
-        connection.execute(_POPULATION.format(version=version, hash=identity, day=day), {"since": since})
+        sql = _POPULATION.format(
+            version=version,
+            hash=identity,
+            day=day,
+            condition="$policy::VARCHAR IS NULL OR (action <> 'allow' AND policy = $policy)",
+        )
+        connection.execute(sql, {"since": since, "policy": flagged_of})
 
 
 def of_rules(connection: duckdb.DuckDBPyConnection) -> dict[tuple[Part, str], ByAction]:

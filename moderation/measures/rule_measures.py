@@ -69,6 +69,12 @@ def measure(connection: duckdb.DuckDBPyConnection, by: By = "policy", since: dat
     )
 
 
+def measure_rules(connection: duckdb.DuckDBPyConnection, policy: str, since: date) -> tuple[RuleMeasure, ...]:
+    """The rules of one policy, by its flagged images alone. Arguments and errors as for `measure`."""
+    prepare(connection, since=since, flagged_of=policy)
+    return tuple(_rule(part, rule, actions) for (part, rule), actions in of_rules(connection).items())
+
+
 def _rule(part: Part, rule: str, actions: ByAction) -> RuleMeasure:
     everybody = sum((counted.everybody for counted in actions.values()), Judged())
     return RuleMeasure(
