@@ -86,7 +86,7 @@ def show(
         for each in opened.file.queues:
             with opened.open(each.name) as ready:
                 waiting.append(backlog(ready, now))
-        queues_console.show_backlogs(waiting, as_json=as_json)
+        queues_console.show_backlogs(waiting, opened.left_out(), as_json=as_json)
 
 
 @queues_app.command()

@@ -48,6 +48,7 @@ def stats(
                 backlogs.append(backlog(ready, now))
         found = Statistics(
             backlogs=tuple(backlogs),
+            left_out=opened.left_out(),
             measures=measure(opened.connection, by, start),
             throughput=throughput(opened.connection, start),
             golden=golden_results(opened.connection, answers_table(answers_known(opened)), start),

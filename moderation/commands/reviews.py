@@ -81,20 +81,19 @@ def export(
     Example: `moderate reviews export --results results --queue review --format label-studio --output tasks.json`
     """
     from moderation.console.reviews import show_exported
-    from moderation.exchange.exporting import export_queue
-    from moderation.exchange.queue_rows import open_queue_items, queue_items
+    from moderation.exchange.exporting import export_items, export_queue
+    from moderation.exchange.queue_rows import open_queue_items
     from moderation.query import connect
     from moderation.queues.opening import opened_queues
 
     if queues is not None:
         with opened_queues(results, queues) as opened, opened.open(queue) as one:
-            items = open_queue_items(one, n, reviewer)
+            exported = export_items(open_queue_items(one, n, reviewer), queue, file_format, blind=blind)
     elif reviewer is not None:
         raise SettingsError("--reviewer needs --queues, a file of queues: it says which answers are known")
     else:
         with connect(results) as connection:
-            items = queue_items(connection, queue, n)
-    exported = export_queue(items, queue, file_format, blind=blind)
+            exported = export_queue(connection, queue, file_format, n, blind=blind)
     for path, data in ((output, exported.data), (output.with_suffix(".xml"), exported.interface)):
         if data is not None:
             _write(path, data)

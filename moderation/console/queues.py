@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from moderation.common.safe_text import visible
@@ -16,6 +17,8 @@ from moderation.queues.open_queue import QueueItem
 from moderation.queues.queue_schema import Queue, QueueFile
 from moderation.reviews.review import Selection
 
+_NARROWEST = 120
+"""Characters of a line of the table of queues, which a narrow terminal may wrap."""
 _AUDITS = (Selection.AUDIT_ALLOWED, Selection.AUDIT_BLOCKED)
 
 
@@ -36,7 +39,9 @@ def show_queues(file: QueueFile, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(file.model_dump(mode="json"), indent=2))
         return
-    table = _table("queue", "where", "order", "audit", "double", "golden", "reasons", "SLA")
+    table = _table("queue", folding=("where",))
+    for name in ("order", "audit", "double", "golden", "reasons", "SLA"):
+        table.add_column(name, no_wrap=name in ("order", "double", "SLA"), overflow="fold")
     for queue in file.queues:
         audit = f"allowed {_percent(queue.audit.allowed)}, blocked {_percent(queue.audit.blocked)}"
         audit += f" where {queue.audit.where}" if queue.audit.where else ""
@@ -50,15 +55,23 @@ def show_queues(file: QueueFile, *, as_json: bool) -> None:
             visible(", ".join(queue.reasons)) + (" (required)" if queue.reason_required else "") or "-",
             f"{queue.sla_hours:g} h" if queue.sla_hours else "-",
         )
-    print_whole(table)
+    Console(highlight=False, width=max(_NARROWEST, Console().width)).print(table)
 
 
-def show_backlogs(backlogs: Sequence[Backlog], *, as_json: bool) -> None:
-    """What waits in each queue."""
+def show_backlogs(backlogs: Sequence[Backlog], left_out: int, *, as_json: bool) -> None:
+    """What waits in each queue. `left_out`: images in review that no queue asks about."""
     if as_json:
-        typer.echo(json.dumps([backlog_json(one) for one in backlogs], indent=2))
-    else:
-        print_whole(backlog_table(backlogs))
+        content = {"queues": [backlog_json(one) for one in backlogs], "in_no_queue": left_out}
+        typer.echo(json.dumps(content, indent=2))
+        return
+    print_whole(backlog_table(backlogs))
+    if left_out:
+        typer.echo(f"! {left_out_text(left_out)}")
+
+
+def left_out_text(images: int) -> str:
+    """That nobody will see some images, and what to do."""
+    return f"{images:,} images in review are in no queue: widen `where`, or add a queue for them"
 
 
 def backlog_table(backlogs: Sequence[Backlog]) -> Table:
@@ -107,10 +120,12 @@ def show_page(queue: Queue, items: Sequence[QueueItem], waiting: int, *, as_json
     typer.echo(f"{len(items):,} of {waiting:,} images that wait in the queue {queue.name}")
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def _table(*columns: str, folding: Sequence[str] = (), right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, no_wrap=True)
+    for name in folding:
+        table.add_column(name, overflow="fold")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table

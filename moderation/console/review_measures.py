@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from moderation.common.safe_text import visible
-from moderation.console.queues import backlog_json, backlog_table
+from moderation.console.queues import backlog_json, backlog_table, left_out_text
 from moderation.console.terminal import print_whole
 from moderation.measures import measure_text
 from moderation.measures.reviewers import Agreements, GoldenResult, Throughput
@@ -27,6 +27,8 @@ class Statistics:
     """What `moderate reviews stats` shows."""
 
     backlogs: tuple[Backlog, ...]
+    left_out: int
+    """images in review that no queue asks about"""
     measures: Measures
     throughput: tuple[Throughput, ...]
     golden: tuple[GoldenResult, ...]
@@ -38,6 +40,7 @@ def show_stats(found: Statistics, *, as_json: bool) -> None:
         _print_json(
             {
                 "queues": [backlog_json(one) for one in found.backlogs],
+                "in_no_queue": found.left_out,
                 **asdict(found.measures),
                 "remarks": list(measure_text.remarks(found.measures)),
                 "throughput": [asdict(one) for one in found.throughput],
@@ -46,6 +49,8 @@ def show_stats(found: Statistics, *, as_json: bool) -> None:
         )
         return
     _print("waiting", backlog_table(found.backlogs))
+    if found.left_out:
+        typer.echo(f"! {left_out_text(found.left_out)}")
     _print("policies, with the images that people judged", _policies(found.measures))
     if found.measures.rules:
         _print("rules", _rules(found.measures))

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import duckdb
+
 from moderation.errors import SettingsError
 from moderation.exchange.fiftyone_json import write_samples
 from moderation.exchange.formats import Format
 from moderation.exchange.label_studio import LABEL_CONFIG, write_tasks
 from moderation.exchange.queue_item import QueueItem
+from moderation.exchange.queue_rows import queue_items
 from moderation.exchange.review_csv import write_csv
 
 
@@ -24,7 +27,25 @@ class Exported:
     """the labeling interface for Label Studio"""
 
 
-def export_queue(items: Sequence[QueueItem], queue: str, file_format: Format, *, blind: bool = False) -> Exported:
+def export_queue(
+    connection: duckdb.DuckDBPyConnection, queue: str, file_format: Format, limit: int | None = None, *, blind: bool = False
+) -> Exported:
+    """The images of a queue of the view `review_queue` in a file, those that have waited longest first.
+
+    Args:
+        connection: with the views of `moderation.query`.
+        queue: its name.
+        file_format: for which tool.
+        limit: at most so many images.
+        blind: whether what the machine and other people said is left out.
+
+    Raises:
+        SettingsError: nothing awaits a person there, or the results cannot be read.
+    """
+    return export_items(queue_items(connection, queue, limit), queue, file_format, blind=blind)
+
+
+def export_items(items: Sequence[QueueItem], queue: str, file_format: Format, *, blind: bool = False) -> Exported:
     """The images of a queue in a file, in their order.
 
     Args:

@@ -13,7 +13,8 @@ from moderation.query.connection import connect, sql_errors
 from moderation.queues.golden import Golden, GoldenAnswer, read_golden
 from moderation.queues.open_queue import OpenQueue
 from moderation.queues.queue_file import golden_path, load_queues
-from moderation.queues.queue_schema import Queue, QueueFile
+from moderation.queues.queue_schema import IN_REVIEW, Queue, QueueFile
+from moderation.queues.queue_sql import condition
 from moderation.queues.severities import severities
 from moderation.results.manifest import published_manifests
 from moderation.storage import Store
@@ -32,6 +33,15 @@ class Queues:
         """The queue of that name. Raises `SettingsError` if there is none, or as `OpenQueue`."""
         queue = self.queue(name)
         return OpenQueue(self.connection, queue, self.file, self.golden(queue).answers)
+
+    def left_out(self) -> int:
+        """Images in review that no queue asks about, so that nobody will see them."""
+        wheres = [one.where for one in self.file.queues]
+        if IN_REVIEW in wheres:
+            return 0
+        where = f"{IN_REVIEW} AND NOT ({' OR '.join(map(condition, wheres))})"
+        with OpenQueue(self.connection, Queue.model_construct(name="", where=where), self.file) as rest:
+            return rest.count()
 
     def queue(self, name: str) -> Queue:
         """What the file says about it. Raises `SettingsError` if there is none of that name."""

@@ -52,9 +52,8 @@ def _distance(value: Any) -> Any:
 
 
 Distance = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0, le=64, strict=True)] | None,
     BeforeValidator(_distance),
-    Field(ge=0, le=64),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 64}, {"const": "off"}]}),
 ]
 

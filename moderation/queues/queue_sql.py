@@ -102,23 +102,23 @@ def _chosen(queue: Queue, file: QueueFile) -> str:
     Audits choose from what no queue asks about anyway. Where those of several queues overlap, their lots are the same, so the
     largest share is the probability that one of them chooses an image.
     """
-    elsewhere = " OR ".join(_condition(one.where) for one in file.queues)
+    elsewhere = " OR ".join(condition(one.where) for one in file.queues)
     audits = []
     for action, name in (("allow", "allowed"), ("block", "blocked")):
-        shares = [(getattr(one.audit, name), _condition(one.audit.where)) for one in file.queues]
+        shares = [(getattr(one.audit, name), condition(one.audit.where)) for one in file.queues]
         most = f"greatest({', '.join(f'CASE WHEN {scope} THEN {share!r} ELSE 0 END' for share, scope in shares)}, 0.0)"
         share = getattr(queue.audit, name)
         audits.append(
-            f"WHEN action = '{action}' AND status = 'scored' AND sha256 IS NOT NULL AND {_condition(queue.audit.where)} "
+            f"WHEN action = '{action}' AND status = 'scored' AND sha256 IS NOT NULL AND {condition(queue.audit.where)} "
             f"AND {lot_sql('sha256', file.seed, 'audit')} < {share!r} AND NOT ({elsewhere}) "
             f"THEN {{'why': 'audit_{name}', 'weight': 1 / {most}}}"
         )
     nothing = "NULL::DOUBLE"
-    decision = f"WHEN {_condition(queue.where)} THEN {{'why': 'decision', 'weight': {nothing}}}"
+    decision = f"WHEN {condition(queue.where)} THEN {{'why': 'decision', 'weight': {nothing}}}"
     sent_back = f"WHEN {IMAGE} IN ({_SENT_BACK.format(name=queue.name)}) THEN {{'why': 'decision', 'weight': {nothing}}}"
     return f"CASE {' '.join([decision, *audits, sent_back])} ELSE {{'why': NULL, 'weight': {nothing}}} END"
 
 
-def _condition(sql: str | None) -> str:
+def condition(sql: str | None) -> str:
     """A checked condition as a part of other SQL, true or false and never null. It may end in a comment."""
     return "true" if sql is None else f"coalesce((\n{sql}\n)::BOOLEAN, false)"
