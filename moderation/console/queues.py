@@ -71,7 +71,8 @@ def show_backlogs(backlogs: Sequence[Backlog], left_out: int, *, as_json: bool) 
 
 def left_out_text(images: int) -> str:
     """That nobody will see some images, and what to do."""
-    return f"{images:,} images in review are in no queue: widen `where`, or add a queue for them"
+    what = "1 image in review is" if images == 1 else f"{images:,} images in review are"
+    return f"{what} in no queue: widen `where`, or add a queue"
 
 
 def backlog_table(backlogs: Sequence[Backlog]) -> Table:

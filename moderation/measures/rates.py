@@ -84,9 +84,12 @@ def precision(flagged: Sequence[Cell]) -> Rate:
 
 def recall(flagged: Sequence[Cell], allowed: Sequence[Cell]) -> Rate:
     """The share of the images that violate which are flagged; unknown while no audit of allowed images was judged."""
-    if any(cell.images for cell in allowed) and not any(cell.judged.images for cell in allowed):
-        judged = sum(cell.judged.images for cell in flagged)
-        return Rate(None, 0.0, 1.0, judged, round(sum(cell.images for cell in allowed)))
+    judged = sum(cell.judged.images for cell in flagged)
+    missed = round(sum(cell.images for cell in allowed))
+    if not missed and any(cell.judged.violates for cell in flagged):
+        return Rate(1.0, 1.0, 1.0, judged, 0)  # everything is flagged
+    if not any(cell.judged.images for cell in allowed):
+        return Rate(None, 0.0, 1.0, judged, missed)
     return _rate([*((cell, True) for cell in flagged), *((cell, False) for cell in allowed)], both=False)
 
 

@@ -57,7 +57,7 @@ def sha256(name: str) -> str:
 
 
 def review_of(
-    item: QueueItem | str, violates: bool | None = False, reviewer: str = "ann", minute: int = 0, **columns: object
+    item: QueueItem | str, *, violates: bool | None = False, reviewer: str = "ann", minute: int = 0, **columns: object
 ) -> Review:
     """A review of an item of a queue, or of an image by its name, with the decision that goes with the verdict."""
     shown = {} if isinstance(item, str) else _of(item)
@@ -96,5 +96,5 @@ def _of(item: QueueItem) -> dict[str, object]:
 
 def answer(results: str, items: Iterable[QueueItem], violates: Callable[[QueueItem], bool], reviewer: str = "ann") -> None:
     """Append a review of each item; nothing is decided about those whose answer is known."""
-    reviews = [review_of(item, violates(item), reviewer) for item in items]
+    reviews = [review_of(item, violates=violates(item), reviewer=reviewer) for item in items]
     append(Store(results), [replace(r, action=None) if r.selection is Selection.GOLDEN else r for r in reviews])

@@ -184,8 +184,8 @@ def test_a_reviewed_image_is_gone_and_an_escalated_one_is_for_somebody_else(tmp_
     results = publish(tmp_path, {"a": REVIEW, "b": REVIEW, "c": ALLOWED})
     with opened_queues(results) as queues, queues.open("review") as one:
         items = dict(zip(names(one.page()), one.page(), strict=True))
-    append(Store(results), [review_of(items["a"]), review_of(items["b"], None)])
-    append(Store(results), [replace(review_of("c", None), queue="review")])
+    append(Store(results), [review_of(items["a"]), review_of(items["b"], violates=None)])
+    append(Store(results), [replace(review_of("c", violates=None), queue="review")])
     with opened_queues(results) as queues, queues.open("review") as one:
         assert sorted(names(one.page())) == ["b", "c"]
         assert names(one.page(reviewer="ann")) == []
