@@ -24,6 +24,9 @@ from moderation.storage import Store
 
 AUDITS = "seed: 2\nqueues: [{name: a, audit: {allowed: 20%, blocked: 50%}}]"
 
+LATER = review_of("r0", violates=False, reviewer="bob", minute=1)
+KNOWN = {"selection": Selection.GOLDEN, "action": None}
+
 
 def measured(results, **options):
     with connect(results) as connection:
@@ -168,10 +171,7 @@ def two_people(tmp_path):
     bob = [review_of(f"r{i}", violates=4 <= i < 10, reviewer="bob", minute=1, rule="firearms", blind=True) for i in range(20)]
     later = [review_of("r19", violates=False, reviewer="bob", minute=2, rule="firearms", blind=True)]
     cem = [review_of("r0", violates=True, reviewer="cem", rule="firearms"), review_of("r1", violates=True, reviewer="cem")]
-    known = [
-        review_of(f"r{i}", violates=i < 2, reviewer="cem", rule="firearms", selection=Selection.GOLDEN, action=None)
-        for i in range(3)
-    ]
+    known = [review_of(f"r{i}", violates=i < 2, reviewer="cem", rule="firearms", **KNOWN) for i in range(3)]
     append(Store(results), [*ann, *bob, *later, *cem, *known])
     return results
 
@@ -206,7 +206,7 @@ def test_known_answers_and_throughput(two_people):
 
 
 def test_the_first_of_several_known_answers_counts(two_people):
-    corrected = review_of(
+    corrected = review_of("r1", violates=False, reviewer="cem", minute=9, rule="firearms", **KNOWN)
         "r1", violates=False, reviewer="cem", minute=9, rule="firearms", selection=Selection.GOLDEN, action=None
     )
     append(Store(two_people), [corrected])
