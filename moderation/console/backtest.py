@@ -16,13 +16,11 @@ from moderation.common import progress as run_progress
 from moderation.common.safe_text import visible
 from moderation.console.terminal import print_whole
 from moderation.html.text import NONE, number, percent
-from moderation.labels.label_file import ANY
 from moderation.policy.decision import ACTIONS
 from moderation.policy.schema import Policy
 from moderation.studies.backtest.backtest_result import OTHER, Backtest, BeforeAfter, Changed
-from moderation.studies.backtest.labelled import Labelled
+from moderation.studies.backtest.labelled import Labelled, rows
 from moderation.studies.backtest.shown_images import distance
-from moderation.studies.tuning.thresholds import Ranged
 
 FOLDERS, DAYS, IMAGES = 12, 14, 10
 """Lines of the tables by folder and by day, and of the images nearest to thresholds."""
@@ -199,20 +197,12 @@ def _show_labelled(labelled: Labelled) -> None:
     table = Table(title=f"By the labels in {escape(visible(labelled.name))}", title_justify="left")
     for name in ("rule", "true, false", "precision before", "after", "recall before", "after"):
         table.add_column(name)
-    for rule in labelled.rules:
-        cells = [
-            _share(point) for point in (rule.before.precision, rule.after.precision, rule.before.recall, rule.after.recall)
-        ]
-        name = "the whole policy" if rule.rule == ANY else escape(visible(rule.rule))
-        table.add_row(name, f"{number(rule.positives)}, {number(rule.negatives)}", *cells)
+    for name, counts, cells in rows(labelled):
+        table.add_row(escape(visible(name)), counts, *cells)
     if labelled.rules:
         print_whole(table)
     for remark in labelled.remarks:
         _OUT.print(f"! {escape(visible(remark))}", soft_wrap=True)
-
-
-def _share(found: Ranged | None) -> str:
-    return NONE if found is None else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:

@@ -207,8 +207,6 @@ def test_known_answers_and_throughput(two_people):
 
 def test_the_first_of_several_known_answers_counts(two_people):
     corrected = review_of("r1", violates=False, reviewer="cem", minute=9, rule="firearms", **KNOWN)
-        "r1", violates=False, reviewer="cem", minute=9, rule="firearms", selection=Selection.GOLDEN, action=None
-    )
     append(Store(two_people), [corrected])
     known = pa.Table.from_pylist([{"image": sha256("r1"), "rule": "firearms", "violates": False}])
     with connect(two_people) as connection:

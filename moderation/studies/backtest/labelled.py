@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderation.html.text import NONE, number
 from moderation.labels.label_file import ANY, Label, LabelFile
 from moderation.studies.backtest.sides import Verdicts
 from moderation.studies.tuning.evidence import Unusable, judged
-from moderation.studies.tuning.thresholds import Point, point_at
+from moderation.studies.tuning.thresholds import Point, Ranged, point_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,19 @@ def by_labels(file: LabelFile, found: Mapping[str, Flags], rules: Sequence[str])
         else:
             results.append(one)
     return Labelled(file.name, tuple(results), tuple(remarks))
+
+
+def rows(found: Labelled) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """For a table: the rule, its true and false labels, and precision and recall before and after in words."""
+    for rule in found.rules:
+        before, after = rule.before, rule.after
+        ranges = (before.precision, after.precision, before.recall, after.recall)
+        name = "the whole policy" if rule.rule == ANY else rule.rule
+        yield name, f"{number(rule.positives)}, {number(rule.negatives)}", tuple(map(_share, ranges))
+
+
+def _share(found: Ranged | None) -> str:
+    return NONE if found is None else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _rule(labels: Sequence[Label], rule: str, found: Mapping[str, Flags]) -> LabelledRule | Unusable:
