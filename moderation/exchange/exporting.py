@@ -59,14 +59,19 @@ def export_items(items: Sequence[QueueItem], queue: str, file_format: Format, *,
     """
     if not items:
         raise SettingsError(f"no image awaits a person in the queue {queue!r}: there is nothing to export")
+    return written(items, queue, file_format, blind=blind)
+
+
+def written(items: Sequence[QueueItem], queue: str, file_format: Format, *, blind: bool = False) -> Exported:
+    """These images in a file; `blind` as for `export_queue`."""
     # A CSV file holds names and no images; the other two tools open what the names stand for.
     shown = items if file_format is Format.CSV else [item for item in items if not item.restricted]
-    written = [item.blinded() for item in shown] if blind else shown
+    seen = [item.blinded() for item in shown] if blind else shown
     match file_format:
         case Format.CSV:
-            data, interface = write_csv(written), None
+            data, interface = write_csv(seen), None
         case Format.LABEL_STUDIO:
-            data, interface = write_tasks(written), LABEL_CONFIG.encode()
+            data, interface = write_tasks(seen), LABEL_CONFIG.encode()
         case Format.FIFTYONE:
-            data, interface = write_samples(written, f"moderation-{queue}"), None
-    return Exported(queue, len(written), len(items) - len(shown), data, interface)
+            data, interface = write_samples(seen, f"moderation-{queue}"), None
+    return Exported(queue, len(seen), len(items) - len(shown), data, interface)
