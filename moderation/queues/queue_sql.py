@@ -69,7 +69,7 @@ def items_sql(newest: str, queue: Queue, seed: int) -> str:
             coalesce(answer.action NOT IN ('review', 'escalate'), false) AS answered, answer.note AS last_note,
             {lot_sql("d.image", seed, "second")} < {queue.double_review!r} AS second,
             {lot_sql("d.image", seed, "order")} AS lot
-        FROM ({ANSWERED.format(decisions=newest)}) AS d
+        FROM ({ANSWERED.replace("{decisions}", newest)}) AS d
         LEFT JOIN _severities AS s ON s.policy_hash = d.policy_hash AND s.rule = d.top_rule
         LEFT JOIN ({_VERDICTS_BY_SCORE}) AS v ON v.rule = d.top_rule AND v.step = floor(20 * d.top_score)
         LEFT JOIN (
