@@ -67,6 +67,8 @@ def open_queue_items(queue: OpenQueue, limit: int | None = None, reviewer: str |
             queue=queue.queue.name,
             selection=item.why.value,
             weight=item.weight,
+            suggestion=item.suggested_action
+            and f"{item.suggested_action}, a picture that looks the same (distance {item.suggested_distance})",
             last_note=item.last_note,
             restricted=item.restricted,
         )

@@ -10,6 +10,7 @@ from typing import Any, Self
 import duckdb
 
 from moderation.query.connection import sql_errors
+from moderation.query.review_sql import SUGGESTION
 from moderation.queues.golden import GoldenAnswer
 from moderation.queues.lots import lot
 from moderation.queues.queue_schema import Queue, QueueFile
@@ -61,6 +62,10 @@ class QueueItem:
     """whether nothing of it may be shown: it is on a restricted hash list"""
     last_note: str | None = None
     """of the person who sent it on, or whose review is the first of two"""
+    suggested_action: str | None = None
+    """what people decided about a picture that looks the same"""
+    suggested_distance: int | None = None
+    """bits in which its perceptual hash (PDQ) differs"""
     image: str
     """what a review belongs to: `sha256`, or URI and ETag where that is unknown"""
 
@@ -131,10 +136,14 @@ class OpenQueue:
             size: how many; golden ones come on top.
             reviewer: leaves out what this person has reviewed, and mixes in golden items that this person has not answered.
         """
-        rows = self.select(
-            f"SELECT {_COLUMNS} FROM {self.items} "  # noqa: S608 - a name of ours
+        shown = (
+            f"SELECT {_COLUMNS}, pdq_quality FROM {self.items} "  # noqa: S608 - a name of ours
             "WHERE position > $after AND NOT coalesce(list_contains(reviewers, $reviewer), false) "
-            "ORDER BY position LIMIT $size",
+            "ORDER BY position LIMIT $size"
+        )
+        rows = self.select(  # suggestions are looked up for what is shown only
+            f"SELECT {_COLUMNS}, near.action AS suggested_action, near.distance AS suggested_distance "  # noqa: S608
+            f"FROM (SELECT *, {SUGGESTION} AS near FROM ({shown})) ORDER BY position",
             after=after,
             size=size,
             reviewer=reviewer,
