@@ -23,7 +23,9 @@ from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
+from moderation.commands.queues import queues_app
 from moderation.commands.replay import replay
+from moderation.commands.review_measures import agreement, stats
 from moderation.commands.reviews import reviews_app
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
@@ -67,6 +69,9 @@ policy_app.command()(tune)
 runs_app.command()(replay)
 app.add_typer(model_app, name="model")
 app.add_typer(lists_app, name="lists")
+app.add_typer(queues_app, name="queues")
+reviews_app.command()(stats)
+reviews_app.command()(agreement)
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()

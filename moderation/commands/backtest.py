@@ -40,6 +40,15 @@ def backtest(
             show_default=False,
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            "-l",
+            help="Estimate precision and recall before and after by this CSV of labels, or by `reviews`: people's verdicts.",
+            show_default=False,
+        ),
+    ] = None,
     fingerprint: Annotated[
         str | None,
         typer.Option("--fingerprint", help="Which model's embeddings to use, if there are several.", show_default=False),
@@ -93,6 +102,7 @@ def backtest(
     from moderation.studies.backtest.backtesting import backtest as run_backtest
     from moderation.studies.backtest.change_budget import Budget
     from moderation.studies.backtest.changed_images import NAME
+    from moderation.studies.tuning.review_labels import labels_of
 
     policy = load_policy(new)
     old = None if against == _PUBLISHED else load_policy(against)
@@ -103,10 +113,13 @@ def backtest(
     with backtest_console.interruptible(), _condition(where) as condition:
         archive = opened(results, _hours(since), fingerprint, policy.model.label)
         compiled = compiled_for(policy, archive)
+        read = None if labels is None else labels_of(labels, archive, [one.id for one in policy.active_rules], policy.hash)
         compiled_old = compiled_for(old, archive) if old is not None else None
         replaced = (folder / NAME).exists()
         with backtest_console.progress_shown():
-            found = run_backtest(compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition)
+            found = run_backtest(
+                compiled, archive, folder / NAME, old=compiled_old, against=against, condition=condition, labels=read
+            )
         over = [text for budget in budgets if (text := budget.exceeded(found))]
         page = write_page(
             found,

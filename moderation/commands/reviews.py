@@ -61,6 +61,17 @@ def export(
     file_format: Annotated[Format, typer.Option("--format", help="For a spreadsheet, Label Studio or FiftyOne.")] = Format.CSV,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="At most this many images.", show_default=False)] = None,
     blind: Annotated[bool, typer.Option("--blind", help="Leave out what the machine and other people said.")] = False,
+    queues: Annotated[
+        Path | None, typer.Option("--queues", help="The file that has the queue (`queues.yaml`).", show_default=False)
+    ] = None,
+    reviewer: Annotated[
+        str | None,
+        typer.Option(
+            "--reviewer",
+            help="For this person: without what they reviewed, and with known answers mixed in. Needs --queues.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the images of a queue to a file, for people to review in another tool. `moderate reviews import` reads it back.
 
@@ -70,11 +81,19 @@ def export(
     Example: `moderate reviews export --results results --queue review --format label-studio --output tasks.json`
     """
     from moderation.console.reviews import show_exported
-    from moderation.exchange.exporting import export_queue
+    from moderation.exchange.exporting import export_items, export_queue
+    from moderation.exchange.queue_rows import open_queue_items
     from moderation.query import connect
+    from moderation.queues.opening import opened_queues
 
-    with connect(results) as connection:
-        exported = export_queue(connection, queue, file_format, n, blind=blind)
+    if queues is not None:
+        with opened_queues(results, queues) as opened, opened.open(queue) as one:
+            exported = export_items(open_queue_items(one, n, reviewer), queue, file_format, blind=blind)
+    elif reviewer is not None:
+        raise SettingsError("--reviewer needs --queues, a file of queues: it says which answers are known")
+    else:
+        with connect(results) as connection:
+            exported = export_queue(connection, queue, file_format, n, blind=blind)
     for path, data in ((output, exported.data), (output.with_suffix(".xml"), exported.interface)):
         if data is not None:
             _write(path, data)

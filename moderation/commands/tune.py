@@ -18,11 +18,11 @@ def tune(
     file: Annotated[Path, typer.Argument(help="The policy file.", show_default=False)],
     results: Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)],
     labels: Annotated[
-        Path,
+        str,
         typer.Option(
             "--labels",
             "-l",
-            help="CSV with uri, rule (or any), label (true or false) and, optionally, weight.",
+            help="CSV with uri, rule (or any), label (true or false) and, optionally, weight; or `reviews`: people's verdicts.",
             show_default=False,
         ),
     ],
@@ -74,9 +74,9 @@ def tune(
     """
     from moderation.commands.stored_results import opened
     from moderation.console.tune import print_json, show_tuning, show_written
-    from moderation.labels.label_file import read_labels
     from moderation.policy_files.loading import load_policy
     from moderation.scoring.prompt_embeddings import compiled_for
+    from moderation.studies.tuning.review_labels import labels_of
     from moderation.studies.tuning.tune import tune as tuned
 
     target = _target(precision, recall, reviews_per_day, key, confident=confident)
@@ -86,8 +86,8 @@ def tune(
         raise SettingsError("--write needs a target: --precision, --recall or --reviews-per-day")
     policy = load_policy(file)
     _check_rule(policy, rule)
-    read = read_labels(labels)
     archive = opened(results, None, fingerprint, policy.model.label)
+    read = labels_of(labels, archive, [one.id for one in policy.active_rules], policy.hash)
     found = tuned(archive, compiled_for(policy, archive), read, only=rule, key=key, target=target, prevalence=prevalence)
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     if as_json:

@@ -19,6 +19,7 @@ from moderation.html.text import NONE, number, percent
 from moderation.policy.decision import ACTIONS
 from moderation.policy.schema import Policy
 from moderation.studies.backtest.backtest_result import OTHER, Backtest, BeforeAfter, Changed
+from moderation.studies.backtest.labelled import Labelled, rows
 from moderation.studies.backtest.shown_images import distance
 
 FOLDERS, DAYS, IMAGES = 12, 14, 10
@@ -63,6 +64,8 @@ def show(found: Backtest, since: str | None) -> None:
     _show_transitions(found)
     _show_per_day(found)
     _show_rules(found)
+    if found.labelled is not None:
+        _show_labelled(found.labelled)
     _show_groups("By folder, those with the most changes first", "folder", _most_changed(found.prefixes), len(found.prefixes))
     last = dict(list(found.days.items())[-DAYS:])
     _show_groups("By the day on which images were last modified (UTC)", "day", last, len(found.days))
@@ -100,6 +103,7 @@ def print_json(found: Backtest, policy: Policy, changed: Path, page: Path, over:
         "rules": [{"rule": name, **asdict(rule)} for name, rule in found.rules.items()],
         "folders": [{"folder": name, **asdict(counts)} for name, counts in found.prefixes.items()],
         "days": [{"day": name, **asdict(counts)} for name, counts in found.days.items()],
+        "labelled": None if found.labelled is None else asdict(found.labelled),
         "examples": [asdict(image) for image in found.examples],
         "over_budget": list(over),
         "files": {"page": str(page), "changed": str(changed)},
@@ -187,6 +191,18 @@ def _show_rules(found: Backtest) -> None:
             )
             for image in rule.would_flag[:IMAGES]:
                 _OUT.print(f"  {image.score:.3f} would {image.after}  {_name(image)}", soft_wrap=True)
+
+
+def _show_labelled(labelled: Labelled) -> None:
+    table = Table(title=f"By the labels in {escape(visible(labelled.name))}", title_justify="left")
+    for name in ("rule", "true, false", "precision before", "after", "recall before", "after"):
+        table.add_column(name)
+    for name, counts, cells in rows(labelled):
+        table.add_row(escape(visible(name)), counts, *cells)
+    if labelled.rules:
+        print_whole(table)
+    for remark in labelled.remarks:
+        _OUT.print(f"! {escape(visible(remark))}", soft_wrap=True)
 
 
 def _show_groups(title: str, name: str, groups: Mapping[str, BeforeAfter], all_groups: int) -> None:

@@ -30,7 +30,7 @@ class Exported:
 def export_queue(
     connection: duckdb.DuckDBPyConnection, queue: str, file_format: Format, limit: int | None = None, *, blind: bool = False
 ) -> Exported:
-    """The images of a queue in a file, those that have waited longest first.
+    """The images of a queue of the view `review_queue` in a file, those that have waited longest first.
 
     Args:
         connection: with the views of `moderation.query`.
@@ -42,7 +42,21 @@ def export_queue(
     Raises:
         SettingsError: nothing awaits a person there, or the results cannot be read.
     """
-    items = queue_items(connection, queue, limit)
+    return export_items(queue_items(connection, queue, limit), queue, file_format, blind=blind)
+
+
+def export_items(items: Sequence[QueueItem], queue: str, file_format: Format, *, blind: bool = False) -> Exported:
+    """The images of a queue in a file, in their order.
+
+    Args:
+        items: of the queue.
+        queue: its name.
+        file_format: for which tool.
+        blind: whether what the machine and other people said is left out.
+
+    Raises:
+        SettingsError: nothing awaits a person there.
+    """
     if not items:
         raise SettingsError(f"no image awaits a person in the queue {queue!r}: there is nothing to export")
     return written(items, queue, file_format, blind=blind)

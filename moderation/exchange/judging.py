@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from difflib import get_close_matches
 
 from moderation.exchange.known_images import KnownImage
@@ -57,11 +57,10 @@ def judge(file: ReviewFile, context: Context) -> Judged:
     """The reviews of a file. Nothing is dropped without a remark that names its rows."""
     troubles, notes = Troubles(), Troubles()
     rows: list[tuple[int, Review]] = []
-    rules = frozenset(rule for known in context.meanings.values() for rule in known)
     verdicts_only = context.verdicts_only or file.source is Source.LABEL_SHEET
     for n, said in enumerate(file.said):
-        image = context.images.get(n)
-        wrong = _wrong(said, image, context, rules)
+        image = context.images.get(n) or _golden(said)
+        wrong = _wrong(said, image, context)
         if wrong or image is None:
             troubles.add(
                 wrong or "the image is not in the results: no published run has a decision about this `uri`", said.line
@@ -70,7 +69,7 @@ def judge(file: ReviewFile, context: Context) -> Judged:
         review = _review(said, image, file.source, context)
         if said.sha256 and image.sha256 != said.sha256:
             notes.add("the object has changed since: the review holds for the bytes that were reviewed", said.line)
-        if not verdicts_only:
+        if not verdicts_only and review.selection is not Selection.GOLDEN:
             action = said.action or _implied(said, image)
             if action is None:
                 notes.add(
@@ -91,10 +90,19 @@ def judge(file: ReviewFile, context: Context) -> Judged:
     return Judged(tuple(fresh), known, (*troubles.remarks, *counted))
 
 
-def _wrong(said: Said, image: KnownImage | None, context: Context, rules: frozenset[str]) -> str | None:
+def _golden(said: Said) -> KnownImage | None:
+    """An image whose answer is known, and which need not be in the results; None if the row is about no such image."""
+    if said.selection is not Selection.GOLDEN or said.sha256 is None:
+        return None
+    flags = frozenset({said.rule} if said.rule else ())
+    return KnownImage(said.uri, "", said.sha256, None, None, "", "", "", "", "", flags, None, None, None)
+
+
+def _wrong(said: Said, image: KnownImage | None, context: Context) -> str | None:
     """Why a row cannot be used; None if it can."""
     if image is None:
         return None
+    rules = {rule for known in context.meanings.values() for rule in known}
     readable = bool(context.meanings.get(image.policy_hash))
     if said.rule is not None and said.rule not in rules and (readable or said.rule not in image.flags | {image.top_rule}):
         close = get_close_matches(said.rule, sorted(rules), n=1)
@@ -102,8 +110,6 @@ def _wrong(said: Said, image: KnownImage | None, context: Context, rules: frozen
         return f"the rule {short(said.rule)} is in no policy of the results{hint}"
     if said.reviewer is None and context.reviewer is None:
         return "nobody is named: fill in `reviewer`, or give --reviewer"
-    if said.decided_at is not None and said.decided_at > context.now + _AHEAD:
-        return "`decided_at` is in the future: correct it, since the newest review counts"
     if said.appeal_id is not None and said.appeal_id not in context.appeals:
         return f"the appeal {short(said.appeal_id)} is not known: leave `appeal_id` as it was exported"
     if said.rule is None and (said.verdict, said.action) in _OPPOSED:
@@ -111,8 +117,6 @@ def _wrong(said: Said, image: KnownImage | None, context: Context, rules: frozen
     return None
 
 
-_AHEAD = timedelta(hours=1)
-"""How far the clocks of other tools may be ahead."""
 _OPPOSED = {(Verdict.FINE, ReviewAction.BLOCK), (Verdict.VIOLATES, ReviewAction.ALLOW)}
 
 
@@ -131,10 +135,10 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         sha256=sha256,
         pdq=image.pdq if same else None,
         frame=image.frame if same else None,
-        run_id=image.run_id if same else said.run_id,
-        policy=image.policy,
-        policy_version=image.policy_version,
-        policy_hash=image.policy_hash,
+        run_id=(image.run_id if same else said.run_id) or None,
+        policy=image.policy or None,
+        policy_version=image.policy_version or None,
+        policy_hash=image.policy_hash or None,
         queue=said.queue,
         selection=Selection(
             said.selection or (Selection.APPEAL if appeal else Selection.SAMPLE if sample else Selection.DECISION)
@@ -152,7 +156,7 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         blind=said.blind,
         source=source,
         appeal_id=appeal,
-        machine_action=image.action if same else None,
+        machine_action=(image.action or None) if same else None,
         machine_rule=image.top_rule if same else None,
         machine_score=image.score if same else None,
         machine_threshold=image.threshold if same else None,

@@ -5,6 +5,7 @@ import duckdb
 from moderation.exchange.queue_item import QueueItem
 from moderation.query.connection import sql_errors
 from moderation.query.review_sql import DEFAULT_QUEUE, SUGGESTION, queue_sql
+from moderation.queues.open_queue import OpenQueue
 
 _SHOWN = """
     uri, etag, sha256, top_rule AS rule, top_category AS category, machine_action, top_score AS score,
@@ -40,3 +41,37 @@ def _items(connection: duckdb.DuckDBPyConnection, rows: str, queue: str, limit: 
     with sql_errors():
         found = connection.sql(sql, params={"queue": queue}).to_arrow_table().to_pylist()
     return [QueueItem(**row) for row in found]
+
+
+def open_queue_items(queue: OpenQueue, limit: int | None = None, reviewer: str | None = None) -> list[QueueItem]:
+    """The images of a queue of `queues.yaml`, in its order; those with several rules to judge once for each.
+
+    Args:
+        queue: it.
+        limit: at most so many images; golden ones come on top.
+        reviewer: for whom: without what this person has reviewed, and with known answers mixed in.
+    """
+    found = queue.page(size=limit or queue.count(), reviewer=reviewer)
+    return [
+        QueueItem(
+            uri=item.uri,
+            etag=item.etag,
+            sha256=item.sha256,
+            rule=rule,
+            category=item.top_category if rule == item.top_rule else None,
+            machine_action=item.action,
+            score=item.top_score if rule in (None, item.top_rule) else None,
+            threshold=item.top_threshold if rule in (None, item.top_rule) else None,
+            policy=item.policy or "",
+            run_id=item.run_id or "",
+            queue=queue.queue.name,
+            selection=item.why.value,
+            weight=item.weight,
+            suggestion=item.suggested_action
+            and f"{item.suggested_action}, a picture that looks the same (distance {item.suggested_distance})",
+            last_note=item.last_note,
+            restricted=item.restricted,
+        )
+        for item in found
+        for rule in item.rules or (None,)
+    ]

@@ -75,9 +75,9 @@ class LabelFile:
         return sum(label.truth is None for label in self.labels)
 
     def place(self, lines: Sequence[int]) -> str:
-        """labels.csv:3, 17, 20 and 12 more."""
+        """labels.csv:3, 17, 20 and 12 more; without lines, the name alone."""
         more = f" and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
-        return f"{visible(self.name)}:{', '.join(map(str, lines[:_SHOWN]))}{more}"
+        return f"{visible(self.name)}:{', '.join(map(str, lines[:_SHOWN]))}{more}" if lines else visible(self.name)
 
 
 def read_labels(path: Path) -> LabelFile:

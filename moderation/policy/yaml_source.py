@@ -118,7 +118,7 @@ def parse(text: str, name: str) -> Source:
 
 _MERGE_HINT = "write out the keys, or use another file with `include:`"
 _FREE_TEXT = ("description", "owner")
-_FIRST_KEYS = ("id", "image")
+_FIRST_KEYS = ("id", "image", "name")
 """Keys that an entry of a list has once: a second one is another entry, whose dash is missing."""
 
 

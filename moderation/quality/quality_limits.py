@@ -158,10 +158,21 @@ class Checks(_Strict):
     drift: Annotated[Drift, _Short] = Drift()
 
 
+class ReviewLimits(_Strict):
+    """Precisions, by reviews of earlier runs, below which the report of a run warns about a rule. They stop no run."""
+
+    flagged: Share = Field(default=0.2, description="precision of the images that a live rule flags, in 0 to 1; 0: no warning")
+    blocked: Share = Field(default=0.8, description="precision of those of them that are blocked; 0: no warning")
+    days: Count = Field(default=90, description="how far back to look for decisions and their reviews")
+
+
 class QualityLimits(_Strict):
-    """What a run must hold to be published. Without a file, the defaults."""
+    """What a run must hold to be published, and what its report warns about. Without a file, the defaults."""
 
     checks: Checks = Field(default=Checks(), description="the checks, by name; those left out keep their defaults")
+    reviews: ReviewLimits = Field(
+        default=ReviewLimits(), description="what reviews of earlier runs should say; those left out keep their defaults"
+    )
 
     def severity(self, name: str) -> Severity | None:
         """What happens when a check fails; None if it is off."""
@@ -179,7 +190,8 @@ def limits_schema() -> dict[str, object]:
             "anyOf": [{"enum": list(get_args(Setting))}, kind],
             "description": about.description,
         }
-    found["properties"]["checks"].pop("default")
+    for key in found["properties"].values():
+        key.pop("default")
     return {"$schema": GenerateJsonSchema.schema_dialect, **found, "title": "clip-moderation quality limits"}
 
 

@@ -1,6 +1,7 @@
-"""A condition on decisions, in SQL, that chooses the images of a backtest. DuckDB evaluates it and can reach nothing else."""
+"""A condition on decisions, in SQL, that chooses images of a backtest or a queue. DuckDB evaluates it, and nothing else."""
 
 import re
+from difflib import get_close_matches
 
 import duckdb
 import numpy as np
@@ -24,8 +25,10 @@ class Condition:
         SettingsError: DuckDB does not understand it, or it names a column that decisions do not have.
     """
 
-    def __init__(self, sql: str) -> None:
+    def __init__(self, sql: str, name: str = "--where") -> None:
+        """`name`: what messages call it."""
         self.sql = sql
+        self._name = name
         text = sql.lower()
         everything = "*" in text or "columns" in text
         self.columns = tuple(f.name for f in schemas.DECISIONS if everything or f.name in text)
@@ -71,11 +74,13 @@ class Condition:
 
     def _message(self, message: str) -> str:
         if missing := _MISSING.search(message):
+            close = get_close_matches(missing[1], schemas.DECISIONS.names, n=1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
             columns = ", ".join(schemas.DECISIONS.names)
-            return f"--where: decisions have no column {visible(missing[1])!r}; they have {columns}"
+            return f"{self._name}: decisions have no column {visible(missing[1])!r}; {meant}they have {columns}"
         wording = visible(" ".join(message.partition("\n\nLINE ")[0].split()))
         wording = wording if len(wording) <= _LONGEST_ERROR else f"{wording[:_LONGEST_ERROR]} ..."
         return (
-            f"--where {visible(self.sql)!r}: {wording}; give a condition over the columns of decisions (DuckDB's SQL), "
+            f"{self._name} {visible(self.sql)!r}: {wording}; give a condition over the columns of decisions (DuckDB's SQL), "
             "such as: uri LIKE 's3://shop/%' AND policy = 'shop'"
         )

@@ -9,6 +9,7 @@ from moderation.html.thumbnails import Wanted, thumbnails
 from moderation.images.limits import ImageLimits
 from moderation.policy.schema import Policy
 from moderation.report.report_page import render
+from moderation.report.reviewed_rules import Reviewed
 from moderation.report.sheets import wanted
 from moderation.report.summary import summary
 from moderation.results.aggregates import Aggregates
@@ -32,10 +33,11 @@ def build_report(
     limits: ImageLimits,
     earlier: Sequence[EarlierRun] = (),
     data_docs: str | None = None,
+    reviewed: Reviewed | None = None,
 ) -> str | None:
     """Write the report of a run to `manifest.report`, and `summary.json` beside it.
 
-    Thumbnails are made in Ray workers: `ray` must be running. `earlier` and `data_docs` are as in `render`.
+    Thumbnails are made in Ray workers: `ray` must be running. `earlier`, `data_docs` and `reviewed` are as in `render`.
 
     Returns:
         The page's URI; None, with a warning, if it cannot be written.
@@ -44,9 +46,9 @@ def build_report(
     made: dict[tuple[str, int], str] = {}
     for start in range(0, len(images), GROUP):
         made |= _isolated_thumbnails(reader, images[start : start + GROUP], limits)
-    page = render(manifest, policy, aggregates, made, earlier, data_docs, output.uri)
+    page = render(manifest, policy, aggregates, made, earlier, data_docs, output.uri, reviewed)
     try:
-        output.put(summary_beside(manifest.report), summary(manifest, policy, earlier))
+        output.put(summary_beside(manifest.report), summary(manifest, policy, earlier, reviewed))
         output.put(manifest.report, page.encode())
     except StorageError as error:
         reason = " ".join(str(error).split())

@@ -12,6 +12,7 @@ from moderation.report import report_views
 from moderation.report.changes import last_run
 from moderation.report.list_views import list_views
 from moderation.report.notices import notices
+from moderation.report.reviewed_rules import Reviewed, imprecise
 from moderation.report.rule_views import RuleViews, Thumbnails
 from moderation.results.aggregates import Aggregates
 from moderation.results.history import EarlierRun, in_numbers
@@ -26,6 +27,7 @@ def render(
     earlier: Sequence[EarlierRun] = (),
     data_docs: str | None = None,
     output: str = "OUTPUT",
+    reviewed: Reviewed | None = None,
 ) -> str:
     """One self-contained HTML page.
 
@@ -40,13 +42,15 @@ def render(
         earlier: runs to compare with, newest first (`moderation.results.history.earlier_runs`).
         data_docs: where the Data Docs are, relative to the page.
         output: the URI of the results, for the commands that the page names.
+        reviewed: what people said about earlier runs.
     """
     before = last_run(earlier)
     shown = RuleViews(manifest, policy, aggregates, thumbnails, earlier)
     return _template().render(
         manifest=manifest,
         policy=policy,
-        notices=notices(manifest, output),
+        notices=(*notices(manifest, output), *imprecise(reviewed)),
+        reviewed=reviewed,
         before=before,
         other_identity=_other_identity(manifest, before),
         tiles=report_views.tiles(in_numbers(manifest), before, policy, manifest.redecided),

@@ -4,15 +4,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from moderation.measures.rates import Rate
 from moderation.policy.schema import Policy
 from moderation.report.changes import flags_of, last_run
 from moderation.report.notices import failing, warning
+from moderation.report.reviewed_rules import Reviewed
 from moderation.results.check_results import CheckResult
 from moderation.results.history import EarlierRun, in_numbers
 from moderation.results.manifest import Manifest
 
 
-def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = ()) -> bytes:
+def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = (), reviewed: Reviewed | None = None) -> bytes:
     """A JSON object in ASCII. Keys are stable: new ones may be added, but none is removed or changes its meaning.
 
     - `run_id`, `state` ("published", "quarantined"), `sources` (URIs), `started_at`, `published_at` (ISO 8601, UTC)
@@ -29,6 +31,9 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
     - `timings`: `wall_seconds`, `images_per_second`, `busy_seconds` by stage; `bottleneck`: a stage
     - `checks`: `passed`, a count; `failed` and `warned`, lists of `name`, `description`, `observed`, `limit`, `unexpected`
       and `hint`
+    - `reviews`: null, or what people said about images that earlier runs flagged: `days`, and by rule id `flagged`, `judged`,
+      `overturned`, `precision` and `blocked_precision` with `value` (null if unknown), `low` and `high`, and `below`: which of
+      these two lie clearly below their limit
     - `policy`: `name`, `version`, `hash`; `model`: `name`, `fingerprint`; `device`
     - `report`: path of the page, relative to the output
     """
@@ -56,6 +61,7 @@ def summary(manifest: Manifest, policy: Policy, earlier: Sequence[EarlierRun] = 
             "warned": [_check(c) for c in warning(manifest)],
             "passed": sum(c.passed for c in manifest.checks),
         },
+        "reviews": reviewed and _reviews(reviewed),
         "policy": {"name": manifest.policy, "version": manifest.policy_version, "hash": manifest.policy_hash},
         "model": {"name": manifest.model, "fingerprint": manifest.model_fingerprint},
         "device": manifest.device,
@@ -117,6 +123,27 @@ def _previous(now: EarlierRun, before: EarlierRun, policy: Policy) -> dict[str, 
         "rates": _rates(before),
         "flagged": {rule.id: flags_of(before, rule.id, now.policy_hash) for rule in policy.active_rules},
     }
+
+
+def _reviews(reviewed: Reviewed) -> dict[str, Any]:
+    return {
+        "days": reviewed.limits.days,
+        "rules": {
+            rule.rule: {
+                "flagged": rule.flagged,
+                "judged": rule.judged,
+                "overturned": rule.overturned,
+                "precision": _interval(rule.precision),
+                "blocked_precision": _interval(rule.blocked_precision),
+                "below": [low.key for low in reviewed.below if low.rule == rule.rule],
+            }
+            for rule in reviewed.rules
+        },
+    }
+
+
+def _interval(found: Rate) -> dict[str, float | None]:
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _check(check: CheckResult) -> dict[str, Any]:

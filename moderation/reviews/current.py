@@ -22,7 +22,7 @@ WHERE NOT EXISTS (
     WHERE later.supersedes = r.review_id AND (later.decided_at, later.review_id) > (r.decided_at, r.review_id)
 )
 QUALIFY row_number() OVER (
-    PARTITION BY {IMAGE}, rule, reviewer ORDER BY decided_at DESC, review_id DESC
+    PARTITION BY {IMAGE}, rule, reviewer, selection = 'golden' ORDER BY decided_at DESC, review_id DESC
 ) = 1
 """  # noqa: S608
 
@@ -50,7 +50,7 @@ def deciding(reviews: pa.Table) -> pa.Table:
 
 def _select(sql: str, **tables: pa.Table) -> pa.Table:
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        connection.execute("SET TimeZone = 'UTC'")
         for name, table in tables.items():
             connection.register(name, table)
         found = connection.sql(f"SELECT * FROM ({sql}) ORDER BY review_id").to_arrow_table()  # noqa: S608

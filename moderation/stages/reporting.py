@@ -8,6 +8,7 @@ from moderation.common.progress import Progress, tell
 from moderation.errors import OutputError, StorageError
 from moderation.planning.inputs import Inputs
 from moderation.report.build import build_report
+from moderation.report.reviewed_rules import reviewed_rules
 from moderation.results.history import earlier_runs
 from moderation.results.manifest import Manifest, find_manifest, published_manifests
 from moderation.stages.scoring import Scored
@@ -62,4 +63,5 @@ def write_report(running: Session, scored: Scored, manifest: Manifest) -> str | 
         running.settings.limits,
         earlier=earlier,
         data_docs="data-docs/index.html",
+        reviewed=reviewed_rules(running.output, manifest, inputs.policy, inputs.quality.reviews),
     )

@@ -18,6 +18,7 @@ from moderation.storage import scheme_of
 from moderation.studies.backtest import backtest_views
 from moderation.studies.backtest.backtest_result import Backtest
 from moderation.studies.backtest.day_bars import day_bars, spans
+from moderation.studies.backtest.labelled import rows
 
 NAME = "backtest.html"
 
@@ -95,6 +96,7 @@ def render(
         matrix=backtest_views.matrix(found),
         total=found.total,
         rules=rules,
+        labelled=tuple(rows(found.labelled)) if found.labelled else (),
         changes=None if before is None else backtest_views.policy_changes(before, policy),
         spans=shown,
         charts=[(name, day_bars(shown, action, name)) for action, name in (("block", "Blocked"), ("review", "To review"))],

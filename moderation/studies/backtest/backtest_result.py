@@ -6,6 +6,7 @@ from datetime import date
 
 from moderation.results.archive import ModelRuns
 from moderation.results.human_work import Work
+from moderation.studies.backtest.labelled import Labelled
 
 OTHER = "(other)"
 """Stands for the prefixes beyond the largest ones."""
@@ -119,6 +120,8 @@ class Backtest:
     """runs of the same model that began too early"""
     images_left_out: int = 0
     """images that these scored; one that several runs scored counts several times, whether or not a later run did too"""
+    labelled: Labelled | None = None
+    """what labels say about both sides; None if none were given"""
 
     @property
     def images(self) -> int:

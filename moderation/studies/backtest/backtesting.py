@@ -7,8 +7,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+
 from moderation.common.progress import Progress, tell
 from moderation.errors import SettingsError
+from moderation.labels.label_file import LabelFile
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.schema import Policy
 from moderation.query.condition import Condition
@@ -16,6 +19,7 @@ from moderation.results.archive import Archive, ArchivedRun
 from moderation.studies.backtest.backtest_result import Backtest, RuleChange
 from moderation.studies.backtest.changed_images import writing
 from moderation.studies.backtest.counting import Total, before_after, day_name
+from moderation.studies.backtest.labelled import Flags, by_labels
 from moderation.studies.backtest.shard_backtest import Comparison
 from moderation.studies.backtest.shown_images import Examples, Nearest, WouldFlag
 from moderation.studies.backtest.sides import Scorer
@@ -32,6 +36,7 @@ def backtest(
     old: CompiledPolicy | None = None,
     against: str = PUBLISHED,
     condition: Condition | None = None,
+    labels: LabelFile | None = None,
     threads: int | None = None,
 ) -> Backtest:
     """What the new policy would have decided about every image of an archive. No image is fetched.
@@ -43,6 +48,7 @@ def backtest(
         old: what it is compared with; None for the decisions as they were published.
         against: what to call the old one: its file.
         condition: which images, of those of the archive, at their newest decision.
+        labels: people's answers, by which precision and recall of both sides are estimated.
         threads: how many shards are worked on at a time; one for each processor by default.
 
     Raises:
@@ -61,7 +67,9 @@ def backtest(
         nearest=nearest,
         folders=total.folders,
         same_scores=old_scorer is not None and scorer.same_scores(old_scorer),
+        labelled=None if labels is None else pa.array(sorted({label.uri for label in labels.labels}), pa.string()),
     )
+    flags: dict[str, Flags] = {}
     planned = sum(shard.decisions.rows for shard in archive.shards)
     scored = errors = not_chosen = 0
     tell(Progress(STAGE, planned=planned))
@@ -75,6 +83,7 @@ def backtest(
             nearest.add(found.nearest)
             examples.add(found.examples)
             would_flag.add(found.would_flag)
+            flags |= found.labelled
             rows.add(found.changed)
             scored, errors, not_chosen = scored + found.scored, errors + found.errors, not_chosen + found.not_chosen
             done += shard.decisions.rows
@@ -104,6 +113,7 @@ def backtest(
         not_chosen=not_chosen,
         runs_left_out=len(archive.left_out),
         images_left_out=sum(run.scored for run in archive.left_out),
+        labelled=None if labels is None else by_labels(labels, flags, scorer.names),
     )
 
 

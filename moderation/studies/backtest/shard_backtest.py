@@ -16,6 +16,7 @@ from moderation.studies.backtest import changed_images
 from moderation.studies.backtest.backtest_result import Changed
 from moderation.studies.backtest.counting import Tally
 from moderation.studies.backtest.folders import FolderCounts
+from moderation.studies.backtest.labelled import Flags, flags_of
 from moderation.studies.backtest.shown_images import EXAMPLES, Nearest
 from moderation.studies.backtest.sides import (
     Scored,
@@ -48,6 +49,8 @@ class ShardFound:
     examples: dict[tuple[str, str], list[Changed]] = field(default_factory=dict)
     would_flag: dict[int, list[Changed]] = field(default_factory=dict)
     """by the new policy's shadow rule, those with the highest scores first"""
+    labelled: dict[str, Flags] = field(default_factory=dict)
+    """by URI, of images with labels"""
     changed: pa.Table = field(default_factory=changed_images.SCHEMA.empty_table)
 
 
@@ -64,6 +67,8 @@ class Comparison:
     folders: FolderCounts
     same_scores: bool = False
     """whether both policies give every image the same scores"""
+    labelled: pa.Array | None = None
+    """URIs of images with labels"""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -107,6 +112,8 @@ class Comparison:
             shown &= ~old.restricted
         found.tally.count(images.scored, before.action, after.action, self.folders.depth)
         found.tally.count_flags(before, after)
+        if self.labelled is not None:
+            found.labelled = flags_of(images.scored["uri"], self.labelled, before, after)
         distances = self.new.thresholds.distance(new.scores)
         distances[~shown] = np.nan  # near to nothing
         for image, rule in self.nearest.candidates(distances):

@@ -153,9 +153,8 @@ def _by_weight(
         counted = None
         if images:
             remarks.append(
-                f"the weights add up to {total:,.0f} images, the results hold {images:,}: the sample comes from other "
-                "results, so "
-                "the number of all scores cannot narrow the intervals"
+                f"the weights add up to {total:,.0f} images, the results hold {images:,}: the sample does not stand "
+                "for all of these, so the number of all scores cannot narrow the intervals"
             )
     found, truth = _arrays(used, scores)
     strata = [str(group) for group in groups[is_used]]
