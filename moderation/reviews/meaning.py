@@ -1,0 +1,18 @@
+"""What a rule looks for, as a hash: whether a verdict about an earlier version of the rule still answers for it."""
+
+import hashlib
+import json
+
+from moderation.policy.schema import Rule
+
+_WITHOUT_MEANING = frozenset(
+    {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to"},
+)
+"""Keys of a rule that do not change what it looks for. Any other key does, also one that the language gains later."""
+
+
+def rule_meaning(rule: Rule) -> str:
+    """16 hex digits: the same while prompts, lookalikes and score kind are; thresholds, mode and texts for people do not count."""
+    content = rule.model_dump(mode="json", exclude_defaults=True, exclude=set(_WITHOUT_MEANING))
+    settled = {key: sorted(value, key=json.dumps) if isinstance(value, list) else value for key, value in content.items()}
+    return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:16]
