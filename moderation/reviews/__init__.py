@@ -1,1 +1,1 @@
-"""Human decisions: the record, its table, writing and reading it, and which review counts. No command, no page, no SQL views here."""
+"""Human decisions: their records and tables, writing and reading them, and which review counts. No commands, no pages."""

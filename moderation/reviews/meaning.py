@@ -12,7 +12,7 @@ _WITHOUT_MEANING = frozenset(
 
 
 def rule_meaning(rule: Rule) -> str:
-    """16 hex digits: the same while prompts, lookalikes and score kind are; thresholds, mode and texts for people do not count."""
+    """16 hex digits: the same while prompts, lookalikes and score kind are. Thresholds and texts for people do not count."""
     content = rule.model_dump(mode="json", exclude_defaults=True, exclude=set(_WITHOUT_MEANING))
     settled = {key: sorted(value, key=json.dumps) if isinstance(value, list) else value for key, value in content.items()}
     return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:16]

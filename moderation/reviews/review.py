@@ -1,12 +1,11 @@
 """One judgement of one person about one image."""
 
 import hashlib
-import secrets
-import threading
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from moderation.reviews.identity import as_uuid, new_id
 
 
 class Verdict(StrEnum):
@@ -64,7 +63,7 @@ class Review:
     It belongs to the bytes of the image (`sha256`; where these are unknown, to `uri` and `etag`) and to the rule.
     """
 
-    review_id: str = field(default_factory=lambda: new_review_id())
+    review_id: str = field(default_factory=new_id)
     uri: str
     etag: str = ""
     sha256: str | None = None
@@ -96,23 +95,6 @@ class Review:
     machine_threshold: float | None = None
 
 
-_lock = threading.Lock()
-_last = 0
-
-
-def new_review_id() -> str:
-    """A UUID of version 7 (RFC 9562), later ones of this process sorting behind earlier ones.
-
-    The 48 bits of milliseconds are followed by 12 bits of the fraction (method 3 of the RFC) and 62 random bits.
-    """
-    global _last  # noqa: PLW0603
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    with _lock:
-        _last = max(_last + 1, milliseconds << 12 | (rest << 12) // 1_000_000)
-        stamp = _last
-    return _uuid(stamp, secrets.randbits(62))
-
-
 def imported_review_id(review: Review) -> str:
     """The id of a review that a file holds: the same whenever the file is imported again, so that it counts once.
 
@@ -123,11 +105,4 @@ def imported_review_id(review: Review) -> str:
     said = (image, review.rule, review.verdict, review.action, review.reason, review.note, review.reviewer, review.decided_at)
     content = "\0".join("" if part is None else f"={part}" for part in said)
     digest = int.from_bytes(hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()[:10])
-    return _uuid(milliseconds << 12 | digest >> 68, digest & (1 << 62) - 1)
-
-
-def _uuid(stamp: int, rest: int) -> str:
-    """60 bits of time and 62 others, with the version and variant of UUIDv7."""
-    number = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | rest
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return as_uuid(milliseconds << 12 | digest >> 68, digest & (1 << 62) - 1)

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from moderation.errors import ErrorCode, OutputError, StorageError
 from moderation.records import ObjectRef
-from moderation.reviews.review import Review, new_review_id
+from moderation.reviews.identity import new_id
+from moderation.reviews.review import Review
 from moderation.reviews.schema import REVIEWS, as_table
 from moderation.storage import Store
 
@@ -46,7 +47,7 @@ def append_rows(output: Store, folder: str, rows: pa.Table, key: str) -> str | N
     """Add rows to the table in a folder such as `reviews/`, sorted by the column `key`. Raises `OutputError`."""
     if not rows.num_rows:
         return None
-    path = f"{folder}date={datetime.now(UTC):%Y-%m-%d}/{new_review_id()}.parquet"
+    path = f"{folder}date={datetime.now(UTC):%Y-%m-%d}/{new_id()}.parquet"
     try:
         output.put(path, parquet_of(rows.sort_by(key)), create_only=True)
     except StorageError as error:
