@@ -28,7 +28,7 @@ REVIEWS = pa.schema(
         _field(
             "sha256",
             _TEXT,
-            "SHA-256 of its bytes, to which the review belongs; null if they could not be read: it then belongs to `uri` and `etag`",
+            "SHA-256 of its bytes, to which the review belongs; if null (unreadable), it belongs to `uri` and `etag`",
             nullable=True,
         ),
         _field("pdq", _TEXT, "perceptual hash of the image, by which near-duplicates are found", nullable=True),
