@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from moderation.commands.actions import actions_app
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.lists import lists_app
@@ -65,6 +66,7 @@ policy_app.command()(tune)
 runs_app.command()(replay)
 app.add_typer(model_app, name="model")
 app.add_typer(lists_app, name="lists")
+app.add_typer(actions_app, name="actions")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()

@@ -148,7 +148,7 @@ class Target(_Strict):
     )
     policy: PolicyName | None = Field(default=None, description="decisions of this policy; needed if the results have several")
     rules: tuple[RuleId, ...] = Field(default=(), max_length=500, description="only images that one of these rules flags")
-    decided_by: Literal["anyone", "machine", "human"] = Field(default="anyone", description="anyone | machine | human")
+    decided_by: Literal["anyone", "machine", "person"] = Field(default="anyone", description="anyone | machine | person")
     since: date | None = Field(default=None, description="only images decided on this day (UTC) or later: 2026-11-01")
     new_policy: NewPolicy = Field(
         default=NewPolicy.SEND, description="send | skip the same action again when the policy has changed"
