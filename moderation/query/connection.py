@@ -15,6 +15,7 @@ from moderation.query.locking import lock
 from moderation.query.views import VIEWS, create_views
 from moderation.results.manifest import Manifest, published_manifests
 from moderation.results.runs import unpublished
+from moderation.reviews.validity import DEFAULT, Validity
 from moderation.storage import Store
 
 __all__ = ["VIEWS", "connect", "select"]
@@ -24,12 +25,13 @@ _GONE = re.compile(r'No files found that match the pattern "(.+)"|Cannot access 
 """What DuckDB says of a file that does not exist; in the end it looks for a folder of that name."""
 
 
-def connect(results: str) -> duckdb.DuckDBPyConnection:
+def connect(results: str, validity: Validity = DEFAULT) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the `VIEWS`, and the function `pdq_distance(a, b)`.
 
-    `results` is the output of runs: a folder or URI. The views show the runs that are published now; connect again to see
-    later ones. The connection is kept in memory, reads no other files, uses no network but for the results, and loads no
-    extensions; register what you want to join: `connection.register("mine", frame)`.
+    `results` is the output of runs: a folder or URI; `validity` says how far a verdict of a person reaches. The views show the
+    runs that are published and the reviews that are there now; connect again to see later ones. The connection is kept in
+    memory, reads no other files, uses no network but for the results, and loads no extensions; register what you want to join:
+    `connection.register("mine", frame)`.
 
     Raises:
         SettingsError: no run is published there, or it cannot be read.
@@ -39,7 +41,7 @@ def connect(results: str) -> duckdb.DuckDBPyConnection:
     try:
         output = Store(results)
         with sql_errors():
-            lock(connection, "query", allowed_paths=create_views(connection, output, _published(output)))
+            lock(connection, "query", allowed_paths=create_views(connection, output, _published(output), validity))
     except StorageError as error:
         connection.close()
         raise SettingsError(f"cannot read results in {visible(results)}: {error.detail}") from None

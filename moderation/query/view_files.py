@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from fsspec import AbstractFileSystem
 
 from moderation.errors import OutputError, StorageError
+from moderation.records import ObjectRef
 from moderation.results.schemas import Table
 from moderation.storage import Store
 
@@ -22,7 +23,7 @@ _PATH = re.compile(r"(?:decisions|scores|embeddings/model=[^/]+)/date=\d{4}-\d\d
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """One Parquet file that a manifest names."""
+    """One Parquet file that is part of the results."""
 
     path: str
     """as DuckDB opens it"""
@@ -31,12 +32,22 @@ class PublishedFile:
     bytes: int
 
     @classmethod
+    def listed(cls, output: Store, item: ObjectRef) -> "PublishedFile":
+        """A file of a table that no manifest names, as it was listed."""
+        key = output.key_of(item.uri)
+        return cls(_path(output, key), key, item.size)
+
+    @classmethod
     def find(cls, output: Store, table: Table, key: str, size: int) -> "PublishedFile":
         """Raises `OutputError` for a key that no run of this program publishes: it could lead anywhere."""
         if not _PATH.fullmatch(key) or not key.startswith(f"{table}/"):
             raise OutputError(f"a manifest in {output.uri} names {key!r} as a file of {table}, but such files are never there")
-        scheme, _, local = output.uri_of(key).partition("://")
-        return cls(local if scheme == "file" else f"{PROTOCOL}://{key}", key, size)
+        return cls(_path(output, key), key, size)
+
+
+def _path(output: Store, key: str) -> str:
+    scheme, _, local = output.uri_of(key).partition("://")
+    return local if scheme == "file" else f"{PROTOCOL}://{key}"
 
 
 class StoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed

@@ -4,29 +4,22 @@ Other files in the folders, of a run being published or abandoned, are ignored. 
 schemas; columns that an older file lacks are NULL.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import duckdb
 import pyarrow as pa
 
+from moderation.query.review_views import REVIEW_VIEWS, ReviewFiles, create_review_views, meanings_of
 from moderation.query.view_files import PublishedFile, StoreFileSystem
 from moderation.query.view_runs import run_row, runs_table
+from moderation.query.view_scan import no_pattern, scan
 from moderation.results import schemas
 from moderation.results.manifest import Manifest
 from moderation.results.schemas import TABLES, Table
+from moderation.reviews.validity import DEFAULT, Validity
 from moderation.storage import Store
 
-VIEWS = ("decisions", "latest_decisions", "image_rules", "scores", "embeddings", "errors", "runs")
-
-_SQL_TYPES = {
-    pa.string(): "VARCHAR",
-    pa.bool_(): "BOOLEAN",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float32(): "FLOAT",
-    pa.date32(): "DATE",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
-}
+VIEWS = ("decisions", "latest_decisions", "image_rules", "scores", "embeddings", "errors", "runs", *REVIEW_VIEWS)
 
 # Constant for a file, so that DuckDB skips files by it without opening them. `hive_partitioning` does that too, but cannot be
 # combined with `schema`, and takes any `name=value` further up for a column.
@@ -63,22 +56,29 @@ def view_schema(table: Table) -> pa.Schema:
     return pa.schema([*_stored(table), *(pa.field(name, _FOLDERS[name][1]) for name in _folders(table))])
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, output: Store, manifests: Iterable[Manifest]) -> list[str]:
-    """Make `VIEWS` of these runs' files. Returns the paths that a query must be allowed to read.
+def create_views(
+    connection: duckdb.DuckDBPyConnection, output: Store, manifests: Iterable[Manifest], validity: Validity = DEFAULT
+) -> list[str]:
+    """Make `VIEWS` of these runs' files, and of the reviews. Returns the paths that a query must be allowed to read.
 
     Raises:
         OutputError: a manifest names a file where no run puts one.
     """
     rows = []
+    reviews = ReviewFiles.find(output)
+    meanings: dict[str, Mapping[str, str]] = {}
     files: dict[Table, list[PublishedFile]] = {table: [] for table in TABLES}
     for manifest in manifests:  # one at a time: they may be long
         rows.append(run_row(manifest))
+        if reviews and manifest.policy_hash not in meanings:
+            meanings[manifest.policy_hash] = meanings_of(manifest)
         for entry in manifest.files:
             files[entry.table].append(PublishedFile.find(output, entry.table, entry.path, entry.bytes))
-    everything = [file for table in TABLES for file in files[table]]
+    everything = [file for table in TABLES for file in files[table]] + reviews.all
     connection.register_filesystem(StoreFileSystem(output, {file.key: file.bytes for file in everything}))
     for table in TABLES:
-        connection.execute(f"CREATE VIEW {table} AS {_scan(table, [f.path for f in files[table]])}")
+        folders = {name: _FOLDERS[name] for name in _folders(table)}
+        connection.execute(f"CREATE VIEW {table} AS {scan(_stored(table), folders, [f.path for f in files[table]])}")
     connection.execute(f"CREATE VIEW latest_decisions AS {_LATEST}")
     connection.execute(f"CREATE VIEW image_rules AS {_IMAGE_RULES}")
     connection.execute(f"CREATE VIEW errors AS {_ERRORS}")
@@ -87,22 +87,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, output: Store, manifests
     connection.register("_runs", runs_table(rows))
     connection.execute("CREATE TABLE runs AS SELECT * FROM _runs")
     connection.unregister("_runs")
-    return list({path for file in everything for path in (file.path, _no_pattern(file.path))})  # DuckDB asks for both
-
-
-def _scan(table: Table, paths: Sequence[str]) -> str:
-    """SQL that reads files by the names of their columns. No file is opened to find out what it has."""
-    if not paths:
-        columns = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in view_schema(table))
-        return f"SELECT {columns} WHERE false"
-    stored = ", ".join(
-        f"'{f.name}': {{name: '{f.name}', type: '{sql_type(f.type)}', default_value: NULL}}" for f in _stored(table)
-    )
-    columns = ", ".join(
-        [*(f'"{f.name}"' for f in _stored(table)), *(f'{_FOLDERS[name][0]} AS "{name}"' for name in _folders(table))]
-    )
-    files = ", ".join(_literal(_no_pattern(path)) for path in paths)
-    return f"SELECT {columns} FROM read_parquet([{files}], schema = MAP {{{stored}}})"  # noqa: S608
+    create_review_views(connection, reviews, meanings if validity.ask_again else {})
+    return list({path for file in everything for path in (file.path, no_pattern(file.path))})  # DuckDB asks for both
 
 
 def _stored(table: Table) -> list[pa.Field]:
@@ -115,21 +101,7 @@ def _folders(table: Table) -> tuple[str, ...]:
     return ("model_fingerprint", "date", "run") if table == "embeddings" else ("date", "run")
 
 
-def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of a column type of the views."""
-    return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _SQL_TYPES[kind]
-
-
 def _in_view(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_fixed_size_list(kind):  # models differ in dimension, and DuckDB has no float16
         return pa.list_(pa.float32())
     return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
-
-
-def _no_pattern(path: str) -> str:
-    """A path as DuckDB takes it word for word."""
-    return "".join(f"[{c}]" if c in "[*?" else c for c in path)
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -94,6 +94,8 @@ class Manifest(BaseModel):
     """what the policy says about images that cannot be scored; None in manifests of earlier versions"""
     unsupported: str | None = None
     """what it says about images of formats that are not read; None: the same"""
+    rule_meanings: Mapping[str, str] = {}
+    """by rule, a hash of what it looks for; empty in manifests of earlier versions"""
     policy_text: str
     """the file, word for word"""
     policy_includes: Mapping[str, str] = {}

@@ -9,17 +9,23 @@ import pyarrow as pa
 IMAGE = "coalesce(sha256, uri || chr(10) || etag)"
 """What a review belongs to: bytes, or the version of an object that could not be read."""
 
-CURRENT = f"""
-SELECT r.* FROM reviews AS r
+
+def current_sql(reviews: str) -> str:
+    """Of the reviews in a table or view: the newest of each image, rule and reviewer that none supersedes.
+
+    Rows that are there twice count once.
+    """
+    return f"""
+SELECT r.* FROM {reviews} AS r
 WHERE NOT EXISTS (
-    SELECT 1 FROM reviews AS later
+    SELECT 1 FROM {reviews} AS later
     WHERE later.supersedes = r.review_id AND (later.decided_at, later.review_id) > (r.decided_at, r.review_id)
 )
 QUALIFY row_number() OVER (
     PARTITION BY {IMAGE}, rule, reviewer ORDER BY decided_at DESC, review_id DESC
 ) = 1
 """  # noqa: S608
-"""Of `reviews`: the newest of each image, rule and reviewer, without those that a later one supersedes."""
+
 
 DECIDING = f"""
 SELECT * FROM current_reviews WHERE action IS NOT NULL
@@ -32,9 +38,9 @@ def current(reviews: pa.Table) -> pa.Table:
     """The reviews that count, by `review_id`: the newest of each image, rule and reviewer that none supersedes.
 
     Args:
-        reviews: rows of the table `reviews`, each once, with all columns.
+        reviews: rows of the table `reviews`, with all columns.
     """
-    return _select(CURRENT, reviews=reviews)
+    return _select(current_sql("reviews"), reviews=reviews)
 
 
 def deciding(reviews: pa.Table) -> pa.Table:

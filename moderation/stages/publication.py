@@ -14,6 +14,7 @@ from moderation.results.manifest import Manifest, Timings
 from moderation.results.publishing import publish, quarantine
 from moderation.results.rule_statistics import rule_statistics
 from moderation.results.stored_prompts import prompts_key
+from moderation.reviews.meaning import rule_meaning
 from moderation.stages.reporting import write_report
 from moderation.stages.scoring import Scored
 from moderation.stages.session import Session
@@ -62,6 +63,7 @@ def _manifest(running: Session, scored: Scored, checks: tuple[CheckResult, ...])
         policy_hash=policy.hash,
         unreadable=policy.unreadable.value,
         unsupported=policy.unsupported.value if policy.unsupported else None,
+        rule_meanings={rule.id: rule_meaning(rule) for rule in policy.rules},
         policy_text=next(iter(running.inputs.policy_files.values())),
         policy_includes=dict(list(running.inputs.policy_files.items())[1:]),
         policy_folder=policy.model.folder,

@@ -25,7 +25,8 @@ from published import AT_FIRST, FIRST, JOBS, MODEL, NEW, OLD, SECOND, THIRD, Job
 from moderation.errors import OutputError, SettingsError
 from moderation.query.connection import VIEWS, connect, select, sql_errors
 from moderation.query.view_runs import RUNS
-from moderation.query.views import sql_type, view_schema
+from moderation.query.view_scan import sql_type
+from moderation.query.views import view_schema
 from moderation.results import schemas
 from moderation.results.archive import open_archive
 from moderation.results.check_results import CheckResult
