@@ -26,7 +26,7 @@ LEFT JOIN internal.other_meanings AS m ON m.rule = r.rule AND m.meaning = r.rule
 WHERE r.action IS NOT NULL
 GROUP BY ALL
 """  # noqa: S608
-"""By image: the decisions of people that count, newest first; with each, the policies in which its rule means something else."""
+"""By image: decisions of people that count, newest first; with each, the policies in which its rule means something else."""
 
 _STRENGTH = "CASE {} WHEN 'block' THEN 2 WHEN 'allow' THEN 0 ELSE 1 END"
 
