@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from moderation.studies.tuning.intervals import Estimate, Numbers
+from moderation.measures.intervals import Estimate, Numbers
 from moderation.studies.tuning.samples import Sample
 
 RESAMPLES = 500

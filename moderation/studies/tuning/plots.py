@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moderation.html.svg import WIDTH, Plot, area, f, line, path, svg, text, ticks
 from moderation.html.templates import template
 from moderation.html.text import number, threshold
-from moderation.studies.tuning.intervals import Estimate, Numbers
+from moderation.measures.intervals import Estimate, Numbers
 from moderation.studies.tuning.thresholds import Point, Ranged, Unreachable
 from moderation.studies.tuning.tune import RuleTuning, Target
 

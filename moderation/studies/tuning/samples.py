@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.studies.tuning.intervals import Estimate, Numbers, Shares, local_level, proportion, ratio
+from moderation.measures.intervals import Estimate, Numbers, Shares, local_level, proportion, ratio
 
 Basis = Literal["prevalence", "weights", "labels"]
 """What says how common positives are: the user, the labels' weights, or the labels as they are."""

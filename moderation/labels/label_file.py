@@ -9,7 +9,7 @@ from typing import Literal
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError
-from moderation.studies.tuning.labels_table import Table
+from moderation.labels.labels_table import Table
 
 ANY = "any"
 """In the place of a rule: whether any live rule applies."""
