@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from moderation.commands.actions import actions_app
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
+from moderation.commands.export import export_app
 from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
@@ -67,6 +68,7 @@ runs_app.command()(replay)
 app.add_typer(model_app, name="model")
 app.add_typer(lists_app, name="lists")
 app.add_typer(actions_app, name="actions")
+app.add_typer(export_app, name="export")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()

@@ -19,7 +19,6 @@ from moderation.actions.targets import Target
 from moderation.common.progress import Progress, tell
 from moderation.errors import ModerationError, OutputError, StorageError
 from moderation.query.connection import connect
-from moderation.reviews.store import read as read_reviews
 from moderation.storage import Store
 
 BATCH = 500
@@ -82,8 +81,8 @@ def rehearse(output: Store, target: Target) -> Acted:
     """What a run would send to a target now. Sends and writes nothing. Raises `SettingsError`, `OutputError`."""
     outbox = load(output, target.name)
     with connect(output.uri) as connection, _reading(output):
-        changes = find_changes(connection, target, outbox, read_reviews(output))
-    return Acted(target.name, False, changes.counts, changes.examples, waiting=len(outbox.waiting))
+        changes = find_changes(connection, target, outbox)
+    return Acted(target.name, live=False, planned=changes.counts, examples=changes.examples, waiting=len(outbox.waiting))
 
 
 def act(output: Store, targets: Sequence[Target], settings: Settings) -> Iterator[Acted]:
@@ -110,7 +109,7 @@ def _guarded(output: Store, target: Target, settings: Settings, run: Callable[[S
         with Lease(output, folder_of(target.name), settings.lease_s, settings.skew_s) as lease:
             return run(output, lease)
     except (BusyError, LeaseLostError) as error:
-        return Acted(target.name, True, busy=str(error))
+        return Acted(target.name, live=True, busy=str(error))
 
 
 class _Round:
@@ -127,7 +126,7 @@ class _Round:
         planned: dict[str, int] = {}
         if not self._stopped:
             with connect(output.uri) as connection, _reading(output):
-                changes = find_changes(connection, self._target, outbox, read_reviews(output))
+                changes = find_changes(connection, self._target, outbox)
                 planned = changes.counts
                 self._send_changes(outbox, changes.deliveries(), changes.images, lease)
         if outbox.entries >= COMPACT_AFTER:
@@ -171,8 +170,8 @@ class _Round:
     def _acted(self, outbox: Outbox, planned: dict[str, int]) -> Acted:
         return Acted(
             self._target.name,
-            True,
-            planned,
+            live=True,
+            planned=planned,
             delivered=self._tally[Result.DELIVERED],
             parked=self._tally[Result.PARKED],
             waiting=len(outbox.waiting),
@@ -181,7 +180,10 @@ class _Round:
 
 
 def chains(waiting: Iterable[Open]) -> list[list[Open]]:
-    """Open deliveries by item, each chain in its order; those that failed least come first, so that others do not wait for them."""
+    """Open deliveries by item, each chain in its order.
+
+    Those that failed in fewest runs come first: nothing waits for what fails every time.
+    """
     found: dict[bytes, list[Open]] = {}
     for one in waiting:
         found.setdefault(one.delivery.item, []).append(one)

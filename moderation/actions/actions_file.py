@@ -55,10 +55,11 @@ def parse_actions(text: str, name: str = "actions") -> ReadActions:
         try:
             actions = Actions.model_validate(source.content)
         except ValidationError as error:
-            findings += [_finding(source, details) for details in error.errors(include_url=False)]
+            shown = (details for details in error.errors(include_url=False) if not _is_reported_elsewhere(details))
+            findings += [_finding(source, details) for details in shown]
     elif not findings:
         findings.append(source.at(Span(0, 0, 1), "actions are a mapping of keys", _FIRST))
-    found = tuple(sorted(dict.fromkeys(findings)))
+    found = tuple(sorted(dict.fromkeys(_without_secrets(source, findings))))
     if found or actions is None:
         return ReadActions(None, found)
     return ReadActions(actions, (), tuple(_warnings(source, actions)))
@@ -86,7 +87,7 @@ _ADVICE = {
     "is this a policy?": "is this a file of actions?",
     "write out the keys, or use another file with `include:`": "write out the keys",
 }
-_SECRET_HINT = "name where it is: {env: NAME} or {prefect_block: name}; never write a secret into this file"
+_NOT_HERE = "name where it is: {env: NAME} or {prefect_block: name}; never write a secret into this file"
 _SECRET_KEYS = ("secret", "previous_secret", "headers")
 _WORDS = {
     "string_type": ("should be text", "put quotes around it"),
@@ -135,7 +136,7 @@ def _finding(source: Source, details: ErrorDetails) -> Finding:
         hint = _MISSING.get(str(location[-1]), "")
         return source.finding(location[:-1], f"the key `{location[-1]}` is missing", hint, at_key=True)
     if any(key in location for key in _SECRET_KEYS) and kind in ("model_type", "model_attributes_type", "dict_type"):
-        return _quiet(source.finding(location, f"`{location[-1]}` should not be written here", _SECRET_HINT), location)
+        return _quiet(source.finding(location, f"`{location[-1]}` should not be written here", _NOT_HERE), location)
     key = _named(location)
     context: dict[str, Any] = details.get("ctx") or {}
     if kind in ("enum", "literal_error"):
@@ -146,6 +147,11 @@ def _finding(source: Source, details: ErrorDetails) -> Finding:
     words, hint = _WORDS.get(kind, (details["msg"].removeprefix("Input "), ""))
     finding = source.finding(location, f"{key} {words.format_map(context) if kind in _WORDS else words}", hint)
     return _quiet(finding, location)
+
+
+def _is_reported_elsewhere(details: ErrorDetails) -> bool:
+    """A list is too short only because its entries are wrong, which is reported already."""
+    return details["type"] == "too_short" and bool(details["input"])
 
 
 def _named(location: Location) -> str:
@@ -159,6 +165,24 @@ def _named(location: Location) -> str:
 def _quiet(finding: Finding, location: Location) -> Finding:
     """Without the line of the file, where somebody may have written a secret."""
     return replace(finding, source="") if any(key in location for key in (*_SECRET_KEYS, "url", "folder")) else finding
+
+
+def _without_secrets(source: Source, findings: list[Finding]) -> list[Finding]:
+    """Findings without the lines on which a secret stands where only its place may be named."""
+    lines = {
+        span.line + 1
+        for location, span in source.values.items()
+        if any(key in location for key in (*_SECRET_KEYS, "url"))
+        and location[-1] not in ("env", "prefect_block")
+        and not isinstance(_at(source.content, location), dict)
+    }
+    return [replace(finding, source="") if finding.line in lines else finding for finding in findings]
+
+
+def _at(content: Any, location: Location) -> Any:
+    for part in location:
+        content = content[part] if isinstance(content, dict | list) else None
+    return content
 
 
 def _known(location: Location) -> str:

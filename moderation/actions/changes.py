@@ -1,4 +1,4 @@
-"""Which effective decisions are to be sent to a target: those that differ from what it received last. No network but for results."""
+"""Which effective decisions are to be sent to a target: those that differ from what it received last."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from moderation.actions.deliveries import ITEMS, Delivery, idempotency_key
-from moderation.actions.effective import create_effective
 from moderation.actions.outbox import Outbox
 from moderation.actions.targets import NewPolicy, Target
 from moderation.query.connection import sql_errors
+from moderation.query.policy_decisions import create_effective
 
 _ROWS = 1_000
 
@@ -43,7 +43,8 @@ _WITH_SCORES = """
 SELECT due.*, coalesce(flagging.scores, []) AS scores
 FROM due LEFT JOIN (
     SELECT s.run_id, s.uri, list({
-        'rule': s.rule, 'score': s.score, 'threshold': CASE s.action WHEN 'block' THEN s.block ELSE s.review END, 'action': s.action
+        'rule': s.rule, 'score': s.score, 'action': s.action,
+        'threshold': CASE s.action WHEN 'block' THEN s.block ELSE s.review END
     } ORDER BY s.rule) AS scores
     FROM scores AS s SEMI JOIN due ON due.run_id = s.run_id AND due.uri = s.uri
     WHERE s.mode = 'live' AND s.action <> 'allow' AND list_contains($runs, s.run)
@@ -75,20 +76,19 @@ class Changes:
         """Each of them, the oldest decision first. Memory holds some thousand at a time."""
         with sql_errors():
             runs = [run for (run,) in self.connection.execute("SELECT DISTINCT run_id FROM due").fetchall()]
-            reader = self.connection.execute(_WITH_SCORES, {"runs": runs}).to_arrow_reader(_ROWS)
+            reader = self.connection.sql(_WITH_SCORES, params={"runs": runs}).to_arrow_reader(_ROWS)
             for batch in reader:
                 for row in batch.to_pylist():
                     yield _delivery(self.target, row)
 
 
-def find_changes(connection: duckdb.DuckDBPyConnection, target: Target, outbox: Outbox, reviews: pa.Table) -> Changes:
+def find_changes(connection: duckdb.DuckDBPyConnection, target: Target, outbox: Outbox) -> Changes:
     """Compare effective decisions with the deliveries of an outbox.
 
     Args:
         connection: from `moderation.query.connect`, and not used for another target.
         target: whose.
         outbox: its deliveries.
-        reviews: all rows of the table `reviews`.
 
     Raises:
         SettingsError: the results have no such policy, or several and the target names none.
@@ -96,7 +96,7 @@ def find_changes(connection: duckdb.DuckDBPyConnection, target: Target, outbox: 
     """
     since = datetime.combine(target.since, time(), UTC) if target.since is not None else _BEGINNING
     with sql_errors():
-        create_effective(connection, target, reviews)
+        create_effective(connection, target.policy, f"target {target.name}")
         connection.register("sending", pa.RecordBatchReader.from_batches(ITEMS, outbox.items()))
         connection.execute(
             "CREATE TEMP TABLE sent AS SELECT item, max_by(content, change) AS content, max_by(action, change) AS action, "

@@ -91,7 +91,7 @@ class Outbox:
         return [one for one in self.open.values() if one.parked]
 
     def items(self) -> Iterator[pa.RecordBatch]:
-        """The deliveries of each item, columns as in `ITEMS`: of the snapshot the newest ones, then all since. Raises `StorageError`."""
+        """Deliveries with the columns of `ITEMS`: of the snapshot each item's newest, then all since. Raises `StorageError`."""
         if self.snapshot:
             with self.output.open(_items_key(self.folder, self.snapshot)) as file:
                 yield from pq.ParquetFile(file).iter_batches()
@@ -139,7 +139,7 @@ class Outbox:
         lease.check()
         key = f"{self.folder}log/{self.number + 1:012d}.parquet"
         try:
-            # With the runner in it: a store takes the same bytes twice, and no two runners may believe that they wrote an entry.
+            # With the runner in it: stores take the same bytes twice, and no two runners may believe they wrote an entry.
             about = {**(rows.schema.metadata or {}), "runner": lease.runner}
             with _output_errors(self.output):
                 self.output.put(key, _parquet(rows.replace_schema_metadata(about)), create_only=True)
@@ -159,13 +159,21 @@ class Outbox:
                     self.delivered += 1
                     self._overtake(done.delivery)
             elif outcome.key in self.open:
-                self.open[outcome.key] = self.open[outcome.key].after(outcome)
+                self._note(self.open[outcome.key].after(outcome))
 
+    def _note(self, one: Open) -> None:
+        self.open[one.delivery.key] = one
+        if one.parked:
+            self._parked.setdefault(one.delivery.item, set()).add(one.delivery.key)
 
     def _overtake(self, done: Delivery) -> None:
         """Forget parked deliveries of the same item that a later one has made pointless."""
-        for one in [one for one in self.parked_of.get(done.item, ()) if one.delivery.change < done.change]:
-            self.open.pop(one.delivery.key, None)
+        for key in self._parked.pop(done.item, ()):
+            one = self.open.get(key)
+            if one is not None and one.parked and one.delivery.change < done.change:
+                del self.open[key]
+            elif one is not None:
+                self._note(one)
 
 
 def folder_of(target: str) -> str:
@@ -190,7 +198,7 @@ def newest_of_each(batches: Iterator[pa.RecordBatch], file: Path) -> int:
     with duckdb.connect() as connection:
         connection.execute("SET temp_directory = $folder", {"folder": str(file.parent / "spill")})
         connection.register("every", pa.RecordBatchReader.from_batches(ITEMS, batches))
-        found = connection.execute(
+        found = connection.sql(
             "SELECT item, max_by(content, change) AS content, max_by(action, change) AS action, "
             "max_by(policy_hash, change) AS policy_hash, max(change) AS change FROM every GROUP BY item"
         ).to_arrow_reader(100_000)
@@ -214,7 +222,7 @@ def _loaded(output: Store, target: str) -> Outbox:
             outbox.items_in_snapshot, outbox.delivered = about["items"], about["delivered"]
             rows = pq.read_table(pa.BufferReader(output.get(_open_key(folder, outbox.snapshot))))
             for row in rows.to_pylist():
-                outbox._note(as_open(row))  # noqa: SLF001
+                outbox._note(as_open(row))
         log = sorted(number for key in keys if (number := _number(key, f"{folder}log/")) < _NONE)
         for number in log:
             if number > outbox.snapshot:
@@ -229,9 +237,9 @@ def _loaded(output: Store, target: str) -> Outbox:
 def _read_entry(outbox: Outbox, number: int) -> None:
     rows = pq.read_table(pa.BufferReader(outbox.output.get(f"{outbox.folder}log/{number:012d}.parquet")))
     if (rows.schema.metadata or {}).get(b"kind") == b"deliveries":
-        outbox._add(number, rows, [as_delivery(row) for row in rows.to_pylist()])  # noqa: SLF001
+        outbox._add(number, rows, [as_delivery(row) for row in rows.to_pylist()])
     else:
-        outbox._apply([as_outcome(row) for row in rows.to_pylist()])  # noqa: SLF001
+        outbox._apply([as_outcome(row) for row in rows.to_pylist()])
 
 
 _NONE = 10**13

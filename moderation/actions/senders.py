@@ -84,7 +84,9 @@ class _Tags:
             return Answer(Result.PARKED, "only objects in s3:// have tags")
         try:
             store = self._stores.get(bucket[0]) or self._stores.setdefault(bucket[0], Store(bucket[0]))
-            store.add_tags(store.key_of(delivery.uri), tag_values(self._tags.tags, delivery.payload), delivery.etag, patience=0.0)
+            store.add_tags(
+                store.key_of(delivery.uri), tag_values(self._tags.tags, delivery.payload), delivery.etag, patience=0.0
+            )
         except TransientError as error:
             return Answer(Result.FAILED, error.detail)
         except StorageError as error:

@@ -13,7 +13,7 @@ SHORTEST = 24
 
 
 def key_bytes(secret: str) -> bytes:
-    """The key of a secret: after `whsec_`, its base64; otherwise its UTF-8. Raises `SettingsError`, which does not repeat it."""
+    """The key of a secret: after `whsec_`, its base64, else its UTF-8. Raises `SettingsError`, which does not repeat it."""
     key = secret.encode()
     if secret.startswith(PREFIX):
         try:

@@ -64,7 +64,9 @@ class Webhook(_Strict):
     previous_secret: Secret | None = Field(default=None, description="while keys change: a second key, which signs as well")
     headers: dict[HeaderName, Secret] = Field(default={}, description="further headers, such as Authorization: {env: NAME}")
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="seconds for one request, from connecting to the answer")
-    attempts: int = Field(default=5, ge=1, le=20, description="requests for one message in one run, before it waits for the next")
+    attempts: int = Field(
+        default=5, ge=1, le=20, description="requests for one message in one run, before it waits for the next"
+    )
     connections: int = Field(default=8, ge=1, le=64, description="requests at the same time")
 
     @field_validator("url")

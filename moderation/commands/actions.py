@@ -25,9 +25,7 @@ DOWN = 3
 
 _File = Annotated[Path, typer.Option("--actions", "-a", help="The file of targets.")]
 _DEFAULT = Path("actions.yaml")
-_Results = Annotated[
-    str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)
-]
+_Results = Annotated[str, typer.Option("--results", "-r", help="The output of runs: a folder or a URI.", show_default=False)]
 _Names = Annotated[
     list[str] | None,
     typer.Option("--target", "-t", help="Only this target; can be given several times.", show_default=False),

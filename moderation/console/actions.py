@@ -44,7 +44,7 @@ def show_acted(acted: Sequence[Acted], asked: bool) -> None:
         if one.stopped:
             console.print(f"  given up for now: {visible(one.stopped)}; the next run resumes")
         if one.parked:
-            console.print(f"  why they were refused: moderate actions status; to send them again: moderate actions retry")
+            console.print("  why they were refused: moderate actions status; to send them again: moderate actions retry")
     rehearsed = [one.target for one in acted if not one.live and not one.busy]
     if rehearsed and not asked:
         targets = " ".join(f"--target {name}" for name in rehearsed)
@@ -57,7 +57,9 @@ def show_standings(standings: Sequence[Standing]) -> None:
     for one in standings:
         live = "live" if one.live else "not live yet: runs only show what they would send"
         console.print(f"{one.target} ({one.kind}): {live}")
-        console.print(f"  delivered {one.delivered:,}, waiting {one.waiting:,}, refused {sum(r.deliveries for r in one.refused):,}")
+        console.print(
+            f"  delivered {one.delivered:,}, waiting {one.waiting:,}, refused {sum(r.deliveries for r in one.refused):,}"
+        )
         if one.at_work:
             console.print(f"  at work: {one.at_work}")
         if one.failed:

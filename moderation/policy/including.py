@@ -12,7 +12,7 @@ from moderation.policy.yaml_source import MAX_BYTES, Location, Source, Span, par
 
 MAX_FILES = 8
 """Files that may include one another in a row."""
-OVERRIDABLE = ("mode", "review", "block", "severity", "description")
+OVERRIDABLE = ("mode", "review", "block", "severity", "description", "dsa")
 """What `overrides` may change of an included rule."""
 _DOCUMENTS = {b"PK\x03\x04": "a document of Word or Excel", b"{\\rtf": "a document of a word processor", b"%PDF": "a PDF"}
 """How files start that contain text but are not text files."""

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.consistency import mistakes
 from moderation.policy.findings import Finding
-from moderation.policy.hints import MESSAGES, MISSING, key_hint, misspelt, value_hint
+from moderation.policy.hints import MANY_VALUES, MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
 
@@ -100,6 +100,8 @@ def _finding(merged: Merged, details: ErrorDetails) -> Finding:
     # "<...>" is the branch of a union that was chosen, and "[key]" marks a key: neither is in the file.
     location = tuple(part for part in details["loc"] if not str(part).startswith("<") and part != "[key]")
     message = MESSAGES.get(details["type"]) or details["msg"].removeprefix("Input ").removeprefix("String ")
+    if details["type"] in ("enum", "literal_error") and message.count("'") > 2 * MANY_VALUES:
+        message = "is not one of the values that it can have"
     key = f"`{location[-1]}`" if location else "the policy"
     if details["type"] == "extra_forbidden":
         return merged.finding(location, f"unknown key {key}", key_hint(location), at_key=True)

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 
 from moderation.errors import ErrorCode
 from moderation.policy.consistency import mistakes
+from moderation.policy.dsa_keys import Dsa
 from moderation.policy.model_choice import ModelChoice, Strict, Text
 from moderation.policy.score_kind import ScoreKind
 
@@ -58,6 +59,7 @@ class Rule(Strict):
     block: Threshold | None = Field(default=None, description="at or above: blocked")
     review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
     maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
+    dsa: Dsa | None = Field(default=None, description="what statements of reasons say about its blocks (`moderate export dsa`)")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -105,6 +107,7 @@ class Policy(Strict):
     near: float = Field(
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
+    dsa: Dsa | None = Field(default=None, description="the same for blocks that no rule explains, such as those of a person")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
     examples: tuple[Example, ...] = Field(default=(), max_length=10_000, description="the policy's own tests")
 
@@ -130,8 +133,13 @@ class Policy(Strict):
 
     @property
     def hash(self) -> str:
-        """Identity: 16 hex digits of the SHA-256 of the parsed content. Comments and layout do not count."""
-        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, ensure_ascii=True)
+        """Identity: 16 hex digits of the SHA-256 of the parsed content.
+
+        Comments, layout and `dsa` do not count: they decide nothing.
+        """
+        decides_nothing: Any = {"dsa": True, "rules": {"__all__": {"dsa"}}}
+        parsed = self.model_dump(mode="json", exclude_defaults=True, exclude=decides_nothing)
+        content = json.dumps(parsed, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -143,6 +151,7 @@ class Override(Strict):
     block: Threshold | None = Field(default=None, description="null removes the threshold")
     severity: Severity = Field(default=Severity.MEDIUM, description="low | medium | high | critical")
     description: str = Field(default="", max_length=2000, description="what the rule means, in words")
+    dsa: Dsa | None = Field(default=None, description="what statements of reasons say about its blocks")
 
 
 class PolicyFile(Policy):
