@@ -85,23 +85,21 @@ def rehearse(output: Store, target: Target) -> Acted:
     return Acted(target.name, live=False, planned=changes.counts, examples=changes.examples, waiting=len(outbox.waiting))
 
 
-def act(output: Store, targets: Sequence[Target], settings: Settings) -> Iterator[Acted]:
-    """Deliver to each target what is open and what has changed, and yield what was done.
+def act_on(output: Store, target: Target, settings: Settings) -> Acted:
+    """Deliver to a target what is open and what has changed.
 
     Raises:
         SettingsError: a secret is missing, or the results have no such policy.
         OutputError: the output cannot be read or written.
     """
-    senders = [open_sender(target, settings.resolve, settings.patience) for target in targets]
-    for target, sender in zip(targets, senders, strict=True):
-        yield _guarded(output, target, settings, _Round(target, sender, settings).run)
+    sender = open_sender(target, settings.resolve, settings.patience)
+    return _guarded(output, target, settings, _Round(target, sender, settings).run)
 
 
-def retry(output: Store, targets: Sequence[Target], settings: Settings) -> Iterator[Acted]:
-    """Send again what targets permanently refused: of each image the newest. Raises as `act`."""
-    senders = [open_sender(target, settings.resolve, settings.patience) for target in targets]
-    for target, sender in zip(targets, senders, strict=True):
-        yield _guarded(output, target, settings, _Round(target, sender, settings).retry)
+def retry_refused(output: Store, target: Target, settings: Settings) -> Acted:
+    """Send again what a target permanently refused: of each image the newest. Raises as `act_on`."""
+    sender = open_sender(target, settings.resolve, settings.patience)
+    return _guarded(output, target, settings, _Round(target, sender, settings).retry)
 
 
 def _guarded(output: Store, target: Target, settings: Settings, run: Callable[[Store, Lease], Acted]) -> Acted:

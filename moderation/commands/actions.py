@@ -83,7 +83,7 @@ def run(
 
     Example: `moderate actions run --results results --actions actions.yaml --live`
     """
-    from moderation.actions.acting import act, go_live, is_live, rehearse
+    from moderation.actions.acting import act_on, go_live, is_live, rehearse
     from moderation.console.actions import print_acted, show_acted
 
     if live and dry_run:
@@ -94,11 +94,9 @@ def run(
         if dry_run or not (live or is_live(output, one.name)):
             acted.append(rehearse(output, one))
             continue
-        settings = _settings()
-        rounds = act(output, [one], settings)
+        acted.append(act_on(output, one, _settings()))
         if live:
             go_live(output, one.name)
-        acted += rounds
     if as_json:
         print_acted(acted)
     else:
@@ -128,11 +126,12 @@ def retry(results: _Results, actions: _File = _DEFAULT, target: _Names = None, a
 
     Example: `moderate actions retry --results results --target trust-api`
     """
-    from moderation.actions.acting import retry as send_again
+    from moderation.actions.acting import retry_refused
     from moderation.console.actions import print_acted, show_acted
 
     output, targets = _opened(results, actions, target)
-    acted = list(send_again(output, targets, _settings()))
+    settings = _settings()
+    acted = [retry_refused(output, one, settings) for one in targets]
     if as_json:
         print_acted(acted)
     else:
