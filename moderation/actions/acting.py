@@ -116,6 +116,7 @@ class _Round:
     def __init__(self, target: Target, sender: Sender, settings: Settings) -> None:
         self._target, self._sender, self._settings = target, sender, settings
         self._tally: Counter[Result] = Counter()
+        self._failures: list[Outcome] = []
         self._stopped = ""
 
     def run(self, output: Store, lease: Lease) -> Acted:
@@ -127,6 +128,7 @@ class _Round:
                 changes = find_changes(connection, self._target, outbox)
                 planned = changes.counts
                 self._send_changes(outbox, changes.deliveries(), changes.images, lease)
+        self._settle_failures(outbox, lease)
         if outbox.entries >= COMPACT_AFTER:
             outbox.compact(lease)
         return self._acted(outbox, planned)
@@ -136,6 +138,7 @@ class _Round:
         coming = {one.delivery.item for one in outbox.waiting}
         newest = {one.delivery.item: one for one in outbox.parked if one.delivery.item not in coming}
         self._deliver(outbox, [[one] for one in newest.values()], lease)
+        self._settle_failures(outbox, lease)
         return self._acted(outbox, {})
 
     def _send_changes(self, outbox: Outbox, deliveries: Iterator[Delivery], images: int, lease: Lease) -> None:
@@ -161,9 +164,22 @@ class _Round:
         self._write(outbox, outcomes, lease)
 
     def _write(self, outbox: Outbox, outcomes: Sequence[Outcome], lease: Lease) -> None:
-        settled = list(_settled(outbox, outcomes))
+        definite = [outcome for outcome in outcomes if outcome.result is not Result.FAILED]
+        self._failures += [outcome for outcome in outcomes if outcome.result is Result.FAILED]
+        outbox.append_outcomes(definite, lease)
+        self._tally.update(outcome.result for outcome in definite)
+
+    def _settle_failures(self, outbox: Outbox, lease: Lease) -> None:
+        """Write down what failed. A delivery is only to blame for it if the target accepted others in this run."""
+        settled = [self._settled(outbox.open[one.key], one) for one in self._failures if one.key in outbox.open]
         outbox.append_outcomes(settled, lease)
         self._tally.update(outcome.result for outcome in settled)
+
+    def _settled(self, waiting: Open, outcome: Outcome) -> Outcome:
+        blamed = self._tally[Result.DELIVERED] > 0
+        if blamed and waiting.failed_runs + 1 >= GIVE_UP_AFTER:
+            return replace(outcome, result=Result.PARKED, reason=f"failed in {GIVE_UP_AFTER} runs: {outcome.reason}")
+        return replace(outcome, blamed=blamed)
 
     def _acted(self, outbox: Outbox, planned: dict[str, int]) -> Acted:
         return Acted(
@@ -188,21 +204,6 @@ def chains(waiting: Iterable[Open]) -> list[list[Open]]:
     return sorted(
         (sorted(chain, key=lambda one: one.delivery.change) for chain in found.values()), key=lambda chain: chain[0].failed_runs
     )
-
-
-def _settled(outbox: Outbox, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    """What is known after a round. A delivery is not to blame for a failure where the target answered nobody."""
-    answered = any(outcome.result is not Result.FAILED for outcome in outcomes)
-    for outcome in outcomes:
-        if outcome.result is not Result.FAILED:
-            yield outcome
-        elif answered:
-            one = outbox.open.get(outcome.key)
-            if one is not None and one.failed_runs + 1 >= GIVE_UP_AFTER:
-                reason = f"failed in {GIVE_UP_AFTER} runs: {outcome.reason}"
-                yield replace(outcome, result=Result.PARKED, reason=reason)
-            else:
-                yield outcome
 
 
 @contextlib.contextmanager

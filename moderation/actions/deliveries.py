@@ -50,6 +50,8 @@ class Outcome:
     reason: str = ""
     """why it was not delivered, in words, without secrets"""
     tries: int = 1
+    blamed: bool = False
+    """of a failure: whether the target accepted others in that run"""
     at: datetime
 
 
@@ -62,13 +64,15 @@ class Open:
     delivery: Delivery
     parked: bool = False
     reason: str = ""
+    """of the newest attempt; empty: none ended"""
     failed_runs: int = 0
+    """runs in which it failed although the target accepted others"""
     at: datetime | None = None
     """of the newest attempt"""
 
     def after(self, outcome: Outcome) -> "Open":
         """The same after an attempt that did not deliver it."""
-        failed = self.failed_runs + (outcome.result is Result.FAILED)
+        failed = self.failed_runs + outcome.blamed
         parked = outcome.result is Result.PARKED
         return replace(self, parked=parked, reason=outcome.reason, failed_runs=failed, at=outcome.at)
 
@@ -89,7 +93,8 @@ _DELIVERY = (
 )
 DELIVERIES = pa.schema(_DELIVERY, metadata={"kind": "deliveries"})
 OUTCOMES = pa.schema(
-    [("key", _TEXT), ("result", _TEXT), ("reason", _TEXT), ("tries", pa.int32()), ("at", _UTC)], metadata={"kind": "outcomes"}
+    [("key", _TEXT), ("result", _TEXT), ("reason", _TEXT), ("tries", pa.int32()), ("blamed", pa.bool_()), ("at", _UTC)],
+    metadata={"kind": "outcomes"},
 )
 OPEN = pa.schema(
     [*_DELIVERY, ("number", pa.int64()), ("parked", pa.bool_()), ("reason", _TEXT), ("failed_runs", pa.int32()), ("at", _UTC)],
@@ -145,7 +150,7 @@ def as_open(row: dict[str, Any]) -> Open:
 
 def as_outcome(row: dict[str, Any]) -> Outcome:
     """A row of `OUTCOMES`."""
-    return Outcome(key=row["key"], result=Result(row["result"]), reason=row["reason"], tries=row["tries"], at=row["at"])
+    return Outcome(**{**row, "result": Result(row["result"])})
 
 
 def idempotency_key(target: str, item: bytes, content: bytes, policy_hash: str, action: str, change: int) -> str:

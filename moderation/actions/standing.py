@@ -37,7 +37,7 @@ class Standing:
     """ever"""
     waiting: int
     failed: int
-    """of those waiting, how many have failed in a run"""
+    """of those waiting, how many were tried already"""
     newest_failure: str
     refused: tuple[Refused, ...]
     """parked ones, by reason, the most frequent first"""
@@ -49,7 +49,7 @@ def standing(output: Store, target: Target) -> Standing:
     """How it stands now. Raises `OutputError`."""
     outbox = load(output, target.name)
     parked = outbox.parked
-    failures = [one for one in outbox.waiting if one.failed_runs]
+    failures = [one for one in outbox.waiting if one.reason]
     latest = max(failures, key=lambda one: one.at or datetime.min.replace(tzinfo=UTC), default=None)
     uris: dict[str, list[str]] = {}
     for one in parked:
