@@ -74,6 +74,8 @@ class Changes:
 
     def deliveries(self) -> Iterator[Delivery]:
         """Each of them, the oldest decision first. Memory holds some thousand at a time."""
+        if not self.images:
+            return
         with sql_errors():
             runs = [run for (run,) in self.connection.execute("SELECT DISTINCT run_id FROM due").fetchall()]
             reader = self.connection.sql(_WITH_SCORES, params={"runs": runs}).to_arrow_reader(_ROWS)

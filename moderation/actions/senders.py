@@ -50,14 +50,13 @@ def open_sender(target: Target, resolve: Resolve, patience: Patience | None = No
 
 class _Webhooks:
     def __init__(self, webhook: Webhook, secrets: SecretValues, patience: Patience) -> None:
-        self._webhook, self._secrets, self._patience = webhook, secrets, patience
-        WebhookSender(webhook, secrets)  # what is wrong with keys or URL is known before anything is written
+        self._connections, self._patience = webhook.connections, patience
+        self._sender = WebhookSender(webhook, secrets)  # what is wrong with it is known before anything is written
 
     def send(self, chains: Iterable[Chain], outcomes: list[Outcome], check: Check) -> str:
         async def sent() -> str:
-            async with WebhookSender(self._webhook, self._secrets) as sender:
-                dispatch = Dispatch(sender.attempt, self._webhook.connections, self._patience, check, outcomes)
-                return await dispatch.send(chains)
+            async with self._sender as sender:
+                return await Dispatch(sender.attempt, self._connections, self._patience, check, outcomes).send(chains)
 
         return asyncio.run(sent())
 

@@ -5,6 +5,7 @@ covers everything from connecting to the last byte.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,24 +32,31 @@ AGAIN = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class WebhookSender:
-    """Attempts to deliver, over connections that are kept. Raises `SettingsError` for a key that cannot sign."""
+    """Attempts to deliver, over connections that are kept while its context lasts, which can be entered several times.
+
+    Raises `SettingsError` for a key that cannot sign, a URL or certificates that cannot be used.
+    """
 
     def __init__(self, webhook: Webhook, secrets: SecretValues) -> None:
-        self._timeout_s, self._secrets = webhook.timeout_s, secrets
+        self._webhook, self._timeout_s, self._secrets = webhook, webhook.timeout_s, secrets
         self._keys = tuple(key_bytes(key) for key in secrets.keys)
-        limits = httpx.Limits(max_connections=webhook.connections, max_keepalive_connections=webhook.connections)
         try:
             self._url = httpx.URL(secrets.url)
-            self._client = httpx.AsyncClient(
-                headers={"user-agent": "clip-moderation", "accept-encoding": "identity", **secrets.headers},
-                timeout=webhook.timeout_s,
-                limits=limits,
-                follow_redirects=False,
-            )
+            # Reading the authorities takes a while. Unencrypted, there are none to read.
+            encrypted = self._url.scheme == "https"
+            self._tls = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except (httpx.InvalidURL, ValueError, OSError) as error:
             raise SettingsError(f"cannot use the webhook's URL or certificates: {secrets.hide(str(error))}") from None
 
     async def __aenter__(self) -> Self:
+        most = self._webhook.connections
+        self._client = httpx.AsyncClient(
+            headers={"user-agent": "clip-moderation", "accept-encoding": "identity", **self._secrets.headers},
+            timeout=self._timeout_s,
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            follow_redirects=False,
+            verify=self._tls,
+        )
         return self
 
     async def __aexit__(

@@ -30,7 +30,7 @@ def in_a_process(work: object) -> int:
         try:
             work()  # type: ignore[operator]
         except BaseException as error:  # noqa: BLE001
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -51,20 +51,23 @@ def without_lease(folder: Path) -> None:
         lease.unlink()
 
 
+def trial(results: str, url: str, folder: Path, number: int) -> bool:
+    """Whether the process survived."""
+    shutil.copytree(results, folder)
+    died = in_a_process(lambda: act(DyingStore(str(folder), number), url, number))
+    print(died, flush=True)  # noqa: T201
+    without_lease(folder)
+    resumed = in_a_process(lambda: act(Store(str(folder)), url, number))
+    in_a_process(lambda: review(Store(str(folder)), IMAGES[0], ReviewAction.ALLOW))
+    overturned = in_a_process(lambda: act(Store(str(folder)), url, number))
+    if (resumed, overturned) != (0, 0):
+        sys.exit(f"after {number} writes: {resumed}, {overturned}")
+    shutil.rmtree(folder)
+    return died == 0
+
+
 if __name__ == "__main__":
-    results, url, work = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     acting.COMPACT_AFTER = 5  # so that snapshots are written, and entries removed
-    for number in range(1, 1000):
-        folder = work / str(number)
-        shutil.copytree(results, folder)
-        died = in_a_process(lambda: act(DyingStore(str(folder), number), url, number))
-        print(died, flush=True)
-        without_lease(folder)
-        resumed = in_a_process(lambda: act(Store(str(folder)), url, number))
-        in_a_process(lambda: review(Store(str(folder)), IMAGES[0], ReviewAction.ALLOW))
-        overturned = in_a_process(lambda: act(Store(str(folder)), url, number))
-        if (resumed, overturned) != (0, 0):
-            sys.exit(f"after {number} writes: {resumed}, {overturned}")
-        shutil.rmtree(folder)
-        if died == 0:
+    for each in range(1, 1000):
+        if trial(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / str(each), each):
             break
