@@ -1,5 +1,7 @@
 """Secrets of targets in Secret blocks of Prefect."""
 
+from typing import Any, cast
+
 from prefect.blocks.system import Secret as SecretBlock
 from pydantic import SecretStr
 
@@ -12,7 +14,7 @@ def from_block(secret: Secret) -> str:
     """The text in a Secret block. Raises `SettingsError`: there is none, it holds no text, or Prefect does not answer."""
     name = secret.prefect_block or ""
     try:
-        block = SecretBlock.load(name, _sync=True)
+        block = cast("Any", SecretBlock).load(name, _sync=True)
     except (ValueError, *UNREACHABLE) as error:
         reason = " ".join(str(error).split())[:200]
         raise SettingsError(f"cannot read the {secret}: {reason}") from None

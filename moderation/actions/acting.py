@@ -17,8 +17,9 @@ from moderation.actions.secret_values import Resolve
 from moderation.actions.senders import Sender, open_sender
 from moderation.actions.targets import Target
 from moderation.common.progress import Progress, tell
-from moderation.errors import ModerationError, OutputError, StorageError
+from moderation.errors import ModerationError, OutputError, SettingsError, StorageError
 from moderation.query.connection import connect
+from moderation.results.manifest import published_manifests
 from moderation.storage import Store
 
 BATCH = 500
@@ -79,8 +80,8 @@ def go_live(output: Store, target: str) -> None:
 
 def rehearse(output: Store, target: Target) -> Acted:
     """What a run would send to a target now. Sends and writes nothing. Raises `SettingsError`, `OutputError`."""
-    outbox = load(output, target.name)
     with connect(output.uri) as connection, _reading(output):
+        outbox = load(output, target.name)
         changes = find_changes(connection, target, outbox)
     return Acted(target.name, live=False, planned=changes.counts, examples=changes.examples, waiting=len(outbox.waiting))
 
@@ -97,12 +98,16 @@ def act_on(output: Store, target: Target, settings: Settings) -> Acted:
 
 
 def retry_refused(output: Store, target: Target, settings: Settings) -> Acted:
-    """Send again what a target permanently refused: of each image the newest. Raises as `act_on`."""
+    """Send again what a target permanently refused, of each image the newest, and what waits. Raises as `act_on`."""
     sender = open_sender(target, settings.resolve, settings.patience)
     return _guarded(output, target, settings, _Round(target, sender, settings).retry)
 
 
 def _guarded(output: Store, target: Target, settings: Settings, run: Callable[[Store, Lease], Acted]) -> Acted:
+    with _reading(output):
+        published = next(published_manifests(output), None)
+    if published is None:
+        raise SettingsError(f"no run is published in {output.uri}: give the --output of `moderate run`")
     try:
         with Lease(output, folder_of(target.name), settings.lease_s, settings.skew_s) as lease:
             return run(output, lease)
@@ -135,9 +140,10 @@ class _Round:
 
     def retry(self, output: Store, lease: Lease) -> Acted:
         outbox = load(output, self._target.name)
-        coming = {one.delivery.item for one in outbox.waiting}
-        newest = {one.delivery.item: one for one in outbox.parked if one.delivery.item not in coming}
-        self._deliver(outbox, [[one] for one in newest.values()], lease)
+        coming = chains(outbox.waiting)
+        items = {chain[0].delivery.item for chain in coming}
+        newest = {one.delivery.item: one for one in outbox.parked if one.delivery.item not in items}
+        self._deliver(outbox, [*coming, *([one] for one in newest.values())], lease)
         self._settle_failures(outbox, lease)
         return self._acted(outbox, {})
 

@@ -180,9 +180,10 @@ def _without_secrets(source: Source, findings: list[Finding]) -> list[Finding]:
 
 
 def _at(content: Any, location: Location) -> Any:
+    value = content
     for part in location:
-        content = content[part] if isinstance(content, dict | list) else None
-    return content
+        value = value[part] if isinstance(value, dict | list) else None  # type: ignore[index]  # an int where it is a list
+    return value
 
 
 def _known(location: Location) -> str:

@@ -213,7 +213,7 @@ def newest_of_each(batches: Iterator[pa.RecordBatch], file: Path) -> int:
 def _loaded(output: Store, target: str) -> Outbox:
     outbox = Outbox(output, target)
     folder = outbox.folder
-    keys = [output.key_of(item.uri) for page in output.list(folder) for item in page]
+    keys = _keys(output, folder)
     snapshots = [_number(key, f"{folder}state/") for key in keys if key.endswith(".json") and key.startswith(f"{folder}state/")]
     try:
         if snapshots:
@@ -240,6 +240,13 @@ def _read_entry(outbox: Outbox, number: int) -> None:
         outbox._add(number, rows, [as_delivery(row) for row in rows.to_pylist()])
     else:
         outbox._apply([as_outcome(row) for row in rows.to_pylist()])
+
+
+def _keys(output: Store, folder: str) -> list[str]:
+    try:
+        return [output.key_of(item.uri) for page in output.list(folder) for item in page]
+    except StorageError as error:
+        raise OutputError(f"cannot read {output.uri}: {error.detail}") from None
 
 
 _NONE = 10**13

@@ -23,11 +23,11 @@ WITH versions AS (
 ), others AS (
     SELECT uri, content, max(scored_at) FILTER (action <> 'block') AS last_other FROM versions GROUP BY ALL
 ), starts AS (
-    SELECT v.uri, v.content, min(v.scored_at) AS began FROM versions AS v JOIN others AS o USING (uri, content)
+    SELECT v.uri, v.content, min(v.scored_at) AS first_block FROM versions AS v JOIN others AS o USING (uri, content)
     WHERE v.action = 'block' AND (o.last_other IS NULL OR v.scored_at > o.last_other) GROUP BY ALL
 )
 SELECT a.*,
-    CASE WHEN a.machine_action = 'block' THEN coalesce(s.began, a.scored_at) ELSE a.decided_at END AS began,
+    CASE WHEN a.machine_action = 'block' THEN coalesce(s.first_block, a.scored_at) ELSE a.decided_at END AS began,
     a.policy || chr(10) || a.uri || chr(10) || coalesce(a.sha256, 'etag:' || a.etag) AS identity,
     CASE
         WHEN a.decided_by = 'person' AND a.reviewed_rule IS NOT NULL THEN a.reviewed_rule
@@ -72,11 +72,6 @@ class Blocks:
             create_effective(connection, policy.policy, "--policy")
             connection.execute(_BLOCKS)
             connection.execute(_IN_PERIOD, {"since": since, "until": until})
-
-    def __len__(self) -> int:
-        with sql_errors():
-            (count,) = self._connection.execute("SELECT count(*) FROM dsa_blocks").fetchone() or (0,)
-        return int(count)
 
     def of(self, rule: str | None) -> Dsa | None:
         """What the policy says about blocks of a rule; None: nothing."""

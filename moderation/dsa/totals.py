@@ -67,8 +67,8 @@ def totals(connection: duckdb.DuckDBPyConnection, blocks: Blocks) -> Totals:
             counts["visibility"].update(dict.fromkeys(dsa.decision_visibility, number))
     period: dict[str, Any] = {"since": blocks.since, "until": blocks.until}
     with sql_errors():
-        machine, reviewed, overturned = connection.execute(_REVIEWED, period).fetchone() or (0, 0, 0)
-        filed, closed, upset, hours = connection.execute(_APPEALS, period).fetchone() or (0, 0, 0, None)
+        [(machine, reviewed, overturned)] = connection.execute(_REVIEWED, period).fetchall()
+        [(filed, closed, upset, hours)] = connection.execute(_APPEALS, period).fetchall()
     return Totals(
         since=blocks.since.isoformat(),
         until=blocks.until.isoformat(),

@@ -1,13 +1,14 @@
 """Tags of objects in S3: added to those that an object has, never in place of them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moderation.errors import ErrorCode, StorageError
 from moderation.storage.entity_tags import entity_tag, is_made, is_same
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import TagTypeDef
 
 MOST = 10
 """Tags that an object can have."""
@@ -36,11 +37,11 @@ def add_tags(client: "S3Client", bucket: str, key: str, tags: Mapping[str, str],
     if etag and not is_made(etag) and not is_same(now, etag):
         raise StorageError(ErrorCode.CHANGED, f"the object is another one now: etag {etag!r:.80}, now {now!r:.80}")
     version = found.get("VersionId")
-    which = {"VersionId": version} if version and version != "null" else {}
+    which: Any = {"VersionId": version} if version and version != "null" else {}
     present = {tag["Key"]: tag["Value"] for tag in client.get_object_tagging(Bucket=bucket, Key=key, **which)["TagSet"]}
     merged = {**present, **tags}
     if len(merged) > MOST:
         raise StorageError(ErrorCode.STORAGE_ERROR, f"the object would have {len(merged)} tags, and S3 allows {MOST}")
     if merged != present:
-        pairs = [{"Key": name, "Value": value} for name, value in merged.items()]
-        client.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": pairs}, **which)  # type: ignore[typeddict-item]
+        pairs: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in merged.items()]
+        client.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": pairs}, **which)
