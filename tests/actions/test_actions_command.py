@@ -231,7 +231,7 @@ def test_a_missing_secret_stops_a_run_before_anything_is_written(results: str, t
         (("run", "--results", "R", "--live", "--dry-run"), "give --live or --dry-run, not both"),
         (("status", "--results", "ftp://x"), "cannot read"),
         (("run", "--results", "R", "--actions", "none.yaml"), "none.yaml:1:1: cannot read the actions: no such file"),
-        (("run", "--results", "nothing-here"), "no run is published in"),
+        (("run", "--results", "nothing-here", "--live"), "cannot read"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], message: str, results: str, tmp_path: Path, ask) -> None:  # type: ignore[no-untyped-def]

@@ -163,7 +163,8 @@ def test_each_block_in_effect_has_a_statement_in_the_words_of_the_database(resul
         "territorial_scope": list(EEA),
         "content_date": "2026-11-21",
         "application_date": "2026-11-21",
-        "decision_facts": "The listing showed a firearm. An automated system examined the image under the policy shop, version 1. "
+        "decision_facts": "The listing showed a firearm. "
+        "An automated system examined the image under the policy shop, version 1. "
         "The rule firearms (weapons) asked to block it: its score was 0.88, and the threshold 0.75.",
         "source_type": "SOURCE_VOLUNTARY",
         "automated_detection": "Yes",

@@ -28,9 +28,7 @@ TERMS = """      decision_ground: DECISION_GROUND_INCOMPATIBLE_CONTENT
         (START, ["policy:8:5: the key `decision_ground` is missing", "DECISION_GROUND_ILLEGAL_CONTENT"]),
         (
             START + ILLEGAL,
-            [
-                "policy:9:7: `dsa` needs `illegal_content_legal_ground` and `illegal_content_explanation`, since `decision_ground`"
-            ],
+            ["policy:9:7: `dsa` needs `illegal_content_legal_ground` and `illegal_content_explanation`, since"],
         ),
         (
             START.replace("VIOLENCE", "VIOLENSE") + TERMS,
