@@ -56,9 +56,12 @@ def test_the_file_of_the_repository_is_ready_as_it_stands(capsys: pytest.Capture
     deploy(check=True, file=FILE, offline=True)
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert all(name in shown.out for name in ("nightly", "hourly", "policy-backtest", "with conditional writes", "is ready"))
+    assert all(
+        name in shown.out
+        for name in ("nightly", "hourly", "policy-backtest", "action-files (jsonl)", "with conditional writes", "is ready")
+    )
     file = read_deployments(FILE)
-    assert [d.name for d in file.deployments] == ["nightly", "hourly", "policy-backtest"]
+    assert [d.name for d in file.deployments] == ["nightly", "hourly", "policy-backtest", "act"]
     assert {d.entrypoint for d in file.deployments} == set(MODELS)
 
 
