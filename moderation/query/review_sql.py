@@ -44,10 +44,7 @@ FROM {{decisions}} AS d LEFT JOIN internal.answers AS a ON a.image = coalesce(d.
 """  # noqa: S608
 """Decisions with the newest decision of a person that is in effect."""
 
-
-def effective(decisions: str) -> str:
-    """Decisions, a view with one row per image, with the decisions of people that are in effect."""
-    return f"""
+EFFECTIVE = f"""
 SELECT * EXCLUDE (answer) REPLACE (
         CASE WHEN answer.action = 'escalate' AND action = 'allow' THEN 'review'
             WHEN answer.action = 'escalate' THEN action
@@ -58,11 +55,8 @@ SELECT * EXCLUDE (answer) REPLACE (
     coalesce(answer.decided_at, scored_at) AS decided_at,
     answer.reviewer, answer.verdict, answer.action AS review_action, answer.rule AS reviewed_rule, answer.reason, answer.note,
     answer.queue, answer.source AS review_source, answer.review_id
-FROM ({ANSWERED.format(decisions=decisions)})
+FROM ({ANSWERED.format(decisions="latest_decisions")})
 """  # noqa: S608
-
-
-EFFECTIVE = effective("latest_decisions")
 
 _AWAITING = """
 WITH wanted AS (

@@ -6,7 +6,7 @@ import json
 from moderation.policy.schema import Rule
 
 _WITHOUT_MEANING = frozenset(
-    {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to", "dsa"},
+    {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to"},
 )
 """Keys of a rule that do not change what it looks for. Any other key does, also one that the language gains later."""
 
