@@ -26,6 +26,7 @@ from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
 from moderation.commands.query import query, results_app
 from moderation.commands.replay import replay
+from moderation.commands.reviews import reviews_app
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
@@ -57,6 +58,7 @@ app = typer.Typer(
 
 app.add_typer(policy_app, name="policy")
 app.add_typer(runs_app, name="runs")
+app.add_typer(reviews_app, name="reviews")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)

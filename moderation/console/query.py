@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.common.safe_text import visible
+from moderation.common.spreadsheets import defused
 from moderation.errors import OutputError
 from moderation.query.connection import sql_errors
 
@@ -30,9 +31,6 @@ _LONGEST_CELL = 300
 _LONGEST_FLOAT = 10
 _NARROWEST = 14
 _BATCH = 10_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Characters that start a formula in a spreadsheet, or that it skips before one; the last four are full-width."""
-
 _AS_TEXT = {"interval", "blob", "bit", "bignum", "union", "time with time zone"}
 """Types that Python, JSON or Parquet lack; they are written as DuckDB's text."""
 
@@ -173,7 +171,7 @@ def _text(value: Any) -> str | int | float:
 
 
 def _defused(text: str | int | float) -> str | int | float:
-    return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text
+    return defused(text) if isinstance(text, str) else text
 
 
 def _json(value: Any) -> str:

@@ -13,7 +13,7 @@ from moderation.labels.labels_table import Table
 
 ANY = "any"
 """In the place of a rule: whether any live rule applies."""
-_SPELLINGS: dict[str, bool | None] = {
+SPELLINGS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "yes", "y", "t", "1", "1.0", "1,0", "x", "✓", "✔"), True),
     **dict.fromkeys(("false", "no", "n", "f", "0", "0.0", "0,0"), False),
     # What spreadsheets write in other languages.
@@ -128,7 +128,7 @@ def _meant(table: Table) -> str:
 def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
     """One row's label, or what is wrong with the row."""
     said = cells["label"].strip().lower()
-    if said and said not in _SPELLINGS:
+    if said and said not in SPELLINGS:
         return f"the label {_short(cells['label'])} is neither true nor false: write true or false"
     uri, rule = cells["uri"], cells["rule"].strip()
     if not uri.strip():
@@ -145,7 +145,7 @@ def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
             weight = math.nan
         if not 0 < weight <= _HEAVIEST:
             return f"the weight {_short(wording)} is not a positive number"
-    return Label(uri, rule, _SPELLINGS.get(said), weight, cells.get("stratum", "").strip(), line)
+    return Label(uri, rule, SPELLINGS.get(said), weight, cells.get("stratum", "").strip(), line)
 
 
 def _short(text: str) -> str:

@@ -4,15 +4,26 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from moderation.common.safe_text import visible
 from moderation.errors import SettingsError
 
-COLUMNS = ("uri", "rule", "label", "weight", "stratum")
-_REQUIRED = ("uri", "rule", "label")
-_BESIDE = ("score",)
-"""Columns that sampling writes for people to look at."""
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a kind of table."""
+
+    known: tuple[str, ...]
+    """what is read"""
+    required: tuple[str, ...]
+    """of these, what must be there"""
+    beside: tuple[str, ...] = ()
+    """what this program writes for people to look at, and does not read"""
+
+
+LABELS = Columns(("uri", "rule", "label", "weight", "stratum"), ("uri", "rule", "label"), ("score",))
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _LINE_LIMIT = 1 << 20  # characters
 
@@ -24,7 +35,7 @@ class Table:
         SettingsError: it is no such table.
     """
 
-    def __init__(self, raw: bytes, name: str) -> None:
+    def __init__(self, raw: bytes, name: str, columns: Columns = LABELS) -> None:
         self._name = name
         text, self.encoding = _decoded(raw, name)
         self.strange = next((line.strip() for line in text.splitlines() if not line.isascii()), "")
@@ -32,15 +43,15 @@ class Table:
         first, _, rest = text.partition("\n")
         self._skipped = first.strip().lower().startswith("sep=")  # Excel's own way to name the delimiter
         text = rest if self._skipped else text
-        self.delimiter = _delimiter(text)
+        self.delimiter = _delimiter(text, columns)
         self._reader = csv.reader(_lines(text, name), delimiter=self.delimiter, strict=True)
         self._header: list[str] = []
         for _, cells in self._rows():
             self._header = [cell.strip().lower() for cell in cells]
             break
-        _check_header(self._header, name)
-        self.ignored = [column for column in self._header if column not in (*COLUMNS, *_BESIDE)]
-        self.missing = [column for column in COLUMNS if column not in self._header]
+        _check_header(self._header, name, columns)
+        self.ignored = [column for column in self._header if column not in (*columns.known, *columns.beside)]
+        self.missing = [column for column in columns.known if column not in self._header]
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, str] | str]]:
         width, mark = len(self._header), _DELIMITERS[self.delimiter]
@@ -89,12 +100,12 @@ def _decoded(raw: bytes, name: str) -> tuple[str, str]:
     return text, "Windows-1252"
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, columns: Columns) -> str:
     """What parts the columns of the first line that is not blank."""
     header = next((line for line in text.splitlines() if line.strip()), "")
 
     def fits(mark: str) -> int:
-        return len({cell.strip().strip('"').lower() for cell in header.split(mark)} & set(COLUMNS))
+        return len({cell.strip().strip('"').lower() for cell in header.split(mark)} & set(columns.known))
 
     best = max(_DELIMITERS, key=fits)
     return best if fits(best) > 1 else ","
@@ -107,16 +118,16 @@ def _lines(text: str, name: str) -> Iterator[str]:
         yield line
 
 
-def _check_header(header: Sequence[str], name: str) -> None:
+def _check_header(header: Sequence[str], name: str, columns: Columns) -> None:
     place = f"{visible(name)}:1"
     if not header:
-        raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(_REQUIRED)}")
-    for column in COLUMNS:
+        raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(columns.required)}")
+    for column in columns.known:
         if header.count(column) > 1:
             raise SettingsError(f"{place}: there are two columns {column!r}: remove one")
-    missing = [column for column in _REQUIRED if column not in header]
+    missing = [column for column in columns.required if column not in header]
     if missing:
-        advice = f"the first line names them: {','.join(_REQUIRED)}"
+        advice = f"the first line names them: {','.join(columns.required)}"
         close = get_close_matches(missing[0], header, n=1)
         if len(header) == 1 and any(mark in header[0] for mark in ";\t|:"):
             advice = "commas must separate the columns"

@@ -1,5 +1,6 @@
 """Views of what people decided, in SQL. `docs/reviews.md` says in words which decision is in effect."""
 
+from moderation.results import schemas
 from moderation.reviews.appeal import QUEUE as APPEALS_QUEUE
 from moderation.reviews.current import IMAGE
 
@@ -44,7 +45,10 @@ FROM {{decisions}} AS d LEFT JOIN internal.answers AS a ON a.image = coalesce(d.
 """  # noqa: S608
 """Decisions with the newest decision of a person that is in effect."""
 
-EFFECTIVE = f"""
+
+def effective_sql(decisions: str = "latest_decisions") -> str:
+    """Decisions, by the name of a view or as a query in brackets, with what people decided over what the machine did."""
+    return f"""
 SELECT * EXCLUDE (answer) REPLACE (
         CASE WHEN answer.action = 'escalate' AND action = 'allow' THEN 'review'
             WHEN answer.action = 'escalate' THEN action
@@ -55,27 +59,40 @@ SELECT * EXCLUDE (answer) REPLACE (
     coalesce(answer.decided_at, scored_at) AS decided_at,
     answer.reviewer, answer.verdict, answer.action AS review_action, answer.rule AS reviewed_rule, answer.reason, answer.note,
     answer.queue, answer.source AS review_source, answer.review_id
-FROM ({ANSWERED.format(decisions="latest_decisions")})
+FROM ({ANSWERED.format(decisions=decisions)})
 """  # noqa: S608
 
-_AWAITING = """
+
+def newest_of(decisions: str) -> str:
+    """Of the rows of a query over `decisions`, those of each object that no later one replaces, as in `latest_decisions`."""
+    return f"{decisions} QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1"
+
+
+_AWAITING = f"""
 WITH wanted AS (
     SELECT uri FROM decisions WHERE action = 'review'
     UNION ALL
     SELECT d.uri FROM decisions AS d
     SEMI JOIN internal.sent_back AS s ON s.image = coalesce(d.sha256, d.uri || chr(10) || d.etag)
 )
-SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)
-QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1
-"""
+{newest_of("SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)")}
+"""  # noqa: S608
 SENT_BACK = """
 SELECT image FROM internal.answers WHERE len(list_filter(answers, lambda x: x.action IN ('review', 'escalate'))) > 0
 """
 """Images that a person wants somebody to look at, whatever the machine says of them."""
 
-_QUEUE_COLUMNS = """
+RESTRICTED = (
+    "coalesce(len(list_filter(d.list_matches, lambda m: m.restricted)) > 0, false)"
+    if "list_matches" in schemas.DECISIONS.names
+    else "false"
+)
+"""Whether an image is on a hash list of which nothing may be shown. Always false while decisions have no `list_matches`."""
+
+_QUEUE_COLUMNS = f"""
     d.uri, d.etag, d.sha256, d.pdq, d.frame, d.status, d.error_code, d.action AS machine_action, d.top_rule, d.top_category,
-    d.top_score, d.top_threshold, d.near_threshold, d.flags, d.policy, d.policy_version, d.policy_hash, d.run_id, d.scored_at
+    d.top_score, d.top_threshold, d.near_threshold, d.flags, d.policy, d.policy_version, d.policy_hash, d.run_id, d.scored_at,
+    {RESTRICTED} AS restricted
 """
 
 QUEUE = f"""

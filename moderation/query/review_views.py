@@ -7,15 +7,11 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from moderation.errors import PolicyError
-from moderation.query.review_sql import ANSWERS, APPEALS, EFFECTIVE, OTHER_MEANINGS, QUEUE, SENT_BACK
+from moderation.query.review_sql import ANSWERS, APPEALS, OTHER_MEANINGS, QUEUE, SENT_BACK, effective_sql
 from moderation.query.view_files import PublishedFile
 from moderation.query.view_scan import scan
-from moderation.results.manifest import Manifest
-from moderation.results.stored_policy import stored_policy
 from moderation.reviews import appeal, store
 from moderation.reviews.current import current_sql
-from moderation.reviews.meaning import rule_meaning
 from moderation.reviews.schema import REVIEWS
 from moderation.storage import Store
 
@@ -51,16 +47,6 @@ class ReviewFiles:
         return bool(self.reviews)
 
 
-def meanings_of(manifest: Manifest) -> Mapping[str, str]:
-    """By rule of a run's policy: what it looks for, as a hash. Empty if this version cannot read the policy."""
-    if manifest.rule_meanings:
-        return manifest.rule_meanings
-    try:
-        return {rule.id: rule_meaning(rule) for rule in stored_policy(manifest).rules}
-    except PolicyError:
-        return {}
-
-
 def create_review_views(
     connection: duckdb.DuckDBPyConnection, files: ReviewFiles, meanings: Mapping[str, Mapping[str, str]]
 ) -> None:
@@ -81,7 +67,7 @@ def create_review_views(
     connection.execute(f"CREATE VIEW current_reviews AS {current_sql('internal.reviews')}")
     connection.execute(f"CREATE VIEW internal.answers AS {ANSWERS}")
     connection.execute(f"CREATE VIEW internal.sent_back AS {SENT_BACK}")
-    connection.execute(f"CREATE VIEW effective_decisions AS {EFFECTIVE}")
+    connection.execute(f"CREATE VIEW effective_decisions AS {effective_sql()}")
     connection.execute(f"CREATE VIEW appeals AS {APPEALS}")
     connection.execute(f"CREATE VIEW review_queue AS {QUEUE}")
 

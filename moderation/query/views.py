@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 import duckdb
 import pyarrow as pa
 
-from moderation.query.review_views import REVIEW_VIEWS, ReviewFiles, create_review_views, meanings_of
+from moderation.query.review_views import REVIEW_VIEWS, ReviewFiles, create_review_views
 from moderation.query.view_files import PublishedFile, StoreFileSystem
 from moderation.query.view_runs import run_row, runs_table
 from moderation.query.view_scan import no_pattern, scan
 from moderation.results import schemas
 from moderation.results.manifest import Manifest
 from moderation.results.schemas import TABLES, Table
+from moderation.reviews.meaning import meanings_of
 from moderation.reviews.validity import DEFAULT, Validity
 from moderation.storage import Store
 

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 
+from moderation.errors import PolicyError
 from moderation.policy.schema import Rule
+from moderation.results.manifest import Manifest
+from moderation.results.stored_policy import stored_policy
 
 _WITHOUT_MEANING = frozenset(
     {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to"},
@@ -16,3 +20,13 @@ def rule_meaning(rule: Rule) -> str:
     content = rule.model_dump(mode="json", exclude_defaults=True, exclude=set(_WITHOUT_MEANING))
     settled = {key: sorted(value, key=json.dumps) if isinstance(value, list) else value for key, value in content.items()}
     return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def meanings_of(manifest: Manifest) -> Mapping[str, str]:
+    """By rule of a run's policy: what it looks for, as a hash. Empty if this version cannot read the policy."""
+    if manifest.rule_meanings:
+        return manifest.rule_meanings
+    try:
+        return {rule.id: rule_meaning(rule) for rule in stored_policy(manifest).rules}
+    except PolicyError:
+        return {}

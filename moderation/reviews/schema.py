@@ -3,12 +3,13 @@
 It only ever gains nullable columns, as those of `moderation.results.schemas`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 
-from moderation.reviews.review import Review
+from moderation.reviews.review import Review, ReviewAction, Selection, Source, Verdict
 
 VERSION = 1
 
@@ -91,3 +92,19 @@ REVIEWS = pa.schema(
 def as_table(reviews: Iterable[Review]) -> pa.Table:
     """Reviews as rows, in their order."""
     return pa.Table.from_pylist([asdict(review) for review in reviews], schema=REVIEWS)
+
+
+def as_reviews(rows: pa.Table) -> list[Review]:
+    """What rows say, in their order."""
+    return [
+        Review(**{name: _KINDS[name](value) if value and name in _KINDS else value for name, value in row.items()})
+        for row in rows.to_pylist()
+    ]
+
+
+_KINDS: Mapping[str, Callable[[str], Any]] = {
+    "verdict": Verdict,
+    "action": ReviewAction,
+    "selection": Selection,
+    "source": Source,
+}
