@@ -139,7 +139,7 @@ def _review(said: Said, image: KnownImage, source: Source, context: Context) -> 
         rule=said.rule,
         rule_meaning=meaning if said.rule is not None else None,
         verdict=said.verdict,
-        action=said.action if not sample else None,
+        action=None,
         reason=said.reason,
         note=said.note,
         reviewer=said.reviewer or context.reviewer or "",
