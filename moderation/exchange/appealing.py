@@ -13,7 +13,7 @@ from moderation.exchange.known_images import KnownImage, Wanted, known_images
 from moderation.exchange.said import Troubles
 from moderation.labels.label_file import Remark
 from moderation.query.connection import connect, sql_errors
-from moderation.query.review_sql import effective_sql, newest_of
+from moderation.query.review_sql import effective_sql
 from moderation.reviews.appeal import FOLDER, Appeal, as_table
 from moderation.reviews.store import append_rows
 from moderation.storage import Store
@@ -78,7 +78,7 @@ def _appeal(one: Filed, image: KnownImage, source: str, action: str, now: dateti
 def _in_effect(connection: duckdb.DuckDBPyConnection, uris: list[str]) -> dict[str, str]:
     """By URI, the action that is in effect now."""
     connection.register("_uris", pa.table({"uri": pa.array(sorted(set(uris)), pa.string())}))
-    decisions = newest_of("SELECT d.* FROM decisions AS d SEMI JOIN _uris USING (uri)")
+    decisions = "SELECT d.* FROM decisions AS d SEMI JOIN _uris USING (uri)"
     try:
         with sql_errors():
             return dict(connection.sql(f"SELECT uri, action FROM ({effective_sql(f'({decisions})')})").fetchall())  # noqa: S608

@@ -2,13 +2,10 @@
 
 from moderation.results import schemas
 from moderation.reviews.appeal import QUEUE as APPEALS_QUEUE
-from moderation.reviews.current import IMAGE
+from moderation.reviews.current import IMAGE, current_sql
 
 DEFAULT_QUEUE = "review"
 """The queue of everything that awaits a person, where no `queues.yaml` says more."""
-
-_KEPT = ("review_id", "reviewer", "verdict", "action", "rule", "reason", "note", "queue", "source", "decided_at")
-"""What the view of effective decisions shows of a review."""
 
 OTHER_MEANINGS = """
 SELECT k.rule, k.meaning, list(m.policy_hash) AS policies
@@ -18,69 +15,77 @@ GROUP BY ALL
 """
 """Of each rule and meaning that was reviewed: the policies in which the rule looks for something else."""
 
-ANSWERS = f"""
-SELECT {IMAGE} AS image,
-    list({{{", ".join(f"'{name}': r.{name}" for name in _KEPT)}, 'other_meaning': m.policies}}
-        ORDER BY decided_at DESC, review_id DESC) AS answers
-FROM current_reviews AS r
-LEFT JOIN internal.other_meanings AS m ON m.rule = r.rule AND m.meaning = r.rule_meaning
-WHERE r.action IS NOT NULL
-GROUP BY ALL
-"""  # noqa: S608
-"""By image: decisions of people that count, newest first; with each, the policies in which its rule means something else."""
+_KEPT = ("review_id", "reviewer", "verdict", "action", "rule", "reason", "note", "queue", "source", "decided_at")
+"""What the views show of the review that is in effect."""
 
+_NEWEST = "decided_at DESC, review_id DESC"
 _STRENGTH = "CASE {} WHEN 'block' THEN 2 WHEN 'allow' THEN 0 ELSE 1 END"
+_OF_DECISION = "coalesce(d.sha256, d.uri || chr(10) || d.etag)"
 
-_APPLIES = f"""
-    x.rule IS NULL
-    OR {_STRENGTH.format("x.action")} >= {_STRENGTH.format("d.action")}
-    OR (x.rule = d.top_rule AND NOT coalesce(list_contains(x.other_meaning, d.policy_hash), false))
-"""
+_APPLIES = f"""(
+    r.rule IS NULL
+    OR {_STRENGTH.format("r.action")} >= {_STRENGTH.format("d.action")}
+    OR (r.rule = d.top_rule AND NOT coalesce(list_contains(m.policies, d.policy_hash), false))
+)"""
 """Whether a decision of a person is in effect: about the whole image, not milder than the machine's, or about the rule that
 decides now, which still looks for the same."""
 
-ANSWERED = f"""
-SELECT d.*, list_filter(a.answers, lambda x: {_APPLIES})[1] AS answer
-FROM {{decisions}} AS d LEFT JOIN internal.answers AS a ON a.image = coalesce(d.sha256, d.uri || chr(10) || d.etag)
-"""  # noqa: S608
-"""Decisions with the newest decision of a person that is in effect."""
+_MEANING = "LEFT JOIN internal.other_meanings AS m ON m.rule = r.rule AND m.meaning = r.rule_meaning"
 
 
-def effective_sql(decisions: str = "latest_decisions") -> str:
-    """Decisions, by the name of a view or as a query in brackets, with what people decided over what the machine did."""
+def _answers(reviews: str) -> str:
+    """The decisions among reviews that count, with the image of each."""
     return f"""
-SELECT * EXCLUDE (answer) REPLACE (
-        CASE WHEN answer.action = 'escalate' AND action = 'allow' THEN 'review'
-            WHEN answer.action = 'escalate' THEN action
-            ELSE coalesce(answer.action, action) END AS action
-    ),
-    action AS machine_action,
-    CASE WHEN answer.review_id IS NULL THEN 'machine' ELSE 'person' END AS decided_by,
-    coalesce(answer.decided_at, scored_at) AS decided_at,
-    answer.reviewer, answer.verdict, answer.action AS review_action, answer.rule AS reviewed_rule, answer.reason, answer.note,
-    answer.queue, answer.source AS review_source, answer.review_id
-FROM ({ANSWERED.format(decisions=decisions)})
+        SELECT {IMAGE} AS image, m.policies, {", ".join(f"r.{name}" for name in _KEPT)}
+        FROM {reviews} AS r {_MEANING} WHERE r.action IS NOT NULL
+    """  # noqa: S608
+
+
+def _joined(decisions: str, answers: str) -> str:
+    """Decisions with each decision of a person that applies to them. What people said is in columns `r_…`, null without any."""
+    applies = _APPLIES.replace("m.policies", "r.policies")
+    kept = ", ".join(f"r.{name} AS r_{name}" for name in _KEPT)
+    return f"SELECT d.*, {kept} FROM {decisions} AS d LEFT JOIN ({answers}) AS r ON r.image = {_OF_DECISION} AND {applies}"  # noqa: S608
+
+
+_FIELDS = ", ".join(f"'{name}': r_{name}" for name in _KEPT)
+_ANSWER = f"CASE WHEN r_review_id IS NOT NULL THEN {{{_FIELDS}}} END"
+
+ANSWERED = f"""
+SELECT * EXCLUDE ({", ".join(f"r_{name}" for name in _KEPT)}), {_ANSWER} AS answer
+FROM ({_joined("{decisions}", _answers("current_reviews"))})
+QUALIFY row_number() OVER (PARTITION BY uri, run_id ORDER BY r_decided_at DESC, r_review_id DESC) = 1
 """  # noqa: S608
+"""Decisions, by the name of a view or as a query in brackets, with the newest decision of a person that is in effect."""
 
 
-def newest_of(decisions: str) -> str:
-    """Of the rows of a query over `decisions`, those of each object that no later one replaces, as in `latest_decisions`."""
-    return f"{decisions} QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1"
+def effective_sql(decisions: str = "decisions", reviews: str = "current_reviews") -> str:
+    """The newest decision of each object, with what a person decided over what the machine did.
 
+    Args:
+        decisions: all there are of each object: a view, or a query in brackets.
+        reviews: those of its image that count.
+    """
+    # One window chooses the newest decision and the newest review of it: narrow columns, and nothing is sorted twice.
+    return f"""
+        SELECT * EXCLUDE ({", ".join(f"r_{name}" for name in _KEPT)}) REPLACE (
+                CASE WHEN r_action = 'escalate' AND action = 'allow' THEN 'review'
+                    WHEN r_action = 'escalate' THEN action
+                    ELSE coalesce(r_action, action) END AS action
+            ),
+            action AS machine_action,
+            CASE WHEN r_review_id IS NULL THEN 'machine' ELSE 'person' END AS decided_by,
+            coalesce(r_decided_at, scored_at) AS decided_at,
+            r_reviewer AS reviewer, r_verdict AS verdict, r_action AS review_action, r_rule AS reviewed_rule,
+            r_reason AS reason, r_note AS note, r_queue AS queue, r_source AS review_source, r_review_id AS review_id
+        FROM (
+            SELECT * FROM ({_joined(decisions, _answers(reviews))})
+            QUALIFY row_number() OVER (
+                PARTITION BY uri ORDER BY scored_at DESC, run_id DESC, r_decided_at DESC, r_review_id DESC
+            ) = 1
+        )
+    """  # noqa: S608
 
-_AWAITING = f"""
-WITH wanted AS (
-    SELECT uri FROM decisions WHERE action = 'review'
-    UNION ALL
-    SELECT d.uri FROM decisions AS d
-    SEMI JOIN internal.sent_back AS s ON s.image = coalesce(d.sha256, d.uri || chr(10) || d.etag)
-)
-{newest_of("SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)")}
-"""  # noqa: S608
-SENT_BACK = """
-SELECT image FROM internal.answers WHERE len(list_filter(answers, lambda x: x.action IN ('review', 'escalate'))) > 0
-"""
-"""Images that a person wants somebody to look at, whatever the machine says of them."""
 
 RESTRICTED = (
     "coalesce(len(list_filter(d.list_matches, lambda m: m.restricted)) > 0, false)"
@@ -90,25 +95,53 @@ RESTRICTED = (
 """Whether an image is on a hash list of which nothing may be shown. Always false while decisions have no `list_matches`."""
 
 _QUEUE_COLUMNS = f"""
-    d.uri, d.etag, d.sha256, d.pdq, d.frame, d.status, d.error_code, d.action AS machine_action, d.top_rule, d.top_category,
+    d.uri, d.etag, d.sha256, d.pdq, d.frame, d.status, d.error_code, d.machine_action, d.top_rule, d.top_category,
     d.top_score, d.top_threshold, d.near_threshold, d.flags, d.policy, d.policy_version, d.policy_hash, d.run_id, d.scored_at,
     {RESTRICTED} AS restricted
 """
 
+_CANDIDATES = f"""
+    SELECT row_number() OVER () AS n, d.uri, {_OF_DECISION} AS image, d.action, d.top_rule, d.policy_hash
+    FROM decisions AS d WHERE d.action = 'review'
+"""  # noqa: S608
+
+_ANSWERED_SURELY = f"""
+    SELECT n FROM (
+        SELECT d.n, r.decided_at, r.review_id, r.action IN ('allow', 'block') AND {_APPLIES} AS answers
+        FROM candidates AS d JOIN internal.reviews AS r ON d.image = coalesce(r.sha256, r.uri || chr(10) || r.etag) {_MEANING}
+    )
+    GROUP BY n HAVING coalesce(arg_max(answers, (decided_at, review_id)), false)
+"""  # noqa: S608
+"""Candidates of which the newest review is a decision in effect: nothing supersedes the newest. This leaves few to look at."""
+
 QUEUE = f"""
-SELECT '{DEFAULT_QUEUE}' AS queue, coalesce(answer.decided_at, scored_at) AS waiting_since, {_QUEUE_COLUMNS},
-    answer.review_id AS last_review_id, answer.reviewer AS last_reviewer, answer.action AS last_action,
-    answer.note AS last_note,
+WITH candidates AS MATERIALIZED ({_CANDIDATES}),
+wanted AS MATERIALIZED (
+    SELECT uri FROM candidates ANTI JOIN ({_ANSWERED_SURELY}) USING (n)
+    UNION ALL SELECT uri FROM internal.reviews WHERE action IN ('review', 'escalate')
+),
+found AS MATERIALIZED (SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)),
+images AS (SELECT {_OF_DECISION} AS image FROM found AS d),
+said AS MATERIALIZED (SELECT * FROM internal.reviews SEMI JOIN images ON images.image = {IMAGE}),
+current AS ({current_sql("said")})
+SELECT '{DEFAULT_QUEUE}' AS queue, d.decided_at AS waiting_since, {_QUEUE_COLUMNS},
+    d.review_id AS last_review_id, d.reviewer AS last_reviewer, d.review_action AS last_action, d.note AS last_note,
     NULL::VARCHAR AS appeal_id, NULL::VARCHAR AS appeal_text
-FROM ({ANSWERED.format(decisions=f"({_AWAITING})")}) AS d
-WHERE answer.action IN ('review', 'escalate') OR (answer.review_id IS NULL AND d.action = 'review')
+FROM ({effective_sql("found", "current")}) AS d
+WHERE d.review_action IN ('review', 'escalate') OR (d.review_id IS NULL AND d.action = 'review')
 UNION ALL
 SELECT '{APPEALS_QUEUE}' AS queue, a.filed_at AS waiting_since, {_QUEUE_COLUMNS},
     NULL, NULL, NULL, NULL, a.appeal_id, a.text
-FROM (SELECT * FROM appeals WHERE state = 'open') AS a JOIN latest_decisions AS d
+FROM (SELECT * FROM appeals WHERE state = 'open') AS a JOIN (SELECT *, action AS machine_action FROM latest_decisions) AS d
     ON d.uri = a.uri
 """  # noqa: S608
 """What awaits a person: images in `review` that nobody has decided, those that a person sent on, and open appeals."""
+
+
+def newest_of(decisions: str) -> str:
+    """Of the rows of a query over `decisions`, those of each object that no later one replaces, as in `latest_decisions`."""
+    return f"{decisions} QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1"
+
 
 APPEALS = f"""
 SELECT a.*,
@@ -121,7 +154,7 @@ SELECT a.*,
 FROM (SELECT * FROM internal.appeals QUALIFY row_number() OVER (PARTITION BY appeal_id) = 1) AS a
 LEFT JOIN (
     SELECT * FROM current_reviews WHERE appeal_id IS NOT NULL AND action IN ('allow', 'block')
-    QUALIFY row_number() OVER (PARTITION BY appeal_id ORDER BY decided_at DESC, review_id DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY appeal_id ORDER BY {_NEWEST}) = 1
 ) AS r ON r.appeal_id = a.appeal_id
 """  # noqa: S608
 """Appeals with what became of them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from moderation.query.review_sql import ANSWERS, APPEALS, OTHER_MEANINGS, QUEUE, SENT_BACK, effective_sql
+from moderation.query.review_sql import APPEALS, OTHER_MEANINGS, QUEUE, effective_sql
 from moderation.query.view_files import PublishedFile
 from moderation.query.view_scan import scan
 from moderation.reviews import appeal, store
@@ -65,8 +65,6 @@ def create_review_views(
     _create_meanings(connection, meanings)
     connection.execute(f"CREATE VIEW reviews AS {_ONCE.format('internal.reviews', 'review_id')}")
     connection.execute(f"CREATE VIEW current_reviews AS {current_sql('internal.reviews')}")
-    connection.execute(f"CREATE VIEW internal.answers AS {ANSWERS}")
-    connection.execute(f"CREATE VIEW internal.sent_back AS {SENT_BACK}")
     connection.execute(f"CREATE VIEW effective_decisions AS {effective_sql()}")
     connection.execute(f"CREATE VIEW appeals AS {APPEALS}")
     connection.execute(f"CREATE VIEW review_queue AS {QUEUE}")
