@@ -100,19 +100,19 @@ _QUEUE_COLUMNS = f"""
     {RESTRICTED} AS restricted
 """
 
-_CANDIDATES = f"""
-    SELECT row_number() OVER () AS n, d.uri, {_OF_DECISION} AS image, d.action, d.top_rule, d.policy_hash
-    FROM decisions AS d WHERE d.action = 'review'
-"""  # noqa: S608
+_CANDIDATES = """
+    SELECT row_number() OVER () AS n, uri, etag, action, top_rule, policy_hash FROM decisions WHERE action = 'review'
+"""
 
 _ANSWERED_SURELY = f"""
     SELECT n FROM (
         SELECT d.n, r.decided_at, r.review_id, r.action IN ('allow', 'block') AND {_APPLIES} AS answers
-        FROM candidates AS d JOIN internal.reviews AS r ON d.image = coalesce(r.sha256, r.uri || chr(10) || r.etag) {_MEANING}
+        FROM candidates AS d JOIN internal.reviews AS r USING (uri, etag) {_MEANING}
     )
     GROUP BY n HAVING coalesce(arg_max(answers, (decided_at, review_id)), false)
 """  # noqa: S608
-"""Candidates of which the newest review is a decision in effect: nothing supersedes the newest. This leaves few to look at."""
+"""Candidates of which the newest review is a decision in effect: nothing supersedes the newest. This leaves few to look at, and
+needs no hashes, which are most of the bytes of decisions. Reviews of the same bytes under another key come later."""
 
 QUEUE = f"""
 WITH candidates AS MATERIALIZED ({_CANDIDATES}),
