@@ -92,7 +92,7 @@ IN_EFFECT: dict[str, tuple[Sequence[Review], str, str, bool]] = {
     ),
     "a verdict without a decision": ([review(KNIFE, None, rule="firearms", verdict=Verdict.FINE)], KNIFE, "review", True),
     "the same bytes under another key": ([review("copy.jpg", "allow", sha256=sha(KNIFE), etag="x")], KNIFE, "allow", False),
-    "other bytes under the same key": ([review(KNIFE, "allow", sha256=sha("earlier"))], KNIFE, "review", True),
+    "other bytes under the same key": ([review(KNIFE, "allow", sha256=sha("earlier"), etag="v0")], KNIFE, "review", True),
     "another policy": ([review(KNIFE, "allow", rule="firearms", policy_hash=OLD.hash)], KNIFE, "allow", False),
 }
 
