@@ -5,13 +5,7 @@ import difflib
 import duckdb
 
 from moderation.errors import SettingsError
-from moderation.query.review_sql import effective
-
-_NEWEST = """
-SELECT * FROM decisions WHERE policy = {policy}
-QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1
-"""
-
+from moderation.query.review_sql import effective_sql
 
 def create_effective(connection: duckdb.DuckDBPyConnection, policy: str | None, who: str) -> None:
     """Make the view `acting`: like `effective_decisions`, of one policy.
@@ -32,8 +26,8 @@ def create_effective(connection: duckdb.DuckDBPyConnection, policy: str | None, 
         near = difflib.get_close_matches(policy, known, 1)
         meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise SettingsError(f"{who}: no run is published of the policy {policy!r}: {meant}")
-    connection.execute(f"CREATE TEMP VIEW newest_of_policy AS {_NEWEST.format(policy=_literal(policy))}")
-    connection.execute(f"CREATE TEMP VIEW acting AS {effective('newest_of_policy')}")
+    decisions = f"(SELECT * FROM decisions WHERE policy = {_literal(policy)})"  # noqa: S608
+    connection.execute(f"CREATE TEMP VIEW acting AS {effective_sql(decisions)}")
 
 
 def _literal(text: str) -> str:

@@ -10,7 +10,7 @@ from moderation.results.manifest import Manifest
 from moderation.results.stored_policy import stored_policy
 
 _WITHOUT_MEANING = frozenset(
-    {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to"},
+    {"id", "category", "severity", "mode", "description", "review", "block", "review_by", "maps_to", "dsa"},
 )
 """Keys of a rule that do not change what it looks for. Any other key does, also one that the language gains later."""
 
