@@ -16,7 +16,7 @@ from flows.background import Background
 from flows.flow_failures import one_line_failures
 from flows.secret_blocks import from_block
 from flows.standalone import standalone
-from moderation.actions.acting import Acted, Settings, act_on, go_live, is_live, rehearse
+from moderation.actions.acting import Acted, Settings, act_on, is_live, rehearse
 from moderation.actions.actions_file import chosen, load_actions
 from moderation.actions.changes import described
 from moderation.actions.secret_values import from_environment
@@ -93,10 +93,7 @@ def send(settings: ActSettings, output: Store, target: Target) -> Acted:
     """Send to one target, or only say what it would receive."""
     if not (settings.live or is_live(output, target.name)):
         return rehearse(output, target)
-    acted = act_on(output, target, Settings(_resolved))
-    if settings.live:
-        go_live(output, target.name)
-    return acted
+    return act_on(output, target, Settings(_resolved), live=settings.live)
 
 
 def _send(settings: ActSettings, output: Store, target: Target) -> State[Acted]:

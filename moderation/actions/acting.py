@@ -86,28 +86,35 @@ def rehearse(output: Store, target: Target) -> Acted:
     return Acted(target.name, live=False, planned=changes.counts, examples=changes.examples, waiting=len(outbox.waiting))
 
 
-def act_on(output: Store, target: Target, settings: Settings) -> Acted:
-    """Deliver to a target what is open and what has changed.
+def act_on(output: Store, target: Target, settings: Settings, *, live: bool = False) -> Acted:
+    """Deliver to a target what is open and what has changed. With `live`, later runs do so as well.
 
     Raises:
         SettingsError: a secret is missing, or the results have no such policy.
         OutputError: the output cannot be read or written.
     """
     sender = open_sender(target, settings.resolve, settings.patience)
+    _check_published(output)
+    if live:  # before anything is sent: if this process dies, the next run resumes
+        go_live(output, target.name)
     return _guarded(output, target, settings, _Round(target, sender, settings).run)
 
 
 def retry_refused(output: Store, target: Target, settings: Settings) -> Acted:
     """Send again what a target permanently refused, of each image the newest, and what waits. Raises as `act_on`."""
     sender = open_sender(target, settings.resolve, settings.patience)
+    _check_published(output)
     return _guarded(output, target, settings, _Round(target, sender, settings).retry)
 
 
-def _guarded(output: Store, target: Target, settings: Settings, run: Callable[[Store, Lease], Acted]) -> Acted:
+def _check_published(output: Store) -> None:
     with _reading(output):
         published = next(published_manifests(output), None)
     if published is None:
         raise SettingsError(f"no run is published in {output.uri}: give the --output of `moderate run`")
+
+
+def _guarded(output: Store, target: Target, settings: Settings, run: Callable[[Store, Lease], Acted]) -> Acted:
     try:
         with Lease(output, folder_of(target.name), settings.lease_s, settings.skew_s) as lease:
             return run(output, lease)

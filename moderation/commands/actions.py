@@ -83,7 +83,7 @@ def run(
 
     Example: `moderate actions run --results results --actions actions.yaml --live`
     """
-    from moderation.actions.acting import act_on, go_live, is_live, rehearse
+    from moderation.actions.acting import act_on, is_live, rehearse
     from moderation.console.actions import print_acted, show_acted
 
     if live and dry_run:
@@ -94,9 +94,7 @@ def run(
         if dry_run or not (live or is_live(output, one.name)):
             acted.append(rehearse(output, one))
             continue
-        acted.append(act_on(output, one, _settings()))
-        if live:
-            go_live(output, one.name)
+        acted.append(act_on(output, one, _settings(), live=live))
     if as_json:
         print_acted(acted)
     else:

@@ -7,6 +7,7 @@ import duckdb
 from moderation.errors import SettingsError
 from moderation.query.review_sql import effective_sql
 
+
 def create_effective(connection: duckdb.DuckDBPyConnection, policy: str | None, who: str) -> None:
     """Make the view `acting`: like `effective_decisions`, of one policy.
 

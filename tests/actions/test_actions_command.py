@@ -15,6 +15,7 @@ from places import ROOT
 from webhook_receiver import KEY, Receiver, Reply, verified
 
 from moderation import cli
+from moderation.actions.acting import is_live
 from moderation.actions.actions_file import parse_actions, read_actions, schema
 from moderation.reviews.review import ReviewAction
 from moderation.storage import Store
@@ -322,3 +323,4 @@ def test_ctrl_c_while_sending_keeps_what_was_delivered(results: str, tmp_path: P
         from moderation.actions.outbox import load
 
         assert load(Store(results), "trust").delivered == 1
+        assert is_live(Store(results), "trust"), "the next run resumes"
