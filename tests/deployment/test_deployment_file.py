@@ -136,6 +136,31 @@ def test_mistakes_in_a_deployed_policy_are_reported_at_their_lines(tmp_path: Pat
     assert any(line.startswith("policy.yaml:3: unknown key `rulez`") for line in wrong), wrong
 
 
+ACT = """
+  - name: act
+    entrypoint: flows/act.py:act
+    parameters: {settings: {results: out, actions: actions.yaml}}
+    work_pool: {name: moderation}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "told"),
+    [
+        ("", "jsonl: {folder: x}", ""),
+        ("", "jsonl: {foldr: x}", "actions.yaml:1: unknown key `foldr`"),
+        ("", "webhook: {url: 'https://x', secret: {env: NO_SUCH}}", ""),
+        (", targets: [other]", "jsonl: {folder: x}", "prefect.yaml:16: there is no target 'other': there are a"),
+        (", livee: true", "jsonl: {folder: x}", "prefect.yaml:16: act: unknown setting `livee`"),
+    ],
+)
+def test_what_a_deployment_that_acts_names_is_checked(tmp_path: Path, good: str, settings: str, text: str, told: str) -> None:
+    (tmp_path / "actions.yaml").write_text(f"targets: [{{name: a, actions: [block], {text}}}]\n")
+    well, wrong = checked(tmp_path, good + ACT.lstrip("\n").replace("actions.yaml", f"actions.yaml{settings}"))
+    assert [line for line in wrong if told in line] if told else wrong == [], wrong
+    assert told or {"act settings", "act targets", "act results"} <= set(well)
+
+
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
