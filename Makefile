@@ -63,9 +63,10 @@ docker-check: install ## Lint, build and run the image without a container engin
 golden: install ## Refresh the golden files of messages; read the diff before you commit it
 	@mkdir -p tests/golden && REFRESH_GOLDEN=1 $(BIN)/pytest -q tests/policy/test_policy_loading.py tests/results/test_schemas.py -k golden
 
-schema: install ## Generate the schemas in policies/ of policies and queues, and docs/data-dictionary.md
+schema: install ## Generate the schemas in policies/ and docs/data-dictionary.md
 	@$(BIN)/moderate policy schema > policies/policy.schema.json
 	@$(BIN)/moderate queues schema > policies/queues.schema.json
+	@$(BIN)/moderate actions schema > policies/actions.schema.json
 	@$(BIN)/moderate results dictionary > docs/data-dictionary.md
 
 format: install ## Format the code and fix what ruff can fix

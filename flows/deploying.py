@@ -14,6 +14,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel
 
+from flows.act import ActSettings, act
 from flows.automations import block_id
 from flows.backtest import BacktestSettings, backtest
 from flows.flow_failures import UNREACHABLE
@@ -27,9 +28,14 @@ from moderation.settings import RunSettings
 MODELS: Mapping[str, type[BaseModel]] = {
     "flows/moderate.py:moderate": RunSettings,
     "flows/backtest.py:backtest": BacktestSettings,
+    "flows/act.py:act": ActSettings,
 }
 """The settings of each flow, by its entrypoint in prefect.yaml."""
-FLOWS: Mapping[str, Flow[Any, Any]] = {"flows/moderate.py:moderate": moderate, "flows/backtest.py:backtest": backtest}
+FLOWS: Mapping[str, Flow[Any, Any]] = {
+    "flows/moderate.py:moderate": moderate,
+    "flows/backtest.py:backtest": backtest,
+    "flows/act.py:act": act,
+}
 """The flows, by their entrypoint."""
 POOL_TYPE = "process"
 

@@ -17,8 +17,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from moderation.commands.actions import actions_app
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
+from moderation.commands.export import export_app
 from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
@@ -72,6 +74,8 @@ app.add_typer(lists_app, name="lists")
 app.add_typer(queues_app, name="queues")
 reviews_app.command()(stats)
 reviews_app.command()(agreement)
+app.add_typer(actions_app, name="actions")
+app.add_typer(export_app, name="export")
 
 _FIELDS = RunSettings.model_fields
 _LIMITS = ImageLimits()

@@ -25,7 +25,7 @@ def opened(results: str, since: str | None, fingerprint: str | None, model: str 
     return open_archive(output, model, fingerprint=fingerprint, since=start)
 
 
-def moment(text: str, now: datetime) -> datetime:
+def moment(text: str, now: datetime, option: str = "--since") -> datetime:
     """The moment that `30d`, `12w`, `2y`, `2026-11-21` or `2026-11-21T03:00:00Z` means; UTC where no zone is given.
 
     Raises `SettingsError`.
@@ -38,5 +38,5 @@ def moment(text: str, now: datetime) -> datetime:
         found = datetime.fromisoformat(given)
     except (ValueError, OverflowError):
         message = "give an age such as 30d, 12w or 2y, or a day such as 2026-11-21"
-        raise SettingsError(f"--since: {text!r} is not a time: {message}") from None
+        raise SettingsError(f"{option}: {text!r} is not a time: {message}") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from moderation.actions.actions_file import chosen, read_actions
+from moderation.actions.targets import Actions
 from moderation.cluster.nodes import describe_cluster, mismatches
 from moderation.cluster.session import ray_session
 from moderation.cluster.sizing import Machine, divide, plan_pool
@@ -74,10 +76,13 @@ class _Check:
             self._checks.findings += [self._file.of_pydantic(self._deployment, model, details) for details in error.errors()]
             return
         self._well("settings", "valid")
+        content = settings.model_dump()
         if isinstance(settings, RunSettings):
             self._run(settings)
+        elif "actions" in content:
+            self._act(content)
         else:
-            self._backtest(settings.model_dump())
+            self._backtest(content)
 
     def _run(self, settings: RunSettings) -> None:
         before = len(self._checks.findings)
@@ -94,6 +99,13 @@ class _Check:
         self._policy("policy", settings["policy"])
         if settings.get("against") != "published":
             self._policy("against", settings["against"])
+        self._try("results", "results", lambda: Store(settings["results"]).uri)
+
+    def _act(self, settings: dict[str, Any]) -> None:
+        read = read_actions(settings["actions"])
+        self._checks.findings += read.findings
+        if read.actions is not None:
+            self._try("targets", "targets", lambda: _receiving(read.actions, settings["targets"]))
         self._try("results", "results", lambda: Store(settings["results"]).uri)
 
     def _policy(self, key: str, path: str) -> None:
@@ -121,6 +133,11 @@ class _Check:
     def _wrong(self, key: str, message: str) -> None:
         location: Location = (*self._deployment.location, *SETTINGS, key)
         self._checks.findings.append(self._file.source.finding(location, message))
+
+
+def _receiving(actions: Actions | None, names: tuple[str, ...]) -> str:
+    targets = chosen(actions, names) if actions is not None else ()
+    return ", ".join(f"{target.name} ({target.kind})" for target in targets)
 
 
 def _in_words(policy: Policy) -> str:

@@ -53,6 +53,7 @@ EFFECTS: Mapping[str, Effect] = {
     "description": Effect.NOTHING,
     "examples": Effect.NOTHING,
     "maps_to": Effect.NOTHING,
+    "dsa": Effect.NOTHING,
     "review_by": Effect.NOTHING,
 }
 """What changing a key can do. Every key of a policy and of its rules is here."""
@@ -118,7 +119,7 @@ def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
 def identity(old: Policy, new: Policy, changes: tuple[Change, ...]) -> str:
     """Whether the content hash changed, why or why not, and what the next run will do about it: one or two sentences."""
     if old.hash == new.hash:
-        return "The identity is the same: it does not cover comments and layout. Nothing is re-decided."
+        return "The identity is the same: it does not cover comments, layout and `dsa`. Nothing is re-decided."
     again = "The next run re-decides every image from its stored embedding."
     if not changes:
         return f"The identity changed but the meaning did not: rules, prompts or examples are in a different order. {again}"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from moderation.policy.dsa_keys import Dsa
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
 from moderation.policy.schema import Example, ListedImages, Override, Policy, PolicyFile, Rule
@@ -51,6 +52,9 @@ _HINTS = {
     "date_type": "write 2026-12-31",
 }
 
+MANY_VALUES = 6
+"""More values than this are not listed in a message."""
+
 MISSING = {
     "policy": "add a line `policy: my-policy`",
     "model": "add a line `model: {name: demo}`, or the model you use",
@@ -62,6 +66,8 @@ MISSING = {
     "action": "say what happens to an image on the list: block, review or allow",
     "name": "name a model: demo, ViT-B-32, hf-hub:...",
     "image": "name the image, relative to this file",
+    "category": "add `category: STATEMENT_CATEGORY_...`, the kind of violation (docs/dsa.md)",
+    "decision_ground": "add `decision_ground:` with DECISION_GROUND_ILLEGAL_CONTENT or DECISION_GROUND_INCOMPATIBLE_CONTENT",
     "expect": "say what is expected: allow, review, block, or {rule: action}",
 }
 
@@ -116,6 +122,8 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
         values = re.findall(r"'([^']+)'", str(details.get("ctx", {}).get("expected", "")))
         word = str(given).strip().lower()
         close = [v for v in values if word.replace(" ", "-") in _MEANT.get(v, "").split()]
+        if len(values) > MANY_VALUES:
+            return _near_values(word, values)
         close = close or difflib.get_close_matches(word, values, n=1, cutoff=0.5)
         return f"did you mean `{close[0]}`?" if close else f"write {' or '.join(f'`{v}`' for v in values)}"
     if kind == "less_than_equal" and "preprocess" in details["loc"]:
@@ -136,6 +144,13 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
         parts = [part.strip(" -–•*") for part in re.split(r"[,;\n]| [-–•*] ", given)]
         return f"write [{', '.join(part for part in parts if part)[:80]}], or a line with `- ` for each"
     return _HINTS.get(kind, "")
+
+
+def _near_values(word: str, values: list[str]) -> str:
+    """Of many values in capitals, such as those of `dsa`, the nearest."""
+    by_text = {value.lower(): value for value in values}
+    near = [by_text[text] for text in difflib.get_close_matches(word.replace(" ", "_"), by_text, n=3, cutoff=0.4)]
+    return f"did you mean {' or '.join(f'`{value}`' for value in near)}?" if near else "docs/dsa.md lists the values"
 
 
 def _text_hint(given: object) -> str:
@@ -167,6 +182,8 @@ def _as_key(given: str) -> str:
 def _model_at(location: Location) -> type[BaseModel]:
     if location[:2] == ("model", "preprocess"):
         return Preprocess
+    if "dsa" in location[:3]:
+        return Dsa
     parts: dict[str, type[BaseModel]] = {
         "rules": Rule,
         "examples": Example,

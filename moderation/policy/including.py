@@ -12,7 +12,7 @@ from moderation.policy.yaml_source import MAX_BYTES, Location, Source, Span, par
 
 MAX_FILES = 8
 """Files that may include one another in a row."""
-OVERRIDABLE = ("mode", "review", "block", "severity", "description")
+OVERRIDABLE = ("mode", "review", "block", "severity", "description", "dsa")
 """What `overrides` may change of an included rule."""
 _JOINED = ("rules", "examples", "lists", "background")
 """Lists to which a file adds its own entries, behind those that it includes."""

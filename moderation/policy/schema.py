@@ -14,6 +14,7 @@ from moderation.lists.matching import MAX_DISTANCE
 from moderation.lists.reading import MIN_QUALITY
 from moderation.policy.assets import Assets
 from moderation.policy.consistency import mistakes
+from moderation.policy.dsa_keys import Dsa
 from moderation.policy.model_choice import ModelChoice, Strict, Text
 from moderation.policy.score_kind import ScoreKind
 
@@ -110,6 +111,7 @@ class Rule(Strict):
     block: Threshold | None = Field(default=None, description="at or above: blocked")
     review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
     maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
+    dsa: Dsa | None = Field(default=None, description="what statements of reasons say about its blocks (`moderate export dsa`)")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -157,6 +159,7 @@ class Policy(Strict):
     near: float = Field(
         default=0.05, ge=0, le=1, strict=True, description="a score this close to a threshold is near_threshold"
     )
+    dsa: Dsa | None = Field(default=None, description="the same for blocks that no rule explains, such as those of a person")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
     background: tuple[ImageSource, ...] = Field(
         default=(),
@@ -214,8 +217,12 @@ class Policy(Strict):
 
     @property
     def hash(self) -> str:
-        """Identity: 16 hex digits of the SHA-256 of the parsed content and of its assets'. Comments and layout do not count."""
-        plain = self.model_dump(mode="json", exclude_defaults=True)
+        """Identity: 16 hex digits of the SHA-256 of the parsed content and of its assets'.
+
+        Comments, layout and `dsa` do not count: they decide nothing.
+        """
+        decides_nothing: Any = {"dsa": True, "rules": {"__all__": {"dsa"}}}
+        plain = self.model_dump(mode="json", exclude_defaults=True, exclude=decides_nothing)
         if digests := self.assets.digests:
             plain["assets"] = digests
         content = json.dumps(plain, sort_keys=True, ensure_ascii=True)
@@ -230,6 +237,7 @@ class Override(Strict):
     block: Threshold | None = Field(default=None, description="null removes the threshold")
     severity: Severity = Field(default=Severity.MEDIUM, description="low | medium | high | critical")
     description: str = Field(default="", max_length=2000, description="what the rule means, in words")
+    dsa: Dsa | None = Field(default=None, description="what statements of reasons say about its blocks")
 
 
 class PolicyFile(Policy):

@@ -11,7 +11,7 @@ from moderation.common.findings import Finding
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.assets import Assets
 from moderation.policy.consistency import mistakes
-from moderation.policy.hints import MESSAGES, MISSING, key_hint, misspelt, value_hint
+from moderation.policy.hints import MANY_VALUES, MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
 from moderation.policy_files.asset_files import read_assets
@@ -111,6 +111,8 @@ def _is_reported_elsewhere(details: ErrorDetails) -> bool:
 def _finding(merged: Merged, details: ErrorDetails) -> Finding:
     location = tuple(part for part in details["loc"] if part not in _NOT_IN_FILES)
     message = MESSAGES.get(details["type"]) or details["msg"].removeprefix("Input ").removeprefix("String ")
+    if details["type"] in ("enum", "literal_error") and message.count("'") > 2 * MANY_VALUES:
+        message = "is not one of the values that it can have"
     key = f"`{location[-1]}`" if location else "the policy"
     if details["type"] == "extra_forbidden":
         return merged.finding(location, f"unknown key {key}", key_hint(location), at_key=True)

@@ -5,7 +5,7 @@ bytes; keys it refuses go through boto3.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -26,6 +26,7 @@ from moderation.storage.s3_addresses import access_point
 from moderation.storage.s3_client import connect
 from moderation.storage.s3_errors import AWS_ERRORS, is_wrong_region, translated
 from moderation.storage.s3_listing import checked, pages, promises_order
+from moderation.storage.s3_tags import add_tags
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -115,6 +116,13 @@ class S3Backend(ObstoreBackend):
             return super().delete(key)
         try:
             self._client.delete_object(Bucket=self.bucket, Key=key)
+        except AWS_ERRORS as error:
+            raise self._translated(error) from None
+
+    def add_tags(self, key: str, tags: Mapping[str, str], etag: str) -> None:
+        """Add tags to one version of an object."""
+        try:
+            add_tags(self._client, self.bucket, key, tags, etag)
         except AWS_ERRORS as error:
             raise self._translated(error) from None
 

@@ -2,7 +2,7 @@
 
 import io
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -157,6 +157,13 @@ class Store:
     def copy(self, source: str, target: str) -> None:
         """Copy an object within this store, overwriting."""
         retried(lambda: self._backend.copy(self._prefix + source, self._prefix + target))
+
+    def add_tags(self, key: str, tags: Mapping[str, str], etag: str = "", patience: float | None = None) -> None:
+        """Add tags to an object in S3, of one version if `etag` is given; its other tags stay. `patience` as for `read`."""
+        backend = self._backend
+        if not isinstance(backend, S3Backend):
+            raise StorageError(ErrorCode.STORAGE_ERROR, f"only objects in s3:// have tags, and this is {self.uri}")
+        retried(lambda: backend.add_tags(self._prefix + key, tags, etag), patience)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it exists."""

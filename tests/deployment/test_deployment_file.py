@@ -56,9 +56,12 @@ def test_the_file_of_the_repository_is_ready_as_it_stands(capsys: pytest.Capture
     deploy(check=True, file=FILE, offline=True)
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert all(name in shown.out for name in ("nightly", "hourly", "policy-backtest", "with conditional writes", "is ready"))
+    assert all(
+        name in shown.out
+        for name in ("nightly", "hourly", "policy-backtest", "action-files (jsonl)", "with conditional writes", "is ready")
+    )
     file = read_deployments(FILE)
-    assert [d.name for d in file.deployments] == ["nightly", "hourly", "policy-backtest"]
+    assert [d.name for d in file.deployments] == ["nightly", "hourly", "policy-backtest", "act"]
     assert {d.entrypoint for d in file.deployments} == set(MODELS)
 
 
@@ -131,6 +134,31 @@ def test_mistakes_in_a_deployed_policy_are_reported_at_their_lines(tmp_path: Pat
     (tmp_path / "policy.yaml").write_text("policy: p\nmodel: {name: demo}\nrulez: []\n")
     _, wrong = checked(tmp_path, good)
     assert any(line.startswith("policy.yaml:3: unknown key `rulez`") for line in wrong), wrong
+
+
+ACT = """
+  - name: act
+    entrypoint: flows/act.py:act
+    parameters: {settings: {results: out, actions: actions.yaml}}
+    work_pool: {name: moderation}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "told"),
+    [
+        ("", "jsonl: {folder: x}", ""),
+        ("", "jsonl: {foldr: x}", "actions.yaml:1: unknown key `foldr`"),
+        ("", "webhook: {url: 'https://x', secret: {env: NO_SUCH}}", ""),
+        (", targets: [other]", "jsonl: {folder: x}", "prefect.yaml:16: there is no target 'other': there are a"),
+        (", livee: true", "jsonl: {folder: x}", "prefect.yaml:16: act: unknown setting `livee`"),
+    ],
+)
+def test_what_a_deployment_that_acts_names_is_checked(tmp_path: Path, good: str, settings: str, text: str, told: str) -> None:
+    (tmp_path / "actions.yaml").write_text(f"targets: [{{name: a, actions: [block], {text}}}]\n")
+    well, wrong = checked(tmp_path, good + ACT.lstrip("\n").replace("actions.yaml", f"actions.yaml{settings}"))
+    assert [line for line in wrong if told in line] if told else wrong == [], wrong
+    assert told or {"act settings", "act targets", "act results"} <= set(well)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A results folder whose embeddings are given number by number, made without Ray and without a model."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -51,6 +51,7 @@ def publish_vectors(
     run_id: str = RUN,
     shards: int = 2,
     fingerprint: str = MODEL,
+    etags: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Publish a run over these images, whose prompts are unit vectors in the policy's order."""
     started = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -60,7 +61,8 @@ def publish_vectors(
     receipts = []
     everything = sorted([*images, *broken], key=lambda one: one if isinstance(one, str) else one.uri)
     for part in (everything[start::shards] for start in range(shards)):
-        refs = [ObjectRef(one if isinstance(one, str) else one.uri, "v1", 1000, started) for one in part]
+        uris = [one if isinstance(one, str) else one.uri for one in part]
+        refs = [ObjectRef(uri, (etags or {}).get(uri, "v1"), 1000, started) for uri in uris]
         chosen = [(one, ref) for one, ref in zip(part, refs, strict=True) if isinstance(one, Image)]
         failures = [
             Failure(ref, ErrorCode.CORRUPT, "broken") for one, ref in zip(part, refs, strict=True) if isinstance(one, str)

@@ -72,12 +72,13 @@ def python(prefect: Prefect, code: str, *arguments: str) -> str:
 def test_the_deployments_stand_on_the_server_as_the_file_says(prefect: Prefect) -> None:
     prefect.run("deploy", "--all")  # again, which changes nothing
     nightly, hourly = prefect.deployment("moderate/nightly"), prefect.deployment("moderate/hourly")
-    backtest = prefect.deployment("backtest/policy-backtest")
+    backtest, act = prefect.deployment("backtest/policy-backtest"), prefect.deployment("act/act")
     assert nightly["schedules"][0]["schedule"] == {"cron": "0 2 * * *", "timezone": "UTC", "day_or": True}
     assert hourly["schedules"][0]["schedule"]["interval"] == 3600
     assert (len(nightly["schedules"]), len(hourly["schedules"]), backtest["schedules"]) == (1, 1, [])
     assert [d["parameters"].get("when_busy") for d in (nightly, hourly, backtest)] == ["wait", "cancel", None]
-    for deployment in (nightly, hourly, backtest):
+    assert act["schedules"][0]["schedule"]["interval"] == 900
+    for deployment in (nightly, hourly, backtest, act):
         assert "clip-moderation" in deployment["tags"]
         assert deployment["description"]
         assert deployment["enforce_parameter_schema"] is True

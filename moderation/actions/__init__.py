@@ -1,0 +1,1 @@
+"""Acting on decisions: what effective decisions lead to, delivered through an outbox in storage. Nothing here decides."""
