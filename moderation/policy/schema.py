@@ -82,7 +82,6 @@ class ListedImages(Strict):
     turned: bool = Field(default=False, strict=True, description="whether its PDQ entries match turned and mirrored as well")
     restricted: bool = Field(default=False, strict=True, description="whether nothing of a matching image may be shown")
 
-
     @property
     def reach(self) -> int:
         """Bits that may differ: 0 for the kinds that match exactly."""
