@@ -115,7 +115,7 @@ def match(
     from moderation.lists.matching import MatchSettings
     from moderation.results.archive import open_archives
     from moderation.storage import Store
-    from moderation.studies.list_matching.history import History, match_history
+    from moderation.studies.list_matching.matched_images import History, match_history
 
     chosen = HashKind(kind)
     read = read_file(file, chosen, min_quality)

@@ -16,7 +16,7 @@ from moderation.lists.adding import NewEntry
 from moderation.lists.hash_list import HashList
 from moderation.lists.reading import ReadList
 from moderation.lists.turned import TURNS
-from moderation.studies.list_matching.history import History, MatchedImage
+from moderation.studies.list_matching.matched_images import History, MatchedImage
 
 _MOST_LABELS = 20
 

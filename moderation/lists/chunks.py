@@ -87,7 +87,7 @@ class ChunkTable:
         begins = np.flatnonzero(np.diff(ordered, prepend=-1))
         present = ordered[begins]
         self._first = np.append(begins, len(keys)).astype(np.int32)
-        self._leading = self._order[begins]  # most keys have one entry only: it is had in one look
+        self._leading = self._order[begins]  # most keys have one entry only: one look gives it
         self._shared = np.diff(self._first) > 1
         size = 1 << max(0, part.width - _LOW)
         self._words = np.zeros(size, np.uint64)

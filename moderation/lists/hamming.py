@@ -180,7 +180,7 @@ def _checked(hashes: Hashes) -> Hashes:
 
 
 def _halves(hashes: Hashes) -> Halves:
-    """The two halves of hashes, each [N], 16 bytes that are had in one look; as numbers they mean nothing."""
+    """The two halves of hashes, each [N], 16 bytes that one look gives; as numbers they mean nothing."""
     halves = _checked(hashes).view(np.complex128)
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import duckdb
 import pyarrow as pa
 
 _SQL_TYPES = {
@@ -35,7 +36,7 @@ def sql_type(kind: pa.DataType) -> str:
     """DuckDB's name of a column type of the views."""
     if pa.types.is_struct(kind):
         fields = ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in kind)
-        return f"STRUCT({fields})"
+        return str(duckdb.sqltype(f"STRUCT({fields})"))  # as DuckDB writes it
     return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _SQL_TYPES[kind]
 
 

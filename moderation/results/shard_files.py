@@ -153,7 +153,8 @@ def _account_for(shard: Shard, tables: Mapping[Table, pa.Table]) -> None:
 def write_rows(table: Table, rows: pa.Table, path: Path) -> None:
     """One table's rows as a Parquet file, the way readers find them."""
     # float16 and random text do not repeat; everything else is a dictionary.
-    dictionary = [f.name for f in rows.schema if f.name not in ("uri", "etag", "sha256", "embedding", "score", "similarity")]
+    unlike = ("uri", "etag", "sha256", "md5", "pdq", "embedding", "score", "similarity")
+    dictionary = [f.name for f in rows.schema if f.name not in unlike]
     # Embeddings shrink by a tenth at most, and reading them is most of the cost of re-deciding: twice as much compressed.
     vectors = "embedding" in rows.column_names
     pq.write_table(

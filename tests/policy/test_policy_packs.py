@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from moderation.policy.json_schema import schema
 from moderation.policy.linting import lint
 from moderation.policy.model_choice import ModelChoice, Preprocess
-from moderation.policy.schema import Example, Mode, Override, PolicyFile, Rule
+from moderation.policy.schema import Example, ListedImages, Mode, Override, PolicyFile, Rule
 from moderation.policy_files.loading import load_policy
 
 POLICIES = ROOT / "policies"
@@ -88,6 +88,7 @@ def test_every_policy_key_is_documented() -> None:
         | keys(Preprocess, "model.preprocess.")
         | keys(Rule, "rules[].")
         | keys(Example, "examples[].")
+        | keys(ListedImages, "lists[].")
     )
     wanted |= keys(Override, "overrides.<id>.")
     assert wanted - documented == set()

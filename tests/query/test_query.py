@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import archived
 import boto3
 import duckdb
 import numpy as np
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from listed_archive import listed_images, old_policy
 from published import AT_FIRST, FIRST, JOBS, MODEL, NEW, OLD, SECOND, THIRD, Job, stage, write_debris, write_results
 
 from moderation.errors import OutputError, SettingsError
@@ -232,6 +235,26 @@ def test_files_of_an_older_schema_read_and_what_they_lack_is_null(tmp_path: Path
             assert rows(connection, f"SELECT DISTINCT {typed} FROM latest_decisions") == [
                 tuple(sql_type(schemas.DECISIONS.field(column).type) for column in newer) or (1,)
             ]
+
+
+def test_list_matches_are_flat_and_of_the_newest_decisions(tmp_path: Path) -> None:
+    output = Store(str(tmp_path / "out"))
+    older = [archived.replace(image, sha256="f" * 64, md5=None, hashes=()) for image in listed_images(80, seed=4)]
+    newer = listed_images(80, seed=4)
+    policy = old_policy(archived.OLD)
+    archived.write_runs(output, archived.Run(archived.FIRST, policy, older), archived.Run(archived.SECOND, policy, newer))
+    with connect(str(tmp_path / "out")) as connection:
+        found = rows(connection, "SELECT list, flags, would_flag, decides, action, count(*) FROM list_matches GROUP BY ALL")
+        expected = Counter[tuple[object, ...]]()
+        for row in rows(connection, "SELECT list_matches, flags, shadow_flags, top_rule, action FROM latest_decisions"):
+            for match in row[0] or ():
+                name = match["list"]
+                expected[name, name in row[1], name in row[2], name == row[3], row[4]] += 1
+        assert {one[:-1]: one[-1] for one in found} == expected
+        assert {one[0] for one in found} == {"known", "brand", "seen"}
+        assert rows(connection, "SELECT DISTINCT run_id FROM list_matches") == [(archived.SECOND,)]
+        (nearest,) = rows(connection, "SELECT min(distance) FROM list_matches WHERE list = 'known' AND label LIKE 'picture %'")
+        assert 0 <= nearest[0] <= 31
 
 
 def first_version(output: Store, run: str) -> None:

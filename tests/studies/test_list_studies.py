@@ -33,7 +33,7 @@ from moderation.results.stored_images import stored_shards
 from moderation.scoring.judging import RowContext
 from moderation.scoring.redeciding import write_decided
 from moderation.studies.backtest.backtesting import backtest
-from moderation.studies.list_matching.history import History, match_history
+from moderation.studies.list_matching.matched_images import History, match_history
 from moderation.studies.replay.replay_result import Difference
 from moderation.studies.replay.row_comparison import Differences
 from moderation.studies.replay.shard_reading import RunFiles, load_shards, shards_of
