@@ -1,56 +1,18 @@
 """What comes back from other tools: everything is counted, known, or reported with its lines, and nothing twice."""
 
-import csv
-import io
-import json
-import os
-import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from reviewed import review, sha, write_results
+from review_files import BOTH, HEAD, KNIFE, PARTY, imported, reported
+from reviewed import sha
 
-from moderation import cli
 from moderation.errors import SettingsError
 from moderation.exchange.formats import Format
-from moderation.exchange.importing import Imported, format_of, import_reviews
-from moderation.exchange.review_csv import COLUMNS, read_csv
+from moderation.exchange.importing import format_of
 from moderation.query import connect
-from moderation.reviews.review import ReviewAction, Selection, Source, Verdict
-from moderation.reviews.store import append, read
+from moderation.reviews.review import Verdict
+from moderation.reviews.store import read
 from moderation.storage import Store
-
-KNIFE, PARTY, BOTH = "s3://shop/listings/knife.jpg", "s3://shop/listings/party.jpg", "s3://shop/users/both.jpg"
-HEAD = "uri,rule,verdict,action,reason,note,reviewer\n"
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> str:
-    folder = tmp_path / "results"
-    write_results(Store(str(folder)))
-    return str(folder)
-
-
-def imported(results: str, text: str | bytes, file_format: Format = Format.CSV, **options: Any) -> Imported:
-    path = Path(results).parent / "reviewed"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return import_reviews(results, path, file_format, **options)
-
-
-def reported(found: Imported) -> list[tuple[str, tuple[int, ...], str]]:
-    return [(remark.message, remark.lines, remark.outcome) for remark in found.remarks]
-
-
-def run(*arguments: str) -> int:
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["moderate", "reviews", *arguments])
-            cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_a_review_knows_what_the_machine_said_of_the_image_then(results: str) -> None:
@@ -171,6 +133,11 @@ def test_a_file_that_names_times_adds_nothing_even_when_the_reviewer_has_decided
     assert read(Store(results))["action"].to_pylist() == ["allow", "block"]
 
 
+def test_a_review_from_the_future_is_reported(results: str) -> None:
+    found = imported(results, f"uri,verdict,reviewer,decided_at\n{KNIFE},fine,ann,2999-01-01\n")
+    assert reported(found) == [("`decided_at` is in the future: correct it, since the newest review counts", (2,), "left out")]
+
+
 def test_a_dry_run_writes_nothing(results: str) -> None:
     found = imported(results, HEAD + f"{KNIFE},firearms,fine,allow,,,ann\n", trial=True)
     assert (len(found.judged.reviews), found.key) == (1, None)
@@ -212,143 +179,6 @@ def test_an_image_is_found_by_its_bytes_where_its_key_is_unknown(results: str) -
     assert [one.uri for one in found.judged.reviews] == [KNIFE]
 
 
-# -- what export writes
-
-
-def exported(results: str, file_format: str, *options: str) -> Path:
-    path = Path(results).parent / f"exported.{file_format}"
-    assert run("export", "--results", results, "--output", str(path), "--format", file_format, *options) == 0
-    return path
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
-def test_a_queue_goes_through_a_spreadsheet_and_back(results: str, encoding: str) -> None:
-    path = exported(results, "csv")
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    assert [row["uri"].rpartition("/")[2] for row in rows] == [
-        "broken.jpg",
-        "knife.jpg",
-        "party.jpg",
-        "almost.jpg",
-        "gone.jpg",
-        "huge.png",
-    ]
-    assert tuple(rows[0]) == COLUMNS
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, delimiter=";")
-    writer.writeheader()
-    writer.writerows({**row, "verdict": "FALSE", "note": "'=café", "reviewer": "ann"} for row in rows)
-    found = imported(results, out.getvalue().encode(encoding), Format.CSV)
-    assert len(found.judged.reviews) == 6
-    assert {one.note for one in found.judged.reviews} == {"=café"}
-    (remark,) = found.remarks if encoding != "utf-8-sig" else [None]
-    assert remark is None or (remark.outcome == "counted" and str(remark).startswith("not UTF-8: read as "))
-    with connect(results) as connection:
-        assert connection.execute("SELECT count(*) FROM review_queue").fetchall() == [(0,)]
-
-
-def test_text_that_a_spreadsheet_would_run_is_defused_and_restored(results: str) -> None:
-    append(Store(results), [review("listings/knife.jpg", "escalate", note="=HYPERLINK(1)")])
-    path = exported(results, "csv")
-    assert b'"\'=HYPERLINK(1)"' in path.read_bytes()
-    said = read_csv(b"uri,verdict,note\ns3://a,fine,'=1+1\ns3://b,fine,'quoted'\n", "x").said
-    assert [one.note for one in said] == ["=1+1", "'quoted'"]
-
-
-def test_label_studio_gets_tasks_with_predictions_and_its_exports_are_read(results: str) -> None:
-    """Shapes as the SDK's own converter writes them."""
-    tasks = json.loads(exported(results, "label-studio").read_text(encoding="utf-8"))
-    by_uri = {task["data"]["uri"]: task for task in tasks}
-    knife = by_uri[KNIFE]
-    assert knife["data"]["image"] == KNIFE
-    assert knife["predictions"][0]["score"] == 0.53125
-    assert knife["predictions"][0]["result"][0]["value"] == {"choices": ["violates"]}
-    assert "predictions" not in by_uri["s3://shop/users/gone.jpg"]
-    for number, task in enumerate(tasks, 1):
-        task["id"] = number
-        task["annotations"] = [_annotation("fine", "allow", "=ok", "2026-11-27T10:01:00.5Z")]
-    tasks[0]["annotations"] = []
-    tasks[1]["annotations"][0]["was_cancelled"] = True
-    found = imported(results, json.dumps(tasks), Format.LABEL_STUDIO)
-    assert reported(found) == [("skipped in Label Studio", (2,), "left out")]
-    assert (found.file.open, len(found.judged.reviews)) == (1, 4)
-    one = found.judged.reviews[0]
-    assert (one.reviewer, one.note, one.source, one.action) == (
-        "ann@example.org",
-        "=ok",
-        Source.LABEL_STUDIO,
-        ReviewAction.ALLOW,
-    )
-    assert (one.decided_at - one.opened_at).total_seconds() == 12.5
-    assert imported(results, json.dumps(tasks), Format.LABEL_STUDIO).judged.known == 4
-
-
-def _annotation(verdict: str, action: str, note: str, updated: str) -> dict[str, Any]:
-    return {
-        "id": 101,
-        "completed_by": {"id": 1, "email": "ann@example.org"},
-        "result": [
-            {"id": "r1", "from_name": "verdict", "to_name": "image", "type": "choices", "value": {"choices": [verdict]}},
-            {"id": "r2", "from_name": "action", "to_name": "image", "type": "choices", "value": {"choices": [action]}},
-            {"id": "r3", "from_name": "note", "to_name": "image", "type": "textarea", "value": {"text": [note]}},
-        ],
-        "was_cancelled": False,
-        "created_at": "2026-11-27T10:00:00.123456Z",
-        "updated_at": updated,
-        "lead_time": 12.5,
-    }
-
-
-def test_the_short_exports_of_label_studio_are_read_as_well(results: str) -> None:
-    task = {
-        "image": KNIFE,
-        "uri": KNIFE,
-        "rule": "firearms",
-        "weight": None,
-        "blind": True,
-        "id": 1,
-        "verdict": "violates",
-        "note": ["a", "b"],
-        "annotator": 7,
-        "updated_at": "2026-11-27T10:01:00Z",
-        "lead_time": 3,
-    }
-    found = imported(results, json.dumps([task, {"image": PARTY, "id": 2}]), Format.LABEL_STUDIO)
-    assert found.remarks == ()
-    assert found.file.open == 1
-    (one,) = found.judged.reviews
-    assert (one.reviewer, one.note, one.verdict, one.action, one.blind) == ("label-studio-7", "a", "violates", "block", True)
-
-
-def test_fiftyone_gets_samples_with_classifications_and_its_datasets_are_read(results: str) -> None:
-    """Shapes as `fiftyone.Sample.to_dict` writes them."""
-    dataset = json.loads(exported(results, "fiftyone").read_text(encoding="utf-8"))
-    assert dataset["media_type"] == "image"
-    samples = {sample["uri"]: sample for sample in dataset["samples"]}
-    assert samples[KNIFE]["machine"] == {"_cls": "Classification", "label": "review", "confidence": 0.53125}
-    assert samples[KNIFE]["filepath"] == KNIFE
-    identity = {"_id": {"$oid": "6b0b26c8dc3fc2daf31415b7"}, "_cls": "Classification", "tags": []}
-    for sample in dataset["samples"]:
-        sample |= {"metadata": None, "verdict": {**identity, "label": "fine"}, "action": {**identity, "label": "allow"}}
-    dataset["samples"][0] |= {"verdict": None, "action": None}
-    found = imported(results, json.dumps(dataset), Format.FIFTYONE, reviewer="ann")
-    assert found.remarks == ()
-    assert (found.file.open, len(found.judged.reviews)) == (1, 5)
-    assert {(one.source, one.verdict, one.action) for one in found.judged.reviews} == {(Source.FIFTYONE, "fine", "allow")}
-
-
-def test_blind_files_do_not_say_what_the_machine_said_and_come_back_as_blind(results: str) -> None:
-    rows = list(csv.DictReader(io.StringIO(exported(results, "csv", "--blind").read_text(encoding="utf-8-sig"))))
-    assert {(row["machine_action"], row["score"], row["threshold"], row["blind"]) for row in rows} == {("", "", "", "true")}
-    assert "predictions" not in exported(results, "label-studio", "--blind").read_text(encoding="utf-8")
-    assert '"machine"' not in exported(results, "fiftyone", "--blind").read_text(encoding="utf-8")
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS)
-    writer.writeheader()
-    writer.writerows({**row, "verdict": "fine", "reviewer": "ann"} for row in rows)
-    assert {one.blind for one in imported(results, out.getvalue()).judged.reviews} == {True}
-
-
 BROKEN = {
     "no JSON": (b"{", Format.FIFTYONE, "is not JSON"),
     "no dataset": (b"[]", Format.FIFTYONE, "is not a dataset of FiftyOne"),
@@ -388,93 +218,3 @@ def test_the_format_of_a_file_is_seen_from_how_it_begins(tmp_path: Path) -> None
     for data, expected in ((b" \n[", Format.LABEL_STUDIO), (b"\xef\xbb\xbf{", Format.FIFTYONE), (b"uri,verdict", Format.CSV)):
         path.write_bytes(data)
         assert format_of(path) is expected
-
-
-# -- commands
-
-
-def test_the_commands_say_what_they_did(results: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(results).parent / "reviewed.csv"
-    path.write_text(HEAD + f"{KNIFE},firearms,fine,allow,,=1,ann\ns3://shop/no.jpg,,fine,,,,ann\n")
-    assert run("import", str(path), "--results", results) == 1
-    shown = capsys.readouterr().out
-    assert "2 lines: 1 new review\n1 left out\n" in shown
-    assert "! the image is not in the results" in shown
-    assert "(left out) [line 3]" in shown
-    assert run("list", "--results", results) == 0
-    assert "firearms" in capsys.readouterr().out
-    assert run("list", "--results", results, "--reviewer", "bob", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == []
-    assert run("list", "--results", results, "--image", KNIFE, "--json", "--history") == 0
-    assert json.loads(capsys.readouterr().out)[0]["note"] == "=1"
-    assert run("compact", "--results", results, "--keep-minutes", "0") == 0
-    assert capsys.readouterr().out == "nothing to merge\n"
-    assert run("export", "--results", results, "--queue", "appeals", "--output", os.devnull) == 2
-    assert "no image awaits a person in the queue 'appeals'" in capsys.readouterr().err
-
-
-def test_a_review_from_the_queue_of_appeals_closes_the_appeal(results: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(results).parent / "appeals.json"
-    appeals = [
-        {"uri": KNIFE, "text": "=it is a toy", "appellant": "seller 7", "reference": 4711, "filed_at": "2026-11-23T08:00:00Z"},
-        {"uri": "s3://shop/unknown.jpg", "text": "?"},
-        {"uri": KNIFE, "text": ["no text"]},
-        {"uri": KNIFE, "text": " "},
-    ]
-    path.write_text(json.dumps(appeals))
-    for known in (False, True):
-        assert run("appeal", str(path), "--results", results) == 1
-        shown = capsys.readouterr().out
-        assert ("1 new appeal in" in shown) is not known
-        assert ("1 known already" in shown) is known
-        for item, wording in ((2, "not in the results"), (3, "`text` is no text"), (4, "`text` is empty")):
-            assert f"[item {item}]" in next(line for line in shown.splitlines() if wording in line)
-    (row,) = csv.DictReader(io.StringIO(exported(results, "csv", "--queue", "appeals").read_text(encoding="utf-8-sig")))
-    assert (row["appeal_text"], row["selection"], row["queue"]) == ("'=it is a toy", "appeal", "appeals")
-    filled = {**row, "verdict": "fine", "reviewer": "ann"}
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [name for name in COLUMNS if name != "appeal_id"], extrasaction="ignore")
-    writer.writeheader()
-    writer.writerow(filled)
-    found = imported(results, out.getvalue())
-    assert [(one.selection, one.appeal_id) for one in found.judged.reviews] == [(Selection.APPEAL, row["appeal_id"])]
-    with connect(results) as connection:
-        assert connection.execute("SELECT state, outcome, reviewer FROM appeals").fetchall() == [
-            ("closed", "overturned", "ann")
-        ]
-    wrong = imported(results, "uri,verdict,reviewer,appeal_id\n" + f"{KNIFE},fine,ann,none\n")
-    assert [message for message, _, _ in reported(wrong)] == [
-        "the appeal 'none' is not known: leave `appeal_id` as it was exported"
-    ]
-
-
-def test_appeals_come_as_csv_and_as_lines_of_json_too(results: str) -> None:
-    folder = Path(results).parent
-    (folder / "a.csv").write_text(f"uri,text\n{KNIFE},mine\n")
-    (folder / "b.jsonl").write_text(
-        json.dumps({"uri": PARTY, "text": "x"}) + "\n" + json.dumps({"uri": BOTH, "text": "y"}) + "\n"
-    )
-    assert run("appeal", str(folder / "a.csv"), "--results", results) == 0
-    assert run("appeal", str(folder / "b.jsonl"), "--results", results) == 0
-    with connect(results) as connection:
-        found = connection.execute("SELECT uri, appealed_action, source FROM appeals ORDER BY uri").fetchall()
-    assert found == [(KNIFE, "review", "csv"), (PARTY, "review", "webhook"), (BOTH, "block", "webhook")]
-
-
-def test_a_later_import_supersedes_nothing_of_another_person(results: str) -> None:
-    imported(results, HEAD + f"{KNIFE},firearms,fine,allow,,,ann\n")
-    imported(results, HEAD + f"{KNIFE},firearms,violates,block,,,bob\n")
-    with connect(results) as connection:
-        found = connection.execute("SELECT reviewer, action FROM current_reviews ORDER BY 1").fetchall()
-    assert found == [("ann", "allow"), ("bob", "block")]
-
-
-def test_an_export_leaves_out_images_of_which_nothing_may_be_shown() -> None:
-    from moderation.exchange import exporting
-    from moderation.exchange.queue_item import QueueItem
-
-    item = QueueItem(uri="s3://a/b", machine_action="block", policy="p", run_id="r", queue="q")
-    shown = exporting.written([item, replace(item, uri="s3://a/c", restricted=True)], "q", Format.FIFTYONE)
-    assert (shown.images, shown.restricted) == (1, 1)
-    assert b"s3://a/c" not in shown.data
-    assert exporting.written([replace(item, restricted=True)], "q", Format.CSV).images == 1
