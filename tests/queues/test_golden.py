@@ -85,7 +85,7 @@ def test_an_exported_queue_comes_back_with_audits_and_known_answers(folder, tmp_
     with pytest.raises(SettingsError, match="--reviewer needs --queues"):
         run.invoke(app, command, catch_exceptions=False)
     assert run.invoke(app, [*command, "--queues", str(queues)]).exit_code == 0
-    rows = list(csv.DictReader(file.open(encoding="utf-8-sig")))
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
     assert sorted(row["rule"] for row in rows if row["uri"] == uri("both")) == ["firearms", "nudity"]
     known = [row for row in rows if row["selection"] == "golden"]
     audits = [row for row in rows if row["selection"] == "audit_allowed"]
