@@ -13,7 +13,7 @@ from moderation.common.safe_text import visible
 from moderation.console.terminal import print_whole
 from moderation.policy.yaml_models import ReadFile
 from moderation.queues.backlog import Backlog
-from moderation.queues.open_queue import QueueItem
+from moderation.queues.open_queue import QueuedImage
 from moderation.queues.queue_schema import Queue, QueueFile
 from moderation.reviews.review import Selection
 
@@ -97,7 +97,7 @@ def backlog_json(one: Backlog) -> dict[str, object]:
     return {**asdict(one), "waiting": {why.value: count for why, count in one.waiting.items()}, "images": one.images}
 
 
-def show_page(queue: Queue, items: Sequence[QueueItem], waiting: int, *, as_json: bool) -> None:
+def show_page(queue: Queue, items: Sequence[QueuedImage], waiting: int, *, as_json: bool) -> None:
     """Images of a queue, in its order."""
     if as_json:
         typer.echo(json.dumps([asdict(item) for item in items], indent=2, default=str))

@@ -39,8 +39,7 @@ def candidates_sql(queue: Queue, file: QueueFile) -> str:
             SELECT
                 {IMAGE} AS image, uri, etag, sha256, pdq, pdq_quality, frame, run_id, policy, policy_version, policy_hash,
                 error_code, action, flags, top_rule, top_category, top_score, top_threshold, scored_at,
-                {RESTRICTED} AS restricted,
-                {_chosen(queue, file)} AS chosen
+                {RESTRICTED} AS restricted, {_chosen(queue, file)} AS chosen
             FROM decisions AS d
         )
         WHERE chosen.why IS NOT NULL

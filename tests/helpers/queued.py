@@ -8,7 +8,7 @@ from pathlib import Path
 from vector_results import Image, publish_vectors
 
 from moderation.policy_files.loading import parse_policy
-from moderation.queues.open_queue import QueueItem
+from moderation.queues.open_queue import QueuedImage
 from moderation.reviews.review import Review, ReviewAction, Selection, Source, Verdict
 from moderation.reviews.store import append
 from moderation.storage import Store
@@ -57,7 +57,7 @@ def sha256(name: str) -> str:
 
 
 def review_of(
-    item: QueueItem | str, *, violates: bool | None = False, reviewer: str = "ann", minute: int = 0, **columns: object
+    item: QueuedImage | str, *, violates: bool | None = False, reviewer: str = "ann", minute: int = 0, **columns: object
 ) -> Review:
     """A review of an item of a queue, or of an image by its name, with the decision that goes with the verdict."""
     shown = {} if isinstance(item, str) else _of(item)
@@ -77,7 +77,7 @@ def review_of(
     return replace(base, **{**shown, **columns})
 
 
-def _of(item: QueueItem) -> dict[str, object]:
+def _of(item: QueuedImage) -> dict[str, object]:
     return {
         "uri": item.uri,
         "etag": item.etag,
@@ -94,7 +94,7 @@ def _of(item: QueueItem) -> dict[str, object]:
     }
 
 
-def answer(results: str, items: Iterable[QueueItem], violates: Callable[[QueueItem], bool], reviewer: str = "ann") -> None:
+def answer(results: str, items: Iterable[QueuedImage], violates: Callable[[QueuedImage], bool], reviewer: str = "ann") -> None:
     """Append a review of each item; nothing is decided about those whose answer is known."""
     reviews = [review_of(item, violates=violates(item), reviewer=reviewer) for item in items]
     append(Store(results), [replace(r, action=None) if r.selection is Selection.GOLDEN else r for r in reviews])

@@ -394,7 +394,10 @@ def test_without_a_file_the_defaults_hold():
         ),
         (
             "chekcs: {}\n",
-            ["q.yaml:1:1: unknown key `chekcs`\n  1 | chekcs: {}\n    | ^^^^^^\n  did you mean `checks`? known keys: checks"],
+            [
+                "q.yaml:1:1: unknown key `chekcs`\n  1 | chekcs: {}\n    | ^^^^^^\n  did you mean `checks`? "
+                "known keys: checks, reviews"
+            ],
         ),
         (
             "checks:\n  flod: off\n  flod: warn\n",

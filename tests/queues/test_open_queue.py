@@ -271,6 +271,9 @@ def test_a_known_answer_is_not_asked_for_twice(golden, tmp_path):
     text = f"queues: [{{name: a, golden: {{path: {golden / 'golden'}, share: 30%}}}}]"
     with queue(results, text) as one:
         known = [item for item in one.page(size=300, reviewer="ann") if item.why is Selection.GOLDEN]
+        one.reviewed(known[-1].image, "ann", decided=False)
+        assert known[-1].image not in {item.image for item in one.page(size=300, reviewer="ann")}
+        assert known[-1].image in {item.image for item in one.page(size=300, reviewer="bob")}
     assert len(known) == 40
     answer(results, known[:30], lambda item: bool(item.rules))
     with queue(results, text) as one:

@@ -164,6 +164,15 @@ def test_every_key_has_a_description():
     assert all("description" in key for model in models for key in model["properties"].values())
 
 
+def test_every_key_is_explained():
+    page = (ROOT / "docs" / "queues.md").read_text()
+    schema = queues_schema()
+    models = [schema, *(part for part in schema["$defs"].values() if part["type"] == "object")]
+    keys = {key for model in models for key in model["properties"]} - {"path", "share", "allowed", "blocked"}
+    assert [key for key in sorted(keys) if f"| `{key}` |" not in page] == []
+    assert all(f"`{order}`" in page for order in Order)
+
+
 @pytest.mark.parametrize("form", ["text", "json", "github"])
 def test_check_reports_in_the_form_that_is_asked_for(tmp_path, form):
     wrong, right = tmp_path / "wrong.yaml", tmp_path / "right.yaml"
