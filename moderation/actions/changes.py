@@ -23,10 +23,9 @@ _CONTENT = "from_hex(left(sha256(coalesce(sha256, 'etag:' || etag)), 32))"
 _DUE = f"""
 CREATE TEMP TABLE due AS
 WITH wanted AS (
-    SELECT *, {_ITEM} AS item, {_CONTENT} AS content,
-        list_contains($actions, action)
-            AND (len($rules) = 0 OR list_has_any(flags, $rules) OR coalesce(list_contains($rules, reviewed_rule), false))
-            AND ($decided_by = 'anyone' OR decided_by = $decided_by) AS chosen
+    SELECT uri, run_id, action, machine_action, decided_by, decided_at, review_id, policy_hash,
+        {_ITEM} AS item, {_CONTENT} AS content,
+        list_contains($actions, action) AND ($decided_by = 'anyone' OR decided_by = $decided_by) AND {{rules}} AS chosen
     FROM acting
 )
 SELECT w.* EXCLUDE (chosen), s.action AS previous_action, coalesce(s.change, 0) + 1 AS change
@@ -37,11 +36,21 @@ WHERE CASE
     ELSE chosen AND (w.content <> s.content OR ($again AND w.policy_hash <> s.policy_hash))
 END
 """  # noqa: S608
-"""A target that never received an image receives what it asks for; one that did receives every other action afterwards."""
+"""A target that never received an image receives what it asks for; one that did receives every other action afterwards. Few
+columns, since all decisions are sorted for it."""
 
-_WITH_SCORES = """
-SELECT due.*, coalesce(flagging.scores, []) AS scores
-FROM due LEFT JOIN (
+_RULES = "(list_has_any(flags, $rules) OR coalesce(list_contains($rules, reviewed_rule), false))"
+
+_MESSAGES = """
+SELECT due.*, d.etag, d.sha256, d.flags, d.top_rule, d.top_category, d.error_code, d.policy, d.policy_version,
+    r.reviewer, r.verdict, r.reason, coalesce(s.scores, []) AS scores
+FROM due
+JOIN decisions AS d ON d.run_id = due.run_id AND d.uri = due.uri AND list_contains($runs, d.run)
+LEFT JOIN (
+    SELECT review_id, any_value(reviewer) AS reviewer, any_value(verdict) AS verdict, any_value(reason) AS reason
+    FROM reviews SEMI JOIN due USING (review_id) GROUP BY review_id
+) AS r ON r.review_id = due.review_id
+LEFT JOIN (
     SELECT s.run_id, s.uri, list({
         'rule': s.rule, 'score': s.score, 'action': s.action,
         'threshold': CASE s.action WHEN 'block' THEN s.block ELSE s.review END
@@ -49,7 +58,7 @@ FROM due LEFT JOIN (
     FROM scores AS s SEMI JOIN due ON due.run_id = s.run_id AND due.uri = s.uri
     WHERE s.mode = 'live' AND s.action <> 'allow' AND list_contains($runs, s.run)
     GROUP BY s.run_id, s.uri
-) AS flagging ON flagging.run_id = due.run_id AND flagging.uri = due.uri
+) AS s ON s.run_id = due.run_id AND s.uri = due.uri
 ORDER BY due.decided_at, due.uri
 """
 
@@ -78,7 +87,7 @@ class Changes:
             return
         with sql_errors():
             runs = [run for (run,) in self.connection.execute("SELECT DISTINCT run_id FROM due").fetchall()]
-            reader = self.connection.sql(_WITH_SCORES, params={"runs": runs}).to_arrow_reader(_ROWS)
+            reader = self.connection.sql(_MESSAGES, params={"runs": runs}).to_arrow_reader(_ROWS)
             for batch in reader:
                 for row in batch.to_pylist():
                     yield _delivery(self.target, row)
@@ -105,16 +114,15 @@ def find_changes(connection: duckdb.DuckDBPyConnection, target: Target, outbox: 
             "max_by(policy_hash, change) AS policy_hash, max(change) AS change FROM sending GROUP BY item"
         )
         connection.unregister("sending")
-        connection.execute(
-            _DUE,
-            {
-                "actions": [str(action) for action in target.actions],
-                "rules": list(target.rules),
-                "decided_by": target.decided_by,
-                "since": since,
-                "again": target.new_policy is NewPolicy.SEND,
-            },
-        )
+        wanted: dict[str, Any] = {
+            "actions": [str(action) for action in target.actions],
+            "decided_by": target.decided_by,
+            "since": since,
+            "again": target.new_policy is NewPolicy.SEND,
+        }
+        if target.rules:
+            wanted["rules"] = list(target.rules)
+        connection.execute(_DUE.format(rules=_RULES if target.rules else "true"), wanted)
         counts = dict(connection.execute("SELECT action, count(*) FROM due GROUP BY action ORDER BY action").fetchall())
         examples = connection.execute("SELECT action, uri FROM due ORDER BY decided_at, uri LIMIT 5").fetchall()
     return Changes(target, counts, tuple(examples), connection)

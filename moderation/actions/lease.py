@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
+from moderation.common.progress import Progress, tell
 from moderation.errors import ErrorCode, OutputError, RunError, StorageError
 from moderation.storage import Store
 
@@ -86,6 +87,9 @@ class Lease:
 
     def _take(self) -> None:
         epoch, holder = newest(self._output, self._folder)
+        if holder is not None and not holder.released and holder.until + self._skew > time.time():
+            left = holder.until + self._skew - time.time()
+            tell(Progress(f"process {holder.process} on {holder.host} is sending, or was: waiting up to {left:.0f} s to see"))
         while holder is not None and not holder.released:
             left = holder.until + self._skew - time.time()
             if left <= 0:

@@ -84,17 +84,19 @@ def run(
     Example: `moderate actions run --results results --actions actions.yaml --live`
     """
     from moderation.actions.acting import act_on, is_live, rehearse
+    from moderation.common.progress import StageLines, listening
     from moderation.console.actions import print_acted, show_acted
 
     if live and dry_run:
         raise SettingsError("give --live or --dry-run, not both")
     output, targets = _opened(results, actions, target)
     acted: list[Acted] = []
-    for one in targets:
-        if dry_run or not (live or is_live(output, one.name)):
-            acted.append(rehearse(output, one))
-            continue
-        acted.append(act_on(output, one, _settings(), live=live))
+    with listening(StageLines(lambda line: typer.echo(line, err=True))):
+        for one in targets:
+            if dry_run or not (live or is_live(output, one.name)):
+                acted.append(rehearse(output, one))
+            else:
+                acted.append(act_on(output, one, _settings(), live=live))
     if as_json:
         print_acted(acted)
     else:
@@ -125,11 +127,13 @@ def retry(results: _Results, actions: _File = _DEFAULT, target: _Names = None, a
     Example: `moderate actions retry --results results --target trust-api`
     """
     from moderation.actions.acting import retry_refused
+    from moderation.common.progress import StageLines, listening
     from moderation.console.actions import print_acted, show_acted
 
     output, targets = _opened(results, actions, target)
     settings = _settings()
-    acted = [retry_refused(output, one, settings) for one in targets]
+    with listening(StageLines(lambda line: typer.echo(line, err=True))):
+        acted = [retry_refused(output, one, settings) for one in targets]
     if as_json:
         print_acted(acted)
     else:

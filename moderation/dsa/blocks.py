@@ -26,7 +26,8 @@ WITH versions AS (
     SELECT v.uri, v.content, min(v.scored_at) AS first_block FROM versions AS v JOIN others AS o USING (uri, content)
     WHERE v.action = 'block' AND (o.last_other IS NULL OR v.scored_at > o.last_other) GROUP BY ALL
 )
-SELECT a.*,
+SELECT a.policy, a.policy_version, a.machine_action, a.decided_by, a.decided_at, a.reason, a.flagged, a.top_rule,
+    a.top_category, a.top_score, a.top_threshold, a.error_code, a.last_modified,
     CASE WHEN a.machine_action = 'block' THEN coalesce(s.first_block, a.scored_at) ELSE a.decided_at END AS began,
     a.policy || chr(10) || a.uri || chr(10) || coalesce(a.sha256, 'etag:' || a.etag) AS identity,
     CASE

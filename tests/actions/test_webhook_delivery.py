@@ -25,6 +25,7 @@ from acted import (
     target,
     webhook,
 )
+from certificates import make_authority
 from places import DOCS
 from published import POLICY_TEXT
 from vector_results import Image, publish_vectors
@@ -239,6 +240,18 @@ def test_a_receiver_that_hangs_is_left_after_the_time_limit_and_tried_again(outp
     with Receiver(first_hangs) as receiver:
         acted = act_on(output, webhook(receiver, timeout_s=0.3), quick())
         assert (acted.delivered, acted.waiting) == (2, 0)
+
+
+def test_a_certificate_must_be_of_a_known_authority(output: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_authority(tmp_path)
+    few = replace(QUICK, in_a_row=2)
+    with Receiver(certificate=tmp_path / "server.pem") as receiver:
+        unknown = act_on(output, webhook(receiver), quick(few))
+        assert "CERTIFICATE_VERIFY_FAILED" in unknown.stopped
+        assert (unknown.delivered, receiver.messages) == (0, [])
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert act_on(output, webhook(receiver), quick(few)).delivered == 2
+    assert all(verified(message) for message in receiver.messages)
 
 
 def test_a_redirect_is_not_followed(output: Store) -> None:

@@ -5,10 +5,12 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -60,8 +62,8 @@ def accept(number: int, message: dict[str, Any]) -> Reply:
 class Receiver:
     """Listens on loopback. `messages` has every request, in the order in which they came."""
 
-    def __init__(self, script: Script = accept) -> None:
-        self.script = script
+    def __init__(self, script: Script = accept, certificate: Path | None = None) -> None:
+        self.script, self._scheme = script, "https" if certificate else "http"
         self.messages: list[Message] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -110,13 +112,19 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # The handshake belongs to the thread of the connection: a refused one must not end the server.
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/moderation"
+        return f"{self._scheme}://127.0.0.1:{self.port}/moderation"
 
     def __enter__(self) -> Self:
         return self
