@@ -85,6 +85,8 @@ class Counts:
     """images on each hash list, in any mode, images without scores among them"""
     unscored_review: int = 0
     """how many more images without scores go to people than by the policy's `unreadable` and `unsupported`: lists decided"""
+    without_md5: int = 0
+    """scored images that MD5 lists were not asked about: their bytes were hashed under a policy that had none"""
 
     @property
     def errors(self) -> int:
@@ -103,6 +105,7 @@ class Counts:
             self.damaged + other.damaged,
             add_numbers(self.matched, other.matched),
             self.unscored_review + other.unscored_review,
+            self.without_md5 + other.without_md5,
         )
 
 

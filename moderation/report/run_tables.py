@@ -22,6 +22,7 @@ def count_rows(manifest: Manifest) -> list[tuple[str, str]]:
         *([("  by rules", f"{counts.review:,}")] if manifest.to_review.unreadable else []),
         *([("  unreadable", f"{manifest.to_review.unreadable:,}")] if manifest.to_review.unreadable else []),
         ("near a threshold", f"{counts.near_threshold:,}"),
+        *([("not matched with MD5 lists", f"{counts.without_md5:,}")] if counts.without_md5 else []),
         *((f"on the list {name}", f"{number:,}") for name, number in counts.matched.items()),
     ]
 

@@ -52,6 +52,8 @@ class Judged:
     frame: NDArray[np.int32]
     """[N, R] number of that frame, counted from 0"""
     decided: Decided
+    without_md5: int = 0
+    """images whose MD5 a list needs and nobody knows"""
 
     @property
     def lists(self) -> tuple[ListedImages, ...]:
@@ -74,6 +76,7 @@ class Judged:
             flagged=counts_by_name(decided.acting, names),
             shadow=counts_by_name(decided.would_act, names),
             matched=matched_counts(decided.listed),
+            without_md5=self.without_md5,
         )
 
 
@@ -100,6 +103,7 @@ def judge(compiled: CompiledPolicy, vectors: NDArray[np.float16], images: ImageH
         top_prompt=by_frame.top_prompt[best, columns],
         frame=frames[best],
         decided=decide_images(compiled, score, known.match(images) if known else None),
+        without_md5=images.md5.null_count if known.need_md5 else 0,
     )
 
 

@@ -206,6 +206,12 @@ def test_images_without_an_md5_are_counted_and_not_matched(tmp_path: Path) -> No
     content = NEW_LISTED.assets.lists[seen.id]
     assert list(match_history(open_archives(output), content, MatchSettings("seen", HashKind.MD5), sums)) == []
     assert sums.unknown == sums.images == 50
+    (manifest,) = published_manifests(output)
+    assert manifest.counts.without_md5 == 0, "no list needed it"
+    images = [replace(image, md5=None) for image in IMAGES[:50]]
+    write_runs(Store(str(tmp_path / "again")), Run(FIRST, NEW_LISTED, images))
+    (manifest,) = published_manifests(Store(str(tmp_path / "again")))
+    assert manifest.counts.without_md5 == manifest.scored > 20
 
 
 def hidden_uris(rows: Rows) -> set[str]:
