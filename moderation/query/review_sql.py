@@ -95,52 +95,94 @@ RESTRICTED = (
 """Whether an image is on a hash list of which nothing may be shown. Always false while decisions have no `list_matches`."""
 
 _QUEUE_COLUMNS = f"""
-    d.uri, d.etag, d.sha256, d.pdq, d.frame, d.status, d.error_code, d.machine_action, d.top_rule, d.top_category,
-    d.top_score, d.top_threshold, d.near_threshold, d.flags, d.policy, d.policy_version, d.policy_hash, d.run_id, d.scored_at,
+    d.uri, d.etag, d.sha256, d.pdq, d.pdq_quality, d.frame, d.status, d.error_code, d.machine_action, d.top_rule,
+    d.top_category, d.top_score, d.top_threshold, d.near_threshold, d.flags, d.policy, d.policy_version, d.policy_hash,
+    d.run_id, d.scored_at,
     {RESTRICTED} AS restricted
 """
 
-_CANDIDATES = """
-    SELECT row_number() OVER () AS n, uri, etag, action, top_rule, policy_hash FROM decisions WHERE action = 'review'
+_CANDIDATES = "SELECT row_number() OVER () AS n, * FROM decisions WHERE action = 'review'"
+
+_LAST_REVIEWS = f"""
+    SELECT n, max(decided_at) AS last, max(decided_at) FILTER (sent_on) AS sent_on,
+        max(decided_at) FILTER (answers) AS answered, max(decided_at) FILTER (NOT answers) AS unanswered
+    FROM (
+        SELECT d.n, r.decided_at, coalesce(r.action IN ('review', 'escalate'), false) AS sent_on,
+            coalesce(r.action IN ('allow', 'block'), false) AND {_APPLIES} AS answers
+        FROM candidates AS d JOIN internal.reviews AS r USING (uri, etag) {_MEANING}
+    ) GROUP BY n
+"""  # noqa: S608
+"""When candidates were last reviewed. Nothing supersedes the newest review: if it is a decision in effect, a candidate needs no
+further look. Hashes, most of the bytes of decisions, are not read for this; reviews of the same bytes elsewhere come later."""
+
+_OPEN = """
+    SELECT c.uri, c.scored_at, c.run_id, CASE WHEN r.sent_on = r.last THEN r.last ELSE c.scored_at END AS since
+    FROM candidates AS c LEFT JOIN last_reviews AS r USING (n)
+    WHERE NOT coalesce(r.answered > coalesce(r.unanswered, '-infinity'), false)
+"""
+_SENT_ON = """
+    SELECT uri, max(decided_at) AS since FROM internal.reviews AS r WHERE action IN ('review', 'escalate') GROUP BY uri
+"""
+"""Images that a person wanted somebody else to look at, at some time."""
+
+_FIRST = """
+    SELECT uri FROM (
+        SELECT o.uri, o.since FROM open AS o JOIN (
+            SELECT d.uri, max((d.scored_at, d.run_id)) AS newest
+            FROM decisions AS d SEMI JOIN open AS o ON o.uri = d.uri GROUP BY d.uri
+        ) AS d ON d.uri = o.uri AND d.newest = (o.scored_at, o.run_id)
+        UNION ALL
+        SELECT uri, since FROM sent_on ANTI JOIN candidates USING (uri)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM internal.reviews AS r
+            WHERE r.uri = sent_on.uri AND r.action IN ('allow', 'block') AND r.decided_at > sent_on.since
+        )
+    ) ORDER BY since, uri LIMIT {most}
 """
 
-_ANSWERED_SURELY = f"""
-    SELECT n FROM (
-        SELECT d.n, r.decided_at, r.review_id, r.action IN ('allow', 'block') AND {_APPLIES} AS answers
-        FROM candidates AS d JOIN internal.reviews AS r USING (uri, etag) {_MEANING}
-    )
-    GROUP BY n HAVING coalesce(arg_max(answers, (decided_at, review_id)), false)
-"""  # noqa: S608
-"""Candidates of which the newest review is a decision in effect: nothing supersedes the newest. This leaves few to look at, and
-needs no hashes, which are most of the bytes of decisions. Reviews of the same bytes under another key come later."""
+
+def queue_sql(most: int | None = None) -> str:
+    """Images in `review` that nobody has decided, and those that a person sent on.
+
+    Args:
+        most: look at about so many only, those that have waited longest: a page of millions then takes a fraction of the time.
+    """
+    wanted = "SELECT uri FROM open UNION ALL SELECT uri FROM sent_on" if most is None else _FIRST.format(most=most)
+    return f"""
+        WITH candidates AS MATERIALIZED ({_CANDIDATES}),
+        last_reviews AS ({_LAST_REVIEWS}),
+        open AS MATERIALIZED ({_OPEN}),
+        sent_on AS ({_SENT_ON}),
+        wanted AS MATERIALIZED ({wanted}),
+        found AS MATERIALIZED (SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)),
+        images AS (SELECT {_OF_DECISION} AS image FROM found AS d),
+        said AS MATERIALIZED (SELECT * FROM internal.reviews SEMI JOIN images ON images.image = {IMAGE}),
+        current AS ({current_sql("said")})
+        SELECT '{DEFAULT_QUEUE}' AS queue, d.decided_at AS waiting_since, {_QUEUE_COLUMNS},
+            d.review_id AS last_review_id, d.reviewer AS last_reviewer, d.review_action AS last_action, d.note AS last_note,
+            NULL::VARCHAR AS appeal_id, NULL::VARCHAR AS appeal_text
+        FROM ({effective_sql("found", "current")}) AS d
+        WHERE d.review_action IN ('review', 'escalate') OR (d.review_id IS NULL AND d.action = 'review')
+    """  # noqa: S608
+
+
+SUGGESTION = "near_review(CASE WHEN pdq_quality >= 50 THEN pdq END)"
+"""What people decided about a picture that looks the same; of a hash that can be relied on."""
 
 QUEUE = f"""
-WITH candidates AS MATERIALIZED ({_CANDIDATES}),
-wanted AS MATERIALIZED (
-    SELECT uri FROM candidates ANTI JOIN ({_ANSWERED_SURELY}) USING (n)
-    UNION ALL SELECT uri FROM internal.reviews WHERE action IN ('review', 'escalate')
-),
-found AS MATERIALIZED (SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)),
-images AS (SELECT {_OF_DECISION} AS image FROM found AS d),
-said AS MATERIALIZED (SELECT * FROM internal.reviews SEMI JOIN images ON images.image = {IMAGE}),
-current AS ({current_sql("said")})
-SELECT '{DEFAULT_QUEUE}' AS queue, d.decided_at AS waiting_since, {_QUEUE_COLUMNS},
-    d.review_id AS last_review_id, d.reviewer AS last_reviewer, d.review_action AS last_action, d.note AS last_note,
-    NULL::VARCHAR AS appeal_id, NULL::VARCHAR AS appeal_text
-FROM ({effective_sql("found", "current")}) AS d
-WHERE d.review_action IN ('review', 'escalate') OR (d.review_id IS NULL AND d.action = 'review')
-UNION ALL
-SELECT '{APPEALS_QUEUE}' AS queue, a.filed_at AS waiting_since, {_QUEUE_COLUMNS},
-    NULL, NULL, NULL, NULL, a.appeal_id, a.text
-FROM (SELECT * FROM appeals WHERE state = 'open') AS a JOIN (SELECT *, action AS machine_action FROM latest_decisions) AS d
-    ON d.uri = a.uri
+SELECT * EXCLUDE (near), near.action AS suggested_action, near.review_id AS suggested_by, near.distance AS suggested_distance
+FROM (
+    SELECT *, {SUGGESTION} AS near FROM (
+        ({queue_sql()})
+        UNION ALL
+        SELECT '{APPEALS_QUEUE}' AS queue, a.filed_at AS waiting_since, {_QUEUE_COLUMNS},
+            NULL, NULL, NULL, NULL, a.appeal_id, a.text
+        FROM (SELECT * FROM appeals WHERE state = 'open') AS a
+        JOIN (SELECT *, action AS machine_action FROM latest_decisions) AS d ON d.uri = a.uri
+    )
+)
 """  # noqa: S608
-"""What awaits a person: images in `review` that nobody has decided, those that a person sent on, and open appeals."""
-
-
-def newest_of(decisions: str) -> str:
-    """Of the rows of a query over `decisions`, those of each object that no later one replaces, as in `latest_decisions`."""
-    return f"{decisions} QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1"
+"""What awaits a person, and open appeals, with what is suggested."""
 
 
 APPEALS = f"""

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from moderation.query.near_reviews import create_near_review
 from moderation.query.review_sql import APPEALS, OTHER_MEANINGS, QUEUE, effective_sql
 from moderation.query.view_files import PublishedFile
 from moderation.query.view_scan import scan
 from moderation.reviews import appeal, store
 from moderation.reviews.current import current_sql
 from moderation.reviews.schema import REVIEWS
+from moderation.reviews.validity import Validity
 from moderation.storage import Store
 
 REVIEW_VIEWS = ("reviews", "current_reviews", "effective_decisions", "review_queue", "appeals")
@@ -48,21 +50,28 @@ class ReviewFiles:
 
 
 def create_review_views(
-    connection: duckdb.DuckDBPyConnection, files: ReviewFiles, meanings: Mapping[str, Mapping[str, str]]
+    connection: duckdb.DuckDBPyConnection,
+    output: Store,
+    files: ReviewFiles,
+    meanings: Mapping[str, Mapping[str, str]],
+    validity: Validity,
 ) -> None:
     """Make `REVIEW_VIEWS`; the views of decisions exist.
 
     Args:
         connection: knows how to open the files.
+        output: where suggestions read reviews, if they are asked for.
         files: of both tables.
-        meanings: by policy hash and rule, what it looks for; empty: a rule's verdicts hold whatever it looks for later.
+        meanings: by policy hash and rule, what it looks for.
+        validity: how far a verdict reaches.
     """
     connection.execute("CREATE SCHEMA internal")
     connection.execute(f"CREATE VIEW internal.reviews AS {scan(list(REVIEWS), _FOLDERS, [f.path for f in files.reviews])}")
     connection.execute(
         f"CREATE VIEW internal.appeals AS {scan(list(appeal.APPEALS), _FOLDERS, [f.path for f in files.appeals])}"
     )
-    _create_meanings(connection, meanings)
+    _create_meanings(connection, meanings if validity.ask_again else {})
+    create_near_review(connection, output, validity.near_duplicates if files else None)
     connection.execute(f"CREATE VIEW reviews AS {_ONCE.format('internal.reviews', 'review_id')}")
     connection.execute(f"CREATE VIEW current_reviews AS {current_sql('internal.reviews')}")
     connection.execute(f"CREATE VIEW effective_decisions AS {effective_sql()}")

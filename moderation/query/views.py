@@ -88,7 +88,7 @@ def create_views(
     connection.register("_runs", runs_table(rows))
     connection.execute("CREATE TABLE runs AS SELECT * FROM _runs")
     connection.unregister("_runs")
-    create_review_views(connection, reviews, meanings if validity.ask_again else {})
+    create_review_views(connection, output, reviews, meanings, validity)
     return list({path for file in everything for path in (file.path, no_pattern(file.path))})  # DuckDB asks for both
 
 

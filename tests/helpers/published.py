@@ -80,9 +80,11 @@ class Job:
     unchanged: int = 0
     etags: dict[str, str] = field(default_factory=dict)
     """of objects that were replaced"""
-    checks: tuple[CheckResult, ...] = (CheckResult(name="rows_counted", description="", severity="fail", passed=True),)
     hashes: dict[str, str] = field(default_factory=dict)
     """SHA-256 of objects; others have the same one"""
+    pdq: dict[str, str] = field(default_factory=dict)
+    """perceptual hashes of objects; others have none"""
+    checks: tuple[CheckResult, ...] = (CheckResult(name="rows_counted", description="", severity="fail", passed=True),)
 
 
 ODD = CheckResult(name="flag_rate", description="unusual", severity="warn", passed=False, unexpected=1)
@@ -147,7 +149,20 @@ def _shard(output: Store, job: Job, paths: RunPaths, started: datetime, part: in
     objects = {name: ObjectRef(f"s3://shop/{name}", job.etags.get(name, "v1"), 1000, started) for name in names}
     shard = Shard(shard_name(tuple(objects.values())), tuple(objects.values()))
     scored = [name for name in names if name in job.scored]
-    embedded = [Embedded(objects[name], job.hashes.get(name, "ab" * 32), "JPEG", 640, 480, 1, (0,)) for name in scored]
+    embedded = [
+        Embedded(
+            objects[name],
+            job.hashes.get(name, "ab" * 32),
+            "JPEG",
+            640,
+            480,
+            1,
+            (0,),
+            job.pdq.get(name),
+            90 if name in job.pdq else None,
+        )
+        for name in scored
+    ]
     failures = [
         Failure(objects[name], job.errors[name], f"=it is {job.errors[name].value}") for name in names if name in job.errors
     ]
