@@ -31,7 +31,8 @@ def query(
     """Query published results with SQL (DuckDB's dialect).
 
     The views are `decisions`, `latest_decisions` (the newest of each image), `image_rules` (the same, one row per image and
-    rule, without lists), `scores`, `embeddings`, `errors` and `runs`. `DESCRIBE decisions` shows the columns;
+    rule, without lists), `scores`, `embeddings`, `errors`, `runs`, and of what people decided `effective_decisions`,
+    `review_queue`, `reviews`, `current_reviews` and `appeals`. `DESCRIBE decisions` shows the columns;
     `pdq_distance(a, b)` measures how much two pictures differ. Queries can read the published results and nothing else.
 
     Example: `moderate query --results results "SELECT action, count(*) FROM latest_decisions GROUP BY action"`

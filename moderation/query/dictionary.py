@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from moderation.query.view_runs import RUNS
 from moderation.results import schemas
+from moderation.reviews.appeal import APPEALS
 from moderation.reviews.schema import REVIEWS
 
 _HEAD = f"""# Data dictionary
@@ -23,8 +24,8 @@ Readers of hive partitions add these columns; the views of `moderate query` have
 
 | column | tables | type | description |
 |---|---|---|---|
-| `date` | all | `date` | the day the run started, UTC; of `reviews`, the day the rows were added |
-| `run` | all but reviews | `string` | same as `run_id` |
+| `date` | all | `date` | the day the run started, UTC; of `reviews` and `appeals`, the day the rows were added |
+| `run` | all but these two | `string` | same as `run_id` |
 | `model` | embeddings | `string` | the model's fingerprint; called `model_fingerprint` in the view |
 """
 
@@ -32,7 +33,7 @@ Readers of hive partitions add these columns; the views of `moderate query` have
 def dictionary() -> str:
     """All tables in Markdown: description, then a row per column."""
     tables = (schemas.DECISIONS, schemas.SCORES, schemas.embeddings(1))
-    return "\n".join([_HEAD, *map(_section, tables)]) + _FOLDERS + "\n" + "\n".join(map(_section, (RUNS, REVIEWS)))
+    return "\n".join([_HEAD, *map(_section, tables)]) + _FOLDERS + "\n" + "\n".join(map(_section, (RUNS, REVIEWS, APPEALS)))
 
 
 def type_name(kind: pa.DataType) -> str:

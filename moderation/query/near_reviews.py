@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from duckdb.func import FunctionNullHandling, PythonUDFType
 from numpy.typing import NDArray
 
 from moderation.lists.hamming import HammingIndex
@@ -30,7 +33,7 @@ class NearReviews:
     @cached_property
     def _decided(self) -> tuple[pa.Table, HammingIndex]:
         rows = deciding(self._reviews())
-        rows = rows.filter(pa.compute.equal(pa.compute.utf8_length(rows["pdq"]), _HEX_DIGITS))
+        rows = rows.filter(pc.equal(pc.utf8_length(rows["pdq"]), _HEX_DIGITS))
         return rows, HammingIndex(_hashes(rows["pdq"]), self._distance)
 
     def nearest(self, hashes: pa.Array) -> pa.Array:
@@ -52,13 +55,15 @@ class NearReviews:
 def create_near_review(connection: duckdb.DuckDBPyConnection, output: Store, distance: int | None) -> None:
     """Make the SQL function `near_review(pdq)`. The reviews are read when it is first called. `distance` None: always null."""
 
-    def near_review(hashes: pa.ChunkedArray) -> pa.Array:
+    def near_review(hashes: pa.ChunkedArray) -> Any:
         column = hashes.combine_chunks() if isinstance(hashes, pa.ChunkedArray) else hashes
         return pa.nulls(len(column), KIND) if near is None else near.nearest(column)
 
     near = None if distance is None else NearReviews(lambda: read(output, _COLUMNS), distance)
     kind = duckdb.struct_type({"action": "VARCHAR", "review_id": "VARCHAR", "distance": "INTEGER"})
-    connection.create_function("near_review", near_review, ["VARCHAR"], kind, type="arrow", null_handling="special")
+    connection.create_function(
+        "near_review", near_review, ["VARCHAR"], kind, type=PythonUDFType.ARROW, null_handling=FunctionNullHandling.SPECIAL
+    )
 
 
 def _hashes(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:

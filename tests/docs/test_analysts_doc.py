@@ -12,9 +12,11 @@ from typing import Any
 import duckdb
 import pytest
 from places import DOCS
-from published import FIRST, HUGE, SECOND, THIRD, write_debris, write_results
+from published import FIRST, HUGE, SECOND, THIRD, write_debris
+from reviewed import review, write_results
 
 from moderation.query.connection import VIEWS, connect, select
+from moderation.reviews.store import append
 from moderation.storage import Store
 
 PAGE = (DOCS / "analysts.md").read_text(encoding="utf-8")
@@ -40,6 +42,20 @@ COLUMNS_AND_ANSWERS: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {
     "The same image under two versions of a policy": (
         ["uri", "old_action", "new_action", "top_rule", "top_score", "old_threshold", "new_threshold"],
         [("s3://shop/users/almost.jpg", "allow", "review", "firearms", 0.46875, 0.5, 0.375)],
+    ),
+    "What waits for people, by rule and age": (
+        ["queue", "because_of", "images", "over_an_hour"],
+        [
+            ("review", "beer", 1, True),
+            ("review", "corrupt", 1, True),
+            ("review", "firearms", 1, True),
+            ("review", "not_found", 1, True),
+            ("review", "too_large", 1, True),
+        ],
+    ),
+    "How often people overturn a rule": (
+        ["rule", "decided", "overturned", "percent"],
+        [("firearms", 1, 1, 100.0), ("nudity", 1, 0, 0.0)],
     ),
     "Errors by code": (
         ["error_code", "images", "retryable", "example", "detail"],
@@ -90,6 +106,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analyst") / "results"
     write_results(Store(str(folder)))
     write_debris(Store(str(folder)))
+    reviews = [
+        review("listings/knife.jpg", "block", 0, rule="firearms"),
+        review("listings/knife.jpg", "allow", 1, rule="firearms", reviewer="bob"),
+        review("users/nude.jpg", "block", 2),
+        review("users/both.jpg", "allow", 3, rule="beer"),  # another rule decided
+    ]
+    append(Store(str(folder)), reviews[:3])
+    append(Store(str(folder)), reviews[2:])
     return folder
 
 
@@ -147,8 +171,12 @@ def test_python_in_the_page_runs_and_sees_published_runs_only(number: int, resul
         env={**os.environ, "PYTHONPATH": path},
     )
     assert (found.returncode, found.stderr) == (0, "")
-    counts = [int(n) for n in re.findall(r"(?:allow|review|block)\W+(\d+)", found.stdout)]
-    assert sum(counts) == 15, "the newest decision of each image"
+    counts = re.findall(r"(allow|review|block)\W+(\d+)", found.stdout)
+    assert sum(int(count) for _, count in counts) == 15, "the newest decision of each image"
+    if "reviews" in blocks()[number] or "effective" in blocks()[number]:
+        with connect(str(results)) as connection:
+            in_effect = connection.execute("SELECT action, count(*) FROM effective_decisions GROUP BY action").fetchall()
+        assert {action: int(count) for action, count in counts} == dict(in_effect)
 
 
 def test_every_view_is_explained() -> None:

@@ -10,6 +10,7 @@ from moderation import cli
 from moderation.query.dictionary import dictionary
 from moderation.query.view_runs import RUNS
 from moderation.results import schemas
+from moderation.reviews.appeal import APPEALS
 from moderation.reviews.schema import REVIEWS
 
 PAGE = DOCS / "data-dictionary.md"
@@ -30,7 +31,7 @@ def test_the_command_prints_the_data_dictionary(capsys: pytest.CaptureFixture[st
 
 def test_every_column_of_every_table_is_described_once() -> None:
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", dictionary(), re.DOTALL | re.MULTILINE))
-    for schema in (schemas.DECISIONS, schemas.SCORES, schemas.embeddings(8), RUNS, REVIEWS):
+    for schema in (schemas.DECISIONS, schemas.SCORES, schemas.embeddings(8), RUNS, REVIEWS, APPEALS):
         table = schema.metadata[b"table"].decode()
         assert re.findall(r"^\| `([a-z0-9_]+)` \|", sections[table], re.MULTILINE) == schema.names
 

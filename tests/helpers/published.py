@@ -80,11 +80,11 @@ class Job:
     unchanged: int = 0
     etags: dict[str, str] = field(default_factory=dict)
     """of objects that were replaced"""
+    checks: tuple[CheckResult, ...] = (CheckResult(name="rows_counted", description="", severity="fail", passed=True),)
     hashes: dict[str, str] = field(default_factory=dict)
     """SHA-256 of objects; others have the same one"""
     pdq: dict[str, str] = field(default_factory=dict)
     """perceptual hashes of objects; others have none"""
-    checks: tuple[CheckResult, ...] = (CheckResult(name="rows_counted", description="", severity="fail", passed=True),)
 
 
 ODD = CheckResult(name="flag_rate", description="unusual", severity="warn", passed=False, unexpected=1)
