@@ -92,7 +92,7 @@ def write_results(folder: Path, decisions: int, reviews: int) -> None:
     each = decisions // RUNS
     new = each * 9 // 10
     with duckdb.connect() as connection:
-        connection.execute("SET threads = 2")
+        connection.execute("SET threads = 2; SET enable_progress_bar = false")
         for day in range(RUNS):
             began = BEGAN + timedelta(days=day)
             run_id = f"{began:%Y%m%dT%H%M%SZ}-{day:06d}"

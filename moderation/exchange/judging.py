@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from moderation.exchange.known_images import KnownImage
@@ -57,10 +57,11 @@ def judge(file: ReviewFile, context: Context) -> Judged:
     """The reviews of a file. Nothing is dropped without a remark that names its rows."""
     troubles, notes = Troubles(), Troubles()
     rows: list[tuple[int, Review]] = []
+    rules = frozenset(rule for known in context.meanings.values() for rule in known)
     verdicts_only = context.verdicts_only or file.source is Source.LABEL_SHEET
     for n, said in enumerate(file.said):
         image = context.images.get(n)
-        wrong = _wrong(said, image, context)
+        wrong = _wrong(said, image, context, rules)
         if wrong or image is None:
             troubles.add(
                 wrong or "the image is not in the results: no published run has a decision about this `uri`", said.line
@@ -90,11 +91,10 @@ def judge(file: ReviewFile, context: Context) -> Judged:
     return Judged(tuple(fresh), known, (*troubles.remarks, *counted))
 
 
-def _wrong(said: Said, image: KnownImage | None, context: Context) -> str | None:
+def _wrong(said: Said, image: KnownImage | None, context: Context, rules: frozenset[str]) -> str | None:
     """Why a row cannot be used; None if it can."""
     if image is None:
         return None
-    rules = {rule for known in context.meanings.values() for rule in known}
     readable = bool(context.meanings.get(image.policy_hash))
     if said.rule is not None and said.rule not in rules and (readable or said.rule not in image.flags | {image.top_rule}):
         close = get_close_matches(said.rule, sorted(rules), n=1)
@@ -102,6 +102,8 @@ def _wrong(said: Said, image: KnownImage | None, context: Context) -> str | None
         return f"the rule {short(said.rule)} is in no policy of the results{hint}"
     if said.reviewer is None and context.reviewer is None:
         return "nobody is named: fill in `reviewer`, or give --reviewer"
+    if said.decided_at is not None and said.decided_at > context.now + _AHEAD:
+        return "`decided_at` is in the future: correct it, since the newest review counts"
     if said.appeal_id is not None and said.appeal_id not in context.appeals:
         return f"the appeal {short(said.appeal_id)} is not known: leave `appeal_id` as it was exported"
     if said.rule is None and (said.verdict, said.action) in _OPPOSED:
@@ -109,6 +111,8 @@ def _wrong(said: Said, image: KnownImage | None, context: Context) -> str | None
     return None
 
 
+_AHEAD = timedelta(hours=1)
+"""How far the clocks of other tools may be ahead."""
 _OPPOSED = {(Verdict.FINE, ReviewAction.BLOCK), (Verdict.VIOLATES, ReviewAction.ALLOW)}
 
 

@@ -95,7 +95,10 @@ def _one_line(message: str, lines: int) -> str:
     if raised:
         text = raised.strip().splitlines()[-1].partition(": ")[2]
     if gone := _GONE.search(text):
-        text = f"cannot read {gone[1] or gone[2]}: a manifest names it, but it no longer exists"
+        path = gone[1] or gone[2]
+        compacted = re.search(r"/(?:reviews|appeals)/date=[^/]+/[^/]+$", path)
+        why = "it was compacted since: run the query again" if compacted else "a manifest names it, but it no longer exists"
+        text = f"cannot read {path}: {why}"
     line = re.match(r"\d+", place)
     where = f" (line {line[0]})" if line and 1 < lines >= int(line[0]) else ""
     wording = visible(" ".join(text.split()))

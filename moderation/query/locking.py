@@ -21,6 +21,7 @@ def lock(connection: duckdb.DuckDBPyConnection, name: str, **settings: object) -
     every = {
         "TimeZone": "UTC",
         "temp_directory": str(Path(tempfile.gettempdir()) / f"clip-moderation-{name}-{secrets.token_hex(4)}"),
+        "enable_progress_bar": False,  # it would be printed among what commands print
         **settings,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,

@@ -50,7 +50,7 @@ def deciding(reviews: pa.Table) -> pa.Table:
 
 def _select(sql: str, **tables: pa.Table) -> pa.Table:
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         for name, table in tables.items():
             connection.register(name, table)
         found = connection.sql(f"SELECT * FROM ({sql}) ORDER BY review_id").to_arrow_table()  # noqa: S608

@@ -171,6 +171,11 @@ def test_a_file_that_names_times_adds_nothing_even_when_the_reviewer_has_decided
     assert read(Store(results))["action"].to_pylist() == ["allow", "block"]
 
 
+def test_a_review_from_the_future_is_reported(results: str) -> None:
+    found = imported(results, f"uri,verdict,reviewer,decided_at\n{KNIFE},fine,ann,2999-01-01\n")
+    assert reported(found) == [("`decided_at` is in the future: correct it, since the newest review counts", (2,), "left out")]
+
+
 def test_a_dry_run_writes_nothing(results: str) -> None:
     found = imported(results, HEAD + f"{KNIFE},firearms,fine,allow,,,ann\n", trial=True)
     assert (len(found.judged.reviews), found.key) == (1, None)

@@ -10,10 +10,13 @@ from pathlib import Path
 import boto3
 import dying_compaction
 import pytest
+from published import JOBS, write_results
 from reviewed import review
 
-from moderation.errors import OutputError
-from moderation.query.connection import connect
+from moderation.errors import OutputError, SettingsError
+from moderation.query.connection import connect, sql_errors
+from moderation.results.retention import leftovers, prune
+from moderation.results.runs import all_runs
 from moderation.reviews.compaction import Compacted, compact
 from moderation.reviews.review import Review
 from moderation.reviews.schema import REVIEWS, as_table
@@ -174,10 +177,31 @@ def test_writers_readers_and_compactors_at_once_never_miss_a_row(tmp_path: Path)
     assert ids(output) == sorted(row.review_id for row in written)
 
 
+def test_a_query_whose_files_were_compacted_long_ago_says_so(tmp_path: Path) -> None:
+    output = Store(str(tmp_path))
+    write_results(output, JOBS[:1])
+    for name in "ab":
+        append(output, [review(name)])
+    with connect(str(tmp_path)) as before:
+        compacted(output)
+        compacted(output)
+        with pytest.raises(SettingsError, match="it was compacted since: run the query again"), sql_errors():
+            before.execute("SELECT count(uri) FROM reviews").fetchall()
+
+
+def test_what_runs_leave_behind_and_old_runs_are_removed_without_their_reviews(tmp_path: Path) -> None:
+    output = Store(str(tmp_path))
+    write_results(output, JOBS[:1])
+    append(output, [review("a")])
+    assert leftovers(output).keys == ()
+    (run,) = all_runs(output)
+    prune(output, run, keep_embeddings=False)
+    assert leftovers(output).keys == ()
+    assert len(ids(output)) == 1
+
+
 def test_a_view_reads_on_while_a_compaction_runs(tmp_path: Path) -> None:
     """Replaced files stay for an hour, so that whoever listed them can read them."""
-    from published import JOBS, write_results
-
     output = Store(str(tmp_path))
     write_results(output, JOBS[:1])
     rows = [review(name) for name in "abc"]

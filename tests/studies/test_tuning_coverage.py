@@ -6,8 +6,8 @@ from scipy.special import betainc
 from scipy.stats import binomtest
 from tuned_results import World
 
-from moderation.studies.tuning.curves import average_precision, curve, ends
 from moderation.measures.intervals import Shares, local_level, proportion, ratio
+from moderation.studies.tuning.curves import average_precision, curve, ends
 from moderation.studies.tuning.samples import as_found, at_prevalence, weighted
 from moderation.studies.tuning.thresholds import Choice, choose
 
