@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,16 @@ KNIFE, PARTY, BOTH = "s3://shop/listings/knife.jpg", "s3://shop/listings/party.j
 HEAD = "uri,rule,verdict,action,reason,note,reviewer\n"
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> str:
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
     write_results(Store(str(folder)))
-    return str(folder)
+    return folder
+
+
+@pytest.fixture
+def results(published_once: Path, tmp_path: Path) -> str:
+    return str(shutil.copytree(published_once, tmp_path / "results"))
 
 
 def imported(results: str, text: str | bytes, file_format: Format = Format.CSV, **options: Any) -> Imported:

@@ -1,5 +1,6 @@
 """Which decision is in effect, what awaits a person, and what becomes of appeals."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -35,11 +36,16 @@ KNIFE, NUDE, FACE, PARTY = "listings/knife.jpg", "users/nude.jpg", "users/face.j
 """review for firearms; block for nudity; allow; review for beer"""
 
 
+@pytest.fixture(scope="module")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    write_results(Store(str(folder)))
+    return folder
+
+
 @pytest.fixture
-def output(request: pytest.FixtureRequest) -> Store:
-    store = Store(f"memory://{request.node.nodeid.replace('/', '-')}")
-    write_results(store)
-    return store
+def output(published_once: Path, tmp_path: Path) -> Store:
+    return Store(str(shutil.copytree(published_once, tmp_path / "results")))
 
 
 def rows(output: Store, sql: str, validity: Validity | None = None) -> list[tuple[Any, ...]]:
@@ -137,7 +143,7 @@ def test_a_decision_holds_for_a_later_run_until_the_image_is_replaced(output: St
     assert in_effect(output, GUN) == [("block", "allow", "person", "ann")]
     (third,) = [job for job in jobs() if job.run_id == THIRD]
     replaced = {**third.hashes, GUN: sha("other bytes")}
-    later = type(third)(f"20261123{THIRD[8:]}", third.policy, third.scored, third.errors, 0, {}, replaced)
+    later = replace(third, run_id=f"20261123{THIRD[8:]}", etags={}, hashes=replaced)
     publish(output, *stage(output, later))
     assert in_effect(output, GUN) == [("allow", "allow", "machine", None)]
 
