@@ -155,8 +155,10 @@ def queue_sql(most: int | None = None) -> str:
         sent_on AS ({_SENT_ON}),
         wanted AS MATERIALIZED ({wanted}),
         found AS MATERIALIZED (SELECT d.* FROM decisions AS d SEMI JOIN wanted USING (uri)),
-        images AS (SELECT {_OF_DECISION} AS image FROM found AS d),
-        said AS MATERIALIZED (SELECT * FROM internal.reviews SEMI JOIN images ON images.image = {IMAGE}),
+        said AS MATERIALIZED (
+            SELECT * REPLACE ('' AS uri, '' AS etag) FROM internal.reviews SEMI JOIN found USING (sha256)
+            UNION ALL SELECT * FROM internal.reviews SEMI JOIN found USING (uri, etag) WHERE sha256 IS NULL
+        ),
         current AS ({current_sql("said")})
         SELECT '{DEFAULT_QUEUE}' AS queue, d.decided_at AS waiting_since, {_QUEUE_COLUMNS},
             d.review_id AS last_review_id, d.reviewer AS last_reviewer, d.review_action AS last_action, d.note AS last_note,
