@@ -132,12 +132,11 @@ _FIRST = """
             FROM decisions AS d SEMI JOIN open AS o ON o.uri = d.uri GROUP BY d.uri
         ) AS d ON d.uri = o.uri AND d.newest = (o.scored_at, o.run_id)
         UNION ALL
-        SELECT uri, since FROM sent_on ANTI JOIN candidates USING (uri)
-        WHERE NOT EXISTS (
+        SELECT uri, since FROM sent_on WHERE NOT EXISTS (
             SELECT 1 FROM internal.reviews AS r
             WHERE r.uri = sent_on.uri AND r.action IN ('allow', 'block') AND r.decided_at > sent_on.since
         )
-    ) ORDER BY since, uri LIMIT {most}
+    ) GROUP BY uri ORDER BY min(since), uri LIMIT {most}
 """
 
 
@@ -179,8 +178,11 @@ FROM (
         UNION ALL
         SELECT '{APPEALS_QUEUE}' AS queue, a.filed_at AS waiting_since, {_QUEUE_COLUMNS},
             NULL, NULL, NULL, NULL, a.appeal_id, a.text
-        FROM (SELECT * FROM appeals WHERE state = 'open') AS a
-        JOIN (SELECT *, action AS machine_action FROM latest_decisions) AS d ON d.uri = a.uri
+        FROM (SELECT * FROM appeals WHERE state = 'open') AS a JOIN (
+            SELECT *, action AS machine_action
+            FROM decisions SEMI JOIN (SELECT uri FROM appeals WHERE state = 'open') USING (uri)
+            QUALIFY row_number() OVER (PARTITION BY uri ORDER BY scored_at DESC, run_id DESC) = 1
+        ) AS d ON d.uri = a.uri
     )
 )
 """  # noqa: S608

@@ -122,6 +122,15 @@ def test_the_newest_decision_of_a_person_that_applies_is_in_effect(
     assert waiting(output) - {image} == WAITING - {image}
 
 
+def test_an_escalated_image_waits_although_the_machine_allows_it_by_now(output: Store) -> None:
+    append(output, [review("listings/knife.jpg", "escalate", rule="firearms")])
+    (third,) = [job for job in jobs() if job.run_id == THIRD]
+    allowed = dict.fromkeys(third.scored, (0.0, 0.0, 0.0, 0.0))
+    publish(output, *stage(output, replace(third, run_id=f"20261123{THIRD[8:]}", scored=allowed, errors={})))
+    assert in_effect(output, KNIFE) == [("review", "allow", "person", "ann")]
+    assert KNIFE in waiting(output)
+
+
 def test_the_view_says_who_decided_and_why(output: Store) -> None:
     one = review(KNIFE, "allow", rule="firearms", reason="a toy", note="plastic")
     append(output, [one])
