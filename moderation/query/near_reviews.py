@@ -16,7 +16,7 @@ from moderation.reviews.current import deciding
 from moderation.reviews.store import read
 from moderation.storage import Store
 
-_COLUMNS = ("uri", "etag", "sha256", "pdq", "rule", "reviewer", "action", "decided_at", "supersedes")
+_COLUMNS = ("uri", "etag", "sha256", "pdq", "rule", "reviewer", "selection", "action", "decided_at", "supersedes")
 _HEX_DIGITS = 64
 KIND = pa.struct([("action", pa.string()), ("review_id", pa.string()), ("distance", pa.int32())])
 """What is suggested: the action, the review that decided it, and by how many bits the pictures differ."""

@@ -22,7 +22,7 @@ WHERE NOT EXISTS (
     WHERE later.supersedes = r.review_id AND (later.decided_at, later.review_id) > (r.decided_at, r.review_id)
 )
 QUALIFY row_number() OVER (
-    PARTITION BY {IMAGE}, rule, reviewer ORDER BY decided_at DESC, review_id DESC
+    PARTITION BY {IMAGE}, rule, reviewer, selection = 'golden' ORDER BY decided_at DESC, review_id DESC
 ) = 1
 """  # noqa: S608
 
