@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from published import GUN, NEW, OLD, THIRD, stage
 from reviewed import BEGAN, jobs, review, sha, write_results
@@ -232,3 +233,20 @@ def test_a_decision_about_a_picture_that_looks_the_same_is_a_suggestion_and_no_m
             found = {item.uri: item.suggestion for item in queue_items(connection, "review", limit)}
             assert found[f"s3://shop/{KNIFE}"] == "block, a picture that looks the same (distance 4)"
             assert found["s3://shop/users/almost.jpg"] is None
+
+
+@pytest.mark.parametrize("store", ["memory", "s3"])
+def test_reviews_in_a_bucket_are_read_as_well(store: str, request: pytest.FixtureRequest) -> None:
+    if store == "s3":
+        request.getfixturevalue("s3_endpoint")
+        boto3.client("s3").create_bucket(Bucket="review-views")
+    output = Store("s3://review-views/results" if store == "s3" else "memory://review-views")
+    publish(output, *stage(output, jobs()[0]))
+    append(output, [review(KNIFE, "block", rule="firearms", pdq="f" * 64)])
+    append_rows(
+        output, FOLDER, as_table([Appeal(uri=f"s3://shop/{NUDE}", etag="v1", sha256=sha(NUDE), text="art")]), "appeal_id"
+    )
+    assert in_effect(output, KNIFE) == [("block", "review", "person", "ann")]
+    assert waiting(output) == {PARTY, "listings/broken.jpg", "users/gone.jpg"}
+    assert waiting(output, "appeals") == {NUDE}
+    assert rows(output, "SELECT count(suggested_by) FROM review_queue") == [(0,)]
