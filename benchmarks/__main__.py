@@ -45,7 +45,7 @@ BENCHMARKS = (
         "driver_scale",
         "benchmarks.driver_scale",
         240,
-        ("driver_memory_growth_mb", "driver_us_per_image"),
+        ("driver_memory_growth_mb", "driver_us_per_image", "driver_two_workers_over_one"),
         ("--objects", "100000"),
     ),
     Benchmark(

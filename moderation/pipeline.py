@@ -1,7 +1,7 @@
 """The pipeline, top to bottom: start here.
 
     list ─► plan shards ─► fetch ─► decode ─► embed ─► score ─► decide ─► check ─► publish ─► report
-    └─ driver ──────────┘ └── Ray actor (one per GPU) ─────────────────┘ └─ driver + Ray tasks ────┘
+    └─ driver + Ray ────┘ └── Ray actor (one per GPU) ─────────────────┘ └─ driver + Ray tasks ────┘
 
 `run` does all of it; each stage is a file of `moderation/stages/`. `flows/moderate.py` calls the same stages, one Prefect task
 each. What an actor does with a batch begins in `moderation/scoring/image_scorer.py`.

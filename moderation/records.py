@@ -1,6 +1,6 @@
 """Frozen records that travel between the stages. Nothing here imports anything heavy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -26,10 +26,11 @@ class Shard:
     """The unit of committing and resuming work. Named by its content."""
 
     name: str
-    objects: tuple[ObjectRef, ...]
+    objects: Sequence[ObjectRef]
+    """a tuple, or a sequence that knows where its objects are and travels by that"""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpacked, (Shard, self.name, _packed(self.objects))
+        return _sent(Shard, self.name, self.objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class Batch:
     """The unit of dispatch: some objects of one shard."""
 
     shard: str
-    objects: tuple[ObjectRef, ...]
+    objects: Sequence[ObjectRef]
+    """as those of a shard"""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpacked, (Batch, self.shard, _packed(self.objects))
+        return _sent(Batch, self.shard, self.objects)
 
     def parts(self, size: int) -> "list[Batch]":
         """This batch cut into smaller ones of `size` objects, the last one perhaps of fewer."""
@@ -53,15 +55,27 @@ _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=
 # microseconds an object, against one for a few long lists.
 
 
+def _sent(kind: type[T], name: str, objects: Sequence[ObjectRef]) -> tuple[Any, ...]:
+    if not isinstance(objects, tuple):
+        return kind, (name, objects)
+    return _unpacked, (kind, name, _packed(objects))
+
+
 def _packed(objects: tuple[ObjectRef, ...]) -> tuple[list[str], list[str], list[int], list[int]]:
     microseconds = [(item.last_modified - _EPOCH) // _MICROSECOND for item in objects]
     return [item.uri for item in objects], [item.etag for item in objects], [item.size for item in objects], microseconds
 
 
 def _unpacked(kind: type[T], name: str, columns: tuple[list[str], list[str], list[int], list[int]]) -> T:
-    uris, etags, sizes, microseconds = columns
-    times = [_EPOCH + number * _MICROSECOND for number in microseconds]
-    return kind(name, tuple(map(ObjectRef, uris, etags, sizes, times)))
+    return kind(name, object_refs(*columns))
+
+
+def object_refs(
+    uris: Iterable[str], etags: Iterable[str], sizes: Iterable[int], microseconds: Iterable[int]
+) -> tuple[ObjectRef, ...]:
+    """Objects of their columns; times in microseconds since 1970, UTC."""
+    times = (_EPOCH + number * _MICROSECOND for number in microseconds)
+    return tuple(map(ObjectRef, uris, etags, sizes, times))
 
 
 STAGES = ("list", "fetch", "decode", "encode", "score", "write", "check", "publish")

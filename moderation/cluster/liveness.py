@@ -76,8 +76,8 @@ def ray_died() -> str | None:
     """What died of the Ray that this process uses, in words. Costs microseconds."""
     node = worker._global_node
     if node is not None and node.all_processes:
-        dead = (f"its {kind} ended with code {process.returncode}" for kind, process in node.dead_processes() if kind in VITAL)
-        return next(dead, None)
+        vital = ((kind, info.process.poll()) for kind in VITAL for info in node.all_processes.get(kind, ()))
+        return next((f"its {kind} ended with code {code}" for kind, code in vital if code is not None), None)
     if _watched.raylet is not None and _is_closed(_watched.raylet):
         return "its raylet ended"
     if _watched.as_client and not client.is_connected():

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from moderation.cluster.isolation import Work
 from moderation.cluster.liveness import check_ray
 from moderation.cluster.scorer import ModelDescription, Scorer, ScorerFactory
 from moderation.cluster.session import PoolPlan
+from moderation.cluster.shared_objects import SharedObjects
 from moderation.records import Batch, BatchSummary, ScoredBatch
 from moderation.scoring.exemplar_embeddings import Embedded
 from moderation.scoring.flips import FlipCheck
@@ -20,6 +22,8 @@ from moderation.scoring.judging import RowContext
 
 IN_FLIGHT = 2
 """Batches on one actor at a time."""
+TABLES = 2
+"""Tables of objects that an actor keeps: for the next batch of a shard it need not ask the driver where its table is."""
 LOADING_LIMIT_S = 1800.0
 """Seconds for starting an actor and loading its model, which may have to be downloaded."""
 
@@ -31,6 +35,7 @@ class _Actor:
         self._factory = factory
         self._scorer: Scorer | None = None
         self._loading = threading.Lock()
+        self._table = lru_cache(TABLES)(ray.get)
 
     def load(self) -> Scorer:
         with self._loading:
@@ -48,11 +53,16 @@ class _Actor:
         return self.load().embed(images)
 
     def score(self, batch: Batch, context: RowContext) -> tuple[BatchSummary, ScoredBatch]:
-        rows = self.load().score(batch, context)
+        rows = self.load().score(self._here(batch), context)
         return rows.summary, rows
 
     def check(self, batch: Batch, context: RowContext) -> FlipCheck:
-        return self.load().check(batch, context)
+        return self.load().check(self._here(batch), context)
+
+    def _here(self, batch: Batch) -> Batch:
+        """With the objects themselves, wherever they are kept."""
+        objects = batch.objects
+        return Batch(batch.shard, objects.fetched(self._table) if isinstance(objects, SharedObjects) else objects)
 
 
 @dataclass(slots=True)
@@ -85,7 +95,12 @@ class Slot:
         self._start()
 
     def _start(self) -> None:
-        options: dict[str, Any] = {"num_cpus": self._plan.cpus, "max_restarts": 0, "max_concurrency": IN_FLIGHT}
+        options: dict[str, Any] = {
+            "num_cpus": self._plan.cpus,
+            "max_restarts": 0,
+            "max_concurrency": IN_FLIGHT,
+            "enable_task_events": False,  # one for each batch, which the driver would have to send
+        }
         if self._plan.gpus:
             options["num_gpus"] = self._plan.gpus
         self.actor = ray.remote(_Actor).options(**options).remote(self._factory)

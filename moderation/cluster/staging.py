@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ MAX_WRITING = 4
 """Maximum number of shards being written, waiting to be written, or re-decided at the same time."""
 CORES_PER_WRITER = 4
 """Each shard being written has its own process, whose start takes some seconds of a core."""
+LOOK_S = 0.1
+"""Seconds between two looks at what is being written: each costs as much as handing out a batch."""
 MAX_LOSSES = 5
 """Times that the rows of one shard may be lost."""
 
@@ -59,6 +62,7 @@ class Staging:
         self._writing: dict[Any, _OpenShard] = {}
         self._lost: list[_OpenShard] = []
         self._staged = {item.uri for page in output.list(f"{paths.staging}receipts/") for item in page}
+        self._next_look = 0.0
         self.receipts: list[Receipt] = []
         self.counts = Counts()
         self.aggregates = Aggregates()
@@ -104,7 +108,10 @@ class Staging:
             del self._open[batch.shard]
             self._complete.append(holder)
             self._write()
-        self._collect(block=len(self._writing) + len(self._complete) >= MAX_WRITING)
+        full = len(self._writing) + len(self._complete) >= MAX_WRITING
+        if full or time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            self._collect(block=full)
 
     def finish(self) -> None:
         """Wait until everything handed in is staged, or lost."""

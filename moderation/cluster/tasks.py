@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -37,7 +38,7 @@ class RowsLost(Exception):  # noqa: N818 - news, not a mistake
 
 def prepare_writing() -> None:
     """Start a process for what follows, while the model is being loaded: later it would take a core from decoding."""
-    _remote(_ready)
+    started(_ready)
 
 
 def shared(value: T) -> Any:
@@ -48,7 +49,7 @@ def shared(value: T) -> Any:
 
 def start_writing(shard: Shard, rows: Sequence[Any], policy: Policy, dim: int, paths: RunPaths, output: Store) -> Any:
     """Begin to write a shard whose `rows` are Ray references to scored batches. Returns a reference to its receipt."""
-    return _remote(_write, shard, rows, policy, dim, paths, output)
+    return started(_write, shard, rows, policy, dim, paths, output)
 
 
 def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: Any, paths: RunPaths, output: Store) -> Any:
@@ -56,7 +57,7 @@ def start_deciding(shard: Shard, stored: Sequence[StoredShard], context: Any, pa
 
     `context`: a `RowContext`, or a reference to one (`shared`).
     """
-    return _remote(write_decided, shard, stored, context, paths, output)
+    return started(write_decided, shard, stored, context, paths, output)
 
 
 def start_checking(shards: Sequence[StagedShard], paths: RunPaths, output: Store, expected: Any, limits: QualityLimits) -> Any:
@@ -64,17 +65,17 @@ def start_checking(shards: Sequence[StagedShard], paths: RunPaths, output: Store
 
     `expected`: `ExpectedRows`, or a reference to them (`shared`).
     """
-    return _remote(_check_shards, shards, paths, output, expected, limits)
+    return started(_check_shards, shards, paths, output, expected, limits)
 
 
 def checked_run(facts: RunFacts, limits: QualityLimits, output: Store) -> tuple[Verdict, ...]:
     """The run-level checks, against the runs that are published under `output`."""
-    return cast("tuple[Verdict, ...]", result(_remote(_check_run, facts, limits, output)))
+    return cast("tuple[Verdict, ...]", result(started(_check_run, facts, limits, output)))
 
 
 def written_data_docs(verdicts: Sequence[Verdict], paths: RunPaths, policy: str, output: Store) -> None:
     """Write the Data Docs of a run. Raises `StorageError`."""
-    result(_remote(_write_data_docs, verdicts, paths, policy, output))
+    result(started(_write_data_docs, verdicts, paths, policy, output))
 
 
 def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R | None:
@@ -92,9 +93,15 @@ def isolated(function: Callable[P, R], *arguments: P.args, **_: P.kwargs) -> R |
         return None
 
 
-def _remote(function: Callable[..., Any], *arguments: Any) -> Any:
+def started(function: Callable[..., Any], *arguments: Any, returns: int = 1) -> Any:
+    """Begin to call a function in another process. Returns a reference to what it returns, or a list of `returns` ones."""
     check_ray()
-    return ray.remote(function).options(num_cpus=0, max_retries=3).remote(*arguments)
+    return _task(function).options(num_cpus=0, max_retries=3, num_returns=returns).remote(*arguments)
+
+
+@cache
+def _task(function: Callable[..., Any]) -> Any:
+    return ray.remote(function)  # sends the function to the cluster when it is called for the first time
 
 
 def _ready() -> None:

@@ -9,51 +9,57 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.common.hash_set import Hashes, HashSet, hashes
+from moderation.common.hash_set import HashSet, hashes
+from moderation.errors import RunError
+from moderation.planning.blocks import NotInOrderError
+from moderation.planning.cutting import cuts
+from moderation.planning.helpers import HelperLostError, Helpers, InProcess
 from moderation.planning.inputs import Inputs
-from moderation.planning.listing import Listing, NotInOrderError, Tally
-from moderation.planning.plan import Page, store_page, stored_pages
+from moderation.planning.listing import Listing
+from moderation.planning.plan import Page, store_page
 from moderation.planning.selection import Selection
-from moderation.planning.sharding import shard_name, shards
+from moderation.planning.sharding import shards
 from moderation.planning.stored_planning import SHARD_OBJECTS, WantedVersions, redecided_pages
-from moderation.records import ObjectRef, Shard
-from moderation.results.ledger import Ledger
+from moderation.planning.tally import Tally
+from moderation.records import ObjectRef
+from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
 
-__all__ = ["Tally", "plan_shards", "plan_stored"]
+__all__ = ["InProcess", "Tally", "plan_shards", "plan_stored"]
+
+LOSSES = 5
+"""Times that helpers may be lost."""
 
 
-def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally) -> Iterator[Page]:
-    """Steps of the plan, stored before they are returned. With `ledger` None, every object is scored.
+def plan_shards(inputs: Inputs, paths: RunPaths, shard_size: int, helpers: Helpers, tally: Tally) -> Iterator[Page]:
+    """Steps of the plan, stored before they are returned.
 
-    Shards to score come while the listing is running, then those to re-decide from stored embeddings.
+    Shards to score come while the listing is running, then those to re-decide from stored embeddings. The plan does not depend
+    on who the helpers are, nor on the order in which they are done.
 
     Raises:
         SourceError: the listing failed.
         StoreDownError: the store of a source does not answer.
         StorageError: the plan could not be stored.
+        RunError: helpers were lost again and again.
     """
-    output, wanted = inputs.output, WantedVersions()
-    ordered = all(source.is_ordered for source in inputs.sources)
-    planned = HashSet()
-    number = 0
-    for page in stored_pages(output, paths):
-        wanted.want(page.redecided)
-        if not ordered:
-            planned.add(_uris(page))
-        if page.listed is not None:
-            tally.go_on_from(page.listed)
-            tally.planned += len(page.objects) + len(page.redecided)
-        else:
-            wanted.place(page.objects)
-        number += 1
-        yield page
-    again = planned if number and not ordered else None
-    for page in _all_pages(inputs, paths, shard_size, ledger, tally, wanted, again):
-        store_page(output, paths, number, page)
-        number += 1
-        yield page
-    tally.complete = True
+    given = losses = 0
+    while not tally.complete:
+        try:
+            for number, page in enumerate(_Planning(inputs, paths, shard_size, tally, helpers).pages()):
+                if number >= given:
+                    given += 1
+                    yield page
+            tally.complete = True
+        except HelperLostError as error:
+            losses += 1
+            if losses == LOSSES:
+                raise RunError(
+                    f"the processes that list and plan were lost {losses} times, the last time because of: {error}; "
+                    "fix that, then resume with the same --run-id"
+                ) from None
+            tally.begin_again(0)
+            helpers.restart()
 
 
 def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -> Iterator[Page]:
@@ -68,11 +74,11 @@ def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -
     selection = Selection(settings.include, settings.exclude, settings.modified_since)
     seen, planned = HashSet(), HashSet()
     number = 0
-    for page in stored_pages(inputs.output, paths):
-        planned.add(hashes(item.uri for item in page.objects))
-        tally.planned += len(page.objects)
+    for step in InProcess(inputs, paths, ledger).stored(hashed=True):
+        planned.add(step.uris)
+        tally.planned += len(step.page.objects)
         number += 1
-        yield page
+        yield step.page
 
     def choose(items: Sequence[ObjectRef], embedded: NDArray[np.bool_]) -> NDArray[np.bool_]:
         uris = hashes(item.uri for item in items)
@@ -96,90 +102,75 @@ def plan_stored(inputs: Inputs, paths: RunPaths, ledger: Ledger, tally: Tally) -
     tally.complete = True
 
 
-def _all_pages(
-    inputs: Inputs,
-    paths: RunPaths,
-    shard_size: int,
-    ledger: Ledger | None,
-    tally: Tally,
-    wanted: WantedVersions,
-    again: HashSet | None,
-) -> Iterator[Page]:
-    """Objects not planned yet. `again`: those already planned, if the stores guarantee no order to resume the listing by."""
-    for page in _listed_pages(inputs, paths, shard_size, ledger, tally, again):
-        wanted.want(page.redecided)
-        yield page
-    if ledger is None or wanted.left == 0:
-        return
+class _Planning:
+    """One attempt at the plan: what is stored of it, and then the rest."""
 
-    def choose(items: Sequence[ObjectRef], embedded: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        taken = embedded.copy()
-        taken[embedded] = wanted.place([item for item, stored in zip(items, embedded, strict=True) if stored])
-        return taken
+    def __init__(self, inputs: Inputs, paths: RunPaths, shard_size: int, tally: Tally, helpers: Helpers) -> None:
+        self._inputs, self._paths, self._shard_size = inputs, paths, shard_size
+        self._tally, self._helpers = tally, helpers
+        self._ordered = all(source.is_ordered for source in inputs.sources)
+        self._wanted = WantedVersions()
+        self._number = 0
 
-    yield from redecided_pages(inputs.output, ledger.stored, inputs.settings.shard_size or SHARD_OBJECTS, choose)
-    if wanted.left:  # the runs with their embeddings have been pruned
-        objects = (item for page in stored_pages(inputs.output, paths) for item in page.redecided)
-        for shard in shards((item for item in objects if wanted.place([item])[0]), shard_size):
-            yield Page(shard)
+    def pages(self) -> Iterator[Page]:
+        """All steps, stored."""
+        planned = HashSet()
+        for step in self._helpers.stored(hashed=not self._ordered):
+            planned.add(step.uris)
+            if step.page.listed is not None:
+                self._wanted.want(step.versions)
+                self._tally.go_on_from(step.page.listed)
+                self._tally.planned += len(step.page.objects) + len(step.page.redecided)
+            else:
+                self._wanted.place(step.versions)
+            self._number += 1
+            yield step.page
+        yield from self._listed_pages(planned if self._number and not self._ordered else None)
+        for page in self._redecided_pages():
+            store_page(self._inputs.output, self._paths, self._number, page)
+            self._number += 1
+            yield page
 
-
-def _listed_pages(
-    inputs: Inputs, paths: RunPaths, shard_size: int, ledger: Ledger | None, tally: Tally, planned: HashSet | None
-) -> Iterator[Page]:
-    """The listed objects, at most `shard_size` of a kind."""
-    if planned is None:
-        try:
-            yield from _cut(_new_objects(inputs, ledger, tally, None), shard_size, tally)
-            return
-        except NotInOrderError:
-            planned = HashSet()
-        for page in stored_pages(inputs.output, paths):
-            planned.add(_uris(page))
-    tally.begin_again(len(planned))
-    yield from _cut(_new_objects(inputs, ledger, tally, planned), shard_size, tally)
-
-
-def _uris(page: Page) -> Hashes:
-    return hashes(item.uri for item in (*page.objects, *page.redecided))
-
-
-def _cut(objects: Iterator[tuple[ObjectRef, bool]], shard_size: int, tally: Tally) -> Iterator[Page]:
-    to_score: list[ObjectRef] = []
-    redecided: list[ObjectRef] = []
-    for item, embedded in objects:
-        (redecided if embedded else to_score).append(item)
-        if max(len(to_score), len(redecided)) == shard_size:
-            yield _page(to_score, redecided, tally)
-            to_score, redecided = [], []
-    if to_score or redecided:
-        yield _page(to_score, redecided, tally)
-
-
-def _page(to_score: list[ObjectRef], redecided: list[ObjectRef], tally: Tally) -> Page:
-    shard = Shard(shard_name(to_score), tuple(to_score)) if to_score else None
-    return Page(shard, redecided=tuple(redecided), listed=tally.listed_so_far())
-
-
-def _new_objects(
-    inputs: Inputs, ledger: Ledger | None, tally: Tally, planned: HashSet | None
-) -> Iterator[tuple[ObjectRef, bool]]:
-    """Objects to process, each with whether its embeddings are stored."""
-    limit = inputs.settings.limit
-    if limit is not None and tally.planned >= limit:
-        return
-    if ledger is None:
-        ledger = Ledger()
-    for page in Listing(inputs, tally, planned).pages():
-        items = [item for _, item in page]
-        for (entries, item), decided, embedded in zip(page, ledger.decided(items), ledger.embedded(items), strict=True):
-            tally.entries, tally.last_uri = entries, item.uri
-            tally.listed += 1
-            if decided:
-                tally.unchanged += 1
-                continue
-            tally.planned += 1
-            yield item, bool(embedded)
-            if limit is not None and tally.planned >= limit:
-                tally.named = tally.listed + tally.missing  # the rest of the page, and of the sources, is not requested
+    def _listed_pages(self, planned: HashSet | None) -> Iterator[Page]:
+        """Objects not planned yet. `planned`: those that are, if the stores guarantee no order to resume the listing by."""
+        if planned is None:
+            try:
+                yield from self._new_pages(None)
                 return
+            except NotInOrderError:
+                planned = HashSet()
+            for step in self._helpers.stored(hashed=True):
+                planned.add(step.uris)
+        self._tally.begin_again(len(planned))
+        yield from self._new_pages(planned)
+
+    def _new_pages(self, planned: HashSet | None) -> Iterator[Page]:
+        limit = self._inputs.settings.limit
+        if limit is not None and self._tally.planned >= limit:
+            return
+        listing = Listing(self._inputs.sources, self._helpers, self._tally, planned, patient=limit is None)
+        for cut, references in cuts(listing.blocks(), self._shard_size, limit, self._tally, self._number):
+            step = self._helpers.store(cut, references)
+            self._wanted.want(step.versions)
+            self._number += 1
+            yield step.page
+
+    def _redecided_pages(self) -> Iterator[Page]:
+        """Shards of the listed objects whose embeddings are stored."""
+        if self._wanted.left == 0:
+            return
+
+        def choose(items: Sequence[ObjectRef], embedded: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            taken = embedded.copy()
+            taken[embedded] = self._wanted.place(
+                version_hashes(item for item, stored in zip(items, embedded, strict=True) if stored)
+            )
+            return taken
+
+        size = self._inputs.settings.shard_size or SHARD_OBJECTS
+        yield from redecided_pages(self._inputs.output, self._helpers.history, size, choose)
+        if self._wanted.left:  # the runs with their embeddings have been pruned
+            objects = (item for step in self._helpers.stored(hashed=False) for item in step.page.redecided)
+            left = (item for item in objects if self._wanted.place(version_hashes([item]))[0])
+            for shard in shards(left, self._shard_size):
+                yield Page(shard)

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moderation.common.hash_set import HashSet
+from moderation.common.hash_set import Hashes, HashSet
 from moderation.errors import StorageError
 from moderation.planning.plan import Page
 from moderation.planning.sharding import shard_name
 from moderation.records import ObjectRef, Shard
-from moderation.results.ledger import version_hashes
 from moderation.results.stored_images import StoredShard
 from moderation.storage import Store
 
@@ -37,13 +36,12 @@ class WantedVersions:
         """How many are not assigned yet."""
         return len(self._wanted) - len(self._placed)
 
-    def want(self, items: Sequence[ObjectRef]) -> None:
-        """Objects that were listed."""
-        self._wanted.add(version_hashes(items))
+    def want(self, versions: Hashes) -> None:
+        """Hashes of object versions that were listed."""
+        self._wanted.add(versions)
 
-    def place(self, items: Sequence[ObjectRef]) -> NDArray[np.bool_]:
-        """Bool [N]: which of the objects were waiting for a shard; they are assigned now."""
-        versions = version_hashes(items)
+    def place(self, versions: Hashes) -> NDArray[np.bool_]:
+        """Bool [N]: which of the object versions were waiting for a shard; they are assigned now."""
         taken = self._wanted.contains(versions)
         taken[taken] = self._placed.add(versions[taken])
         return taken

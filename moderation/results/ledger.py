@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,15 @@ from moderation.records import ObjectRef
 from moderation.results.manifest import pruned_manifests, published_manifests
 from moderation.results.stored_images import StoredShard, stored_shards
 from moderation.storage import Store
+
+
+class Known(NamedTuple):
+    """What is known of N object versions, both bool [N]."""
+
+    decided: NDArray[np.bool_]
+    """which have a decision"""
+    embedded: NDArray[np.bool_]
+    """which have stored embeddings"""
 
 
 class Ledger:
@@ -35,13 +45,19 @@ class Ledger:
         """Take in the hashes of object versions whose embeddings are stored."""
         self._embedded.add(versions)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is done yet."""
+        return not (len(self._decided) or len(self._embedded))
+
+    def known(self, items: Sequence[ObjectRef]) -> Known:
+        """What is known of objects at their version."""
+        versions = version_hashes(items)
+        return Known(self._decided.contains(versions), self._embedded.contains(versions))
+
     def decided(self, items: Sequence[ObjectRef]) -> NDArray[np.bool_]:
         """Bool [N]: which of the objects have a decision at their version."""
         return self._decided.contains(version_hashes(items))
-
-    def embedded(self, items: Sequence[ObjectRef]) -> NDArray[np.bool_]:
-        """Bool [N]: which of the objects have stored embeddings at their version."""
-        return self._embedded.contains(version_hashes(items)) if len(self._embedded) else np.zeros(len(items), bool)
 
 
 def read_ledger(output: Store, policy_hash: str, fingerprint: str, retry_errors: bool) -> Ledger:

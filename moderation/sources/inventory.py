@@ -3,6 +3,7 @@
 Layout: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -78,6 +79,15 @@ class InventorySource:
             for data in _data_files(found.uri, manifest)
         ]
         next(self.list(), None)  # report problems with the first file now
+
+    def parts(self, after: str = "") -> "Sequence[InventorySource]":  # noqa: ARG002 - begins at its start
+        """Its files."""
+        parts = []
+        for file in self._files:
+            part = copy.copy(self)
+            part._files = [file]
+            parts.append(part)
+        return parts
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects, file after file. Raises `SourceError`, with the file and the row where something is wrong."""

@@ -1,7 +1,8 @@
 """Manifests: files that list objects."""
 
+import copy
 import os.path
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from moderation.errors import SourceError
 from moderation.records import ObjectRef
@@ -9,7 +10,7 @@ from moderation.sources.inventory import InventorySource
 from moderation.sources.named_files import find_file, key_in_bucket, path_at
 from moderation.sources.object_rows import names_in, object_refs
 from moderation.sources.source import Source
-from moderation.sources.tables import TableFile, rows_of
+from moderation.sources.tables import TableFile, parts_of, rows_of
 from moderation.storage import Census, scheme_of
 
 EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
@@ -39,6 +40,15 @@ class ManifestSource:
         kind = "jsonl" if extension == "ndjson" else extension
         self._file = TableFile(self.uri, self.version, kind, gzipped=location.lower().endswith(".gz"))
         next(self.list(), None)  # report problems with the first rows now
+
+    def parts(self, after: str = "") -> "Sequence[ManifestSource]":  # noqa: ARG002 - begins at its start
+        """Row groups of a Parquet file; other files are one part."""
+        parts = []
+        for file in parts_of(self._file):
+            part = copy.copy(self)
+            part._file = file
+            parts.append(part)
+        return parts
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:  # noqa: ARG002 - begins at its start
         """Pages of objects in the order of the file. Raises `SourceError`, with the row where something is wrong."""

@@ -1,6 +1,6 @@
 """What names the objects of a run: a folder, a manifest, or an S3 Inventory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from moderation.records import ObjectRef
@@ -23,6 +23,13 @@ class Source(Protocol):
     @property
     def is_ordered(self) -> bool:
         """Whether the same objects come in the same order each time: a fixed list, or a store that promises key order."""
+        ...
+
+    def parts(self, after: str = "") -> "Sequence[Source]":
+        """Sources that name the same objects one after the other, in the same order, and can be listed at the same time.
+
+        `after` is what each of them is listed with. Raises `SourceError` or `StoreDownError`, as listing does.
+        """
         ...
 
     def list(self, after: str = "", census: Census | None = None) -> Iterator[list[ObjectRef]]:

@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from itertools import islice
@@ -23,6 +23,8 @@ from moderation.storage import Census, Store
 
 PAGE = 1000
 """rows"""
+PART = 50_000
+"""rows at least of what is worth reading apart"""
 _UNPACKED = 1 << 20  # bytes
 _LINE_LIMIT = 1 << 20  # bytes
 _PARQUET_BUFFER = 8 << 20  # bytes for each column: as much as a store fetches at once
@@ -39,6 +41,8 @@ class TableFile:
     gzipped: bool = False
     header: tuple[str, ...] | None = None
     """the names of the columns, where a CSV file does not begin with them"""
+    groups: tuple[int, int] | None = None
+    """the row groups of a Parquet file from the first to before the second; None: all"""
 
 
 def rows_of(file: TableFile, columns: Sequence[str], required: Sequence[str], census: Census | None = None) -> Iterator[Rows]:
@@ -63,12 +67,30 @@ def rows_of(file: TableFile, columns: Sequence[str], required: Sequence[str], ce
         read = {"csv": _csv_rows, "jsonl": _json_rows, "parquet": _parquet_rows}[file.format]
         census = Census() if census is None else census
         if file.format == "parquet":
-            census.objects += pq.read_metadata(stream).num_rows
+            metadata = pq.read_metadata(stream)
+            census.objects += sum(metadata.row_group(number).num_rows for number in _groups(file, metadata))
             stream.seek(0)
         for rows in read(stream, file, columns, required):
             if file.format != "parquet":
                 census.objects += len(rows.numbers)
             yield rows
+
+
+def parts_of(file: TableFile) -> list[TableFile]:
+    """Parts of a file that can be read at the same time: some row groups of a Parquet file each. Raises `SourceError`."""
+    if file.format != "parquet":
+        return [file]
+    with _errors_in_one_line(file):
+        store, key = Store.locate(file.uri)
+        with store.open(key, file.etag) as stream:
+            metadata = pq.read_metadata(stream)
+    parts, first, rows = list[TableFile](), 0, 0
+    for number in range(metadata.num_row_groups):
+        rows += metadata.row_group(number).num_rows
+        if rows >= PART or number + 1 == metadata.num_row_groups:
+            parts.append(replace(file, groups=(first, number + 1)))
+            first, rows = number + 1, 0
+    return parts
 
 
 def check_columns(file: str, found: Sequence[str], columns: Sequence[str], required: Sequence[str]) -> None:
@@ -193,8 +215,9 @@ def _parquet_rows(stream: BinaryIO, file: TableFile, columns: Sequence[str], req
     for column in present:
         if pa.types.is_nested(schema.field(column).type):
             raise SourceError(f"{file.uri}: the column {column!r} is {schema.field(column).type}: give single values")
-    first = 1
-    for batch in table.iter_batches(PAGE, columns=present, use_threads=False):
+    groups = _groups(file, table.metadata)
+    first = begin = 1 + sum(table.metadata.row_group(number).num_rows for number in range(groups.start))
+    for batch in table.iter_batches(PAGE, row_groups=groups, columns=present, use_threads=False):
         numbers = range(first, first + batch.num_rows)
         first += batch.num_rows
         nothing = (None,) * batch.num_rows
@@ -203,9 +226,13 @@ def _parquet_rows(stream: BinaryIO, file: TableFile, columns: Sequence[str], req
         except (UnicodeDecodeError, OverflowError) as error:
             raise SourceError(f"{file.uri}, rows {numbers[0]} to {numbers[-1]}: {error}") from None
         yield Rows(file.uri, "row", numbers, {column: found.get(column, nothing) for column in columns})
-    said = table.metadata.num_rows
-    if first - 1 != said:
-        raise SourceError(f"{file.uri} holds {first - 1:,} rows, but its footer says {said:,}: write it again")
+    said = sum(table.metadata.row_group(number).num_rows for number in groups)
+    if first - begin != said:
+        raise SourceError(f"{file.uri} holds {first - begin:,} rows, but its footer says {said:,}: write it again")
+
+
+def _groups(file: TableFile, metadata: pq.FileMetaData) -> range:
+    return range(*file.groups) if file.groups else range(metadata.num_row_groups)
 
 
 def _values(column: Any) -> Sequence[object]:

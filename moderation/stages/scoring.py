@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from moderation.cluster import tasks
+from moderation.cluster.planning_processes import planning_helpers
 from moderation.cluster.pool import ScorerPool
 from moderation.cluster.staging import Staging, keeping
 from moderation.common.logs import about
@@ -72,7 +73,7 @@ def score(running: Session) -> Scored:
     with writing_to(running.output, running.paths.run_id):
         work = _Work(running)
         began = time.monotonic()
-        with work.keeping(), contextlib.closing(ahead(work.plan(), SHARDS_AHEAD)) as pages:
+        with work.keeping(), work.plan() as plan, contextlib.closing(ahead(plan, SHARDS_AHEAD)) as pages:
             work.score(work.batches(pages))
         while work.staging.has_lost:
             with work.keeping():
@@ -95,17 +96,18 @@ class _Work:
         cores = plan.actors * plan.cpus
         self.staging = Staging(inputs.policy, model.dim, running.paths, running.output, batch_size, cores)
 
-    def plan(self) -> Iterator[Page]:
+    @contextlib.contextmanager
+    def plan(self) -> Iterator[Iterator[Page]]:
         """The shards of the run, each stored in the plan before it is handed out."""
         inputs, settings, paths = self._running.inputs, self._running.settings, self._running.paths
-        ledger = None
-        if settings.from_embeddings or not settings.full:
-            fingerprint = self._running.model.fingerprint
-            ledger = read_ledger(self._running.output, inputs.policy.hash, fingerprint, settings.retry_errors)
-        if settings.from_embeddings and ledger is not None:
-            return plan_stored(inputs, paths, ledger, self._tally)
+        fingerprint = self._running.model.fingerprint
+        if settings.from_embeddings:
+            ledger = read_ledger(inputs.output, inputs.policy.hash, fingerprint, settings.retry_errors)
+            yield plan_stored(inputs, paths, ledger, self._tally)
+            return
         shard_size = settings.shard_size or (SHARD_SIZE_GPU if self._running.plan.gpus else SHARD_SIZE_CPU)
-        return plan_shards(inputs, paths, shard_size, ledger, self._tally)
+        with planning_helpers(inputs, paths, fingerprint) as helpers:
+            yield plan_shards(inputs, paths, shard_size, helpers, self._tally)
 
     def batches(self, pages: Iterator[Page]) -> Iterator[Batch]:
         """Batches for the actors. Shards with stored embeddings go to tasks meanwhile, which re-decide them."""

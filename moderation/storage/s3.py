@@ -5,7 +5,7 @@ bytes; keys it refuses go through boto3.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -26,6 +26,7 @@ from moderation.storage.s3_addresses import access_point
 from moderation.storage.s3_client import connect
 from moderation.storage.s3_errors import AWS_ERRORS, is_wrong_region, translated
 from moderation.storage.s3_listing import checked, pages, promises_order
+from moderation.storage.s3_ranges import cuts
 from moderation.storage.s3_tags import add_tags
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class S3Backend(ObstoreBackend):
         """
         request: ListObjectsV2RequestTypeDef = {"Bucket": self.bucket, "Prefix": prefix}
         return pages(self._page, request, after, self.ordered, Census() if census is None else census)
+
+    def cuts(self, prefix: str, after: str) -> Sequence[str]:
+        """Texts behind `after` between which keys can be listed at the same time; none without order."""
+        request: ListObjectsV2RequestTypeDef = {"Bucket": self.bucket, "Prefix": prefix}
+        return cuts(self._page, request, after) if self.ordered else []
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object at the version listed."""

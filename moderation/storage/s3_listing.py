@@ -36,14 +36,15 @@ def checked(page: "ListObjectsV2OutputTypeDef", endpoint: str) -> "ListObjectsV2
     """The page, if it is whole. Raises `TransientError`, so that it is asked for again."""
     answer = cast("Mapping[str, Any]", page)
     items, token = answer.get("Contents", []), answer.get("NextContinuationToken")
+    count = len(items) + len(answer.get("CommonPrefixes", []))
     if "IsTruncated" not in answer:
         wrong = "is not a page of a listing"  # an empty body reads as a page without objects
     elif answer["IsTruncated"] and not token:
         wrong = "is a page of a listing that continues, without the token for the next page"
     elif token and not answer["IsTruncated"]:
         wrong = "is the last page of a listing, but has a token for another one"
-    elif answer.get("KeyCount", len(items)) != len(items):
-        wrong = f"is a page of a listing that says {answer['KeyCount']:,} keys but has {len(items):,}"
+    elif answer.get("KeyCount", count) != count:
+        wrong = f"is a page of a listing that says {answer['KeyCount']:,} keys but has {count:,}"
     elif not all("Key" in item and "Size" in item and "LastModified" in item for item in items):
         wrong = "is a page of a listing with objects that lack their key, size or time"
     else:

@@ -2,7 +2,7 @@
 
 import io
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -85,6 +85,12 @@ class Store:
         behind = self._prefix + after if after else ""
         for page in _pages(self._backend, self._prefix + prefix, behind, Census() if census is None else census):
             yield [ObjectRef(f"{self._backend.root}/{o.key}", o.etag, o.size, o.last_modified) for o in page]
+
+    def cuts(self, after: str = "") -> Sequence[str]:
+        """Texts behind `after`, in order, between which keys can be listed at the same time; none if there is no reason to."""
+        if not isinstance(self._backend, S3Backend):
+            return ()
+        return [cut.removeprefix(self._prefix) for cut in self._backend.cuts(self._prefix, self._prefix + after)]
 
     def get(self, key: str, if_match: str | None = None) -> bytes:
         """The whole object; if it is not the version `if_match`, the error's code is `changed`."""

@@ -168,7 +168,13 @@ def test_code_travels_and_actors_land_where_the_gpus_are(cluster: RayCluster, ad
     ]
 
 
-MODERATE = "from moderation.cli import main; main()"
+MODERATE = """
+from moderation.cli import main
+from moderation.cluster import planning_processes
+
+planning_processes.SHORT = 0  # even 40 images are listed and planned on the cluster
+main()
+"""
 POLICY = """
 policy: cluster
 model: {name: demo}

@@ -96,6 +96,8 @@ class ListingServer:
             if "start-after" in query:
                 keys = [key for key in keys if key > query["start-after"]]
             keys = [key for key in keys if key.startswith(query.get("prefix", ""))]
+            if "delimiter" in query:
+                keys = _folded(keys, len(query.get("prefix", "")))
             self._listings.append(keys)
             number = str(len(self._listings) - 1)
         shown = keys[first : first + min(bucket.page, int(query.get("max-keys", 1000)))]
@@ -113,6 +115,8 @@ class ListingServer:
         return Answer(200, sent, length if fault != "nothing" else {"Content-Length": "0"})
 
     def _entry(self, key: str) -> str:
+        if key not in self.bucket.objects:
+            return f"<CommonPrefixes><Prefix>{quote(key)}</Prefix></CommonPrefixes>"
         content = self.bucket.objects[key]
         tag = self.bucket.etag(hashlib.md5(content).hexdigest())  # noqa: S324 - what S3 does
         shown = f"<ETag>{escape(tag)}</ETag>" if tag is not None else ""
@@ -120,6 +124,11 @@ class ListingServer:
         return (
             f"<Contents><Key>{quote(key)}</Key><LastModified>{time}</LastModified>{shown}<Size>{len(content)}</Size></Contents>"
         )
+
+
+def _folded(keys: list[str], start: int) -> list[str]:
+    """Each folder behind the first `start` characters once, in place of what is in it."""
+    return list(dict.fromkeys(key[: end + 1] if (end := key.find("/", start)) >= 0 else key for key in keys))
 
 
 def shuffled(seed: int, whole_pages: int = 0) -> Callable[[list[str]], list[str]]:

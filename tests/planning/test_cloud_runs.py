@@ -10,10 +10,11 @@ import uuid
 import pyarrow.parquet as pq
 import pytest
 from cloud_emulators import azure_put
+from planned import planned_in_process
 
 from moderation import RunSettings
 from moderation.planning.inputs import check_inputs
-from moderation.planning.planner import Tally, plan_shards
+from moderation.planning.planner import Tally
 from moderation.results.paths import RunPaths
 from moderation.storage import file_uri
 
@@ -76,10 +77,10 @@ def test_every_object_is_planned_once_and_read_as_it_is(sources, tmp_path, limit
     (tmp_path / "out").mkdir()
     given = check_inputs(RunSettings(sources=places, policy=POLICY, output=str(tmp_path / "out")))
     paths, planned = RunPaths("run", "2026-11-21", "0" * 16), []
-    for page in itertools.islice(plan_shards(given, paths, 3, None, Tally()), limit):  # an attempt, which may die
+    for page in itertools.islice(planned_in_process(given, paths, 3, None, Tally()), limit):  # an attempt, which may die
         planned += page.shard.objects
     tally = Tally()
-    resumed = [item for page in plan_shards(given, paths, 3, None, tally) for item in page.shard.objects]
+    resumed = [item for page in planned_in_process(given, paths, 3, None, tally) for item in page.shard.objects]
     assert resumed[: len(planned)] == planned
     assert sorted(item.uri for item in resumed) == sorted(contents)
     assert tally.listed == tally.named == len(contents)

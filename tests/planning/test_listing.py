@@ -3,17 +3,20 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from faulty_proxy import s3_error
 from listing_server import PAGE_FAULTS, Bucket, ListingServer, failing, shuffled
+from planned import planned_in_process
 
 from moderation import RunSettings, Store
 from moderation.demo import POLICY_FILE
 from moderation.errors import SourceError, StorageError, StoreDownError
 from moderation.planning.inputs import Inputs, check_inputs
 from moderation.planning.plan import Page
-from moderation.planning.planner import Tally, plan_shards
+from moderation.planning.planner import Tally
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
 from moderation.storage import Census, s3, s3_listing
@@ -200,11 +203,11 @@ def test_a_plan_of_an_unordered_store_names_every_object_once_however_often_it_i
         )
     )
     for _ in range(3):
-        attempt = plan_shards(given, PATHS, 40, ledger, Tally())
+        attempt = planned_in_process(given, PATHS, 40, ledger, Tally())
         for _ in range(dice.randrange(4)):
             next(attempt, None)
     tally = Tally()
-    names = planned(plan_shards(given, PATHS, 40, ledger, tally))
+    names = planned(planned_in_process(given, PATHS, 40, ledger, tally))
     assert sorted(names) == sorted(set(KEYS) - set(decided))
     assert (tally.listed, tally.named, tally.unchanged, tally.planned) == (302, 302, 20, 282)
     assert tally.complete
@@ -213,17 +216,17 @@ def test_a_plan_of_an_unordered_store_names_every_object_once_however_often_it_i
 def test_a_run_killed_after_a_page_that_happens_to_be_in_order_loses_nothing(serve: ListingServer, tmp_path: Path) -> None:
     serve.bucket = bucket(order=lambda found: [*found[200:], *found[:200]])
     given = inputs(tmp_path / "out")
-    next(plan_shards(given, PATHS, 50, None, Tally()))
-    names = planned(plan_shards(given, PATHS, 50, None, Tally()))
+    next(planned_in_process(given, PATHS, 50, None, Tally()))
+    names = planned(planned_in_process(given, PATHS, 50, None, Tally()))
     assert sorted(names) == KEYS
-    again = planned(plan_shards(given, PATHS, 50, None, Tally()))
+    again = planned(planned_in_process(given, PATHS, 50, None, Tally()))
     assert sorted(again) == KEYS
 
 
 def test_a_key_that_comes_twice_is_processed_once(serve: ListingServer, tmp_path: Path) -> None:
     serve.bucket = bucket(order=lambda found: [*found[:150], found[3], *found[150:]])
     tally = Tally()
-    names = planned(plan_shards(inputs(tmp_path / "out"), PATHS, 40, None, tally))
+    names = planned(planned_in_process(inputs(tmp_path / "out"), PATHS, 40, None, tally))
     assert sorted(names) == KEYS
     assert (tally.listed, tally.named, tally.repeated) == (302, 302, 1)
 
@@ -231,9 +234,9 @@ def test_a_key_that_comes_twice_is_processed_once(serve: ListingServer, tmp_path
 def test_a_limit_and_a_selection_hold_where_there_is_no_order(serve: ListingServer, tmp_path: Path) -> None:
     serve.bucket = bucket(order=shuffled(5))
     given = inputs(tmp_path / "out", exclude=["*7.jpg"], limit=60)
-    next(plan_shards(given, PATHS, 25, None, Tally()))
+    next(planned_in_process(given, PATHS, 25, None, Tally()))
     tally = Tally()
-    names = planned(plan_shards(given, PATHS, 25, None, tally))
+    names = planned(planned_in_process(given, PATHS, 25, None, tally))
     assert len(names) == len(set(names)) == tally.listed == tally.named == 60
     assert not any(name.endswith("7.jpg") for name in names)
 
@@ -241,17 +244,68 @@ def test_a_limit_and_a_selection_hold_where_there_is_no_order(serve: ListingServ
 @pytest.mark.usefixtures("ordered")
 def test_where_order_is_promised_a_run_is_resumed_behind_its_last_object(serve: ListingServer, tmp_path: Path) -> None:
     given = inputs(tmp_path / "out")
-    first = plan_shards(given, PATHS, 50, None, Tally())
+    first = planned_in_process(given, PATHS, 50, None, Tally())
     for _ in range(3):
         next(first)
     before = serve.bucket.asked["page"]
     tally = Tally()
-    assert planned(plan_shards(given, PATHS, 50, None, tally)) == KEYS
+    assert planned(planned_in_process(given, PATHS, 50, None, tally)) == KEYS
     assert serve.bucket.asked["page"] == before + 2
     assert (tally.listed, tally.named) == (302, 302)
     serve.bucket.order = lambda found: [*found[:150], *found[100:]]
     with pytest.raises(SourceError, match=r"listing s3://shop/in failed: .* although S3 lists keys in order"):
-        planned(plan_shards(inputs(tmp_path / "other"), PATHS, 50, None, Tally()))
+        planned(planned_in_process(inputs(tmp_path / "other"), PATHS, 50, None, Tally()))
+
+
+TREES = {
+    "dates": [f"in/2026/11/{day:02}/{number}.jpg" for day in range(1, 29) for number in range(9)],
+    "flat": [f"in/{number * 7919 % 4096:03x}.jpg" for number in range(302)],
+    "many folders": [f"in/{number:04}/{part}.jpg" for number in range(150) for part in "ab"],
+    "mixed": [
+        "in/!.jpg",
+        "in/a/",
+        "in/a/1.jpg",
+        "in/a0.jpg",
+        "in/b/2/3.jpg",
+        "in/b/2/4.jpg",
+        "in/é/ü.jpg",
+        "in/\U0001f98a.jpg",
+    ],
+    "one": ["in/a/b/c.jpg"],
+}
+
+
+@pytest.mark.usefixtures("ordered")
+@pytest.mark.parametrize("tree", TREES)
+def test_ranges_of_keys_are_listed_apart_and_hold_every_key_once(serve: ListingServer, tmp_path: Path, tree: str) -> None:
+    serve.bucket = Bucket(dict.fromkeys(TREES[tree], b"x"))
+    whole = Store("s3://shop/in")
+    [source] = inputs(tmp_path / "out").sources
+    names = [item.uri for page in source.list() for item in page]
+    assert len(names) == len(TREES[tree])
+    for after in ("", names[0], names[len(names) // 2], names[-1]):
+        census = Census()
+        parts = source.parts(after)
+        found = [[item.uri for page in part.list(after, census) for item in page] for part in parts]
+        assert [*chain.from_iterable(found)] == [name for name in names if name > after]
+        assert census.objects == sum(map(len, found))
+        assert (len(parts) > 1) == (bool(whole.cuts(whole.key_of(after) if after else "")))
+    assert (len(source.parts()) > 4) == (tree in ("dates", "flat", "many folders"))
+
+
+@pytest.mark.usefixtures("ordered")
+def test_a_listing_that_may_not_ask_for_folders_is_not_cut(serve: ListingServer) -> None:
+    serve.bucket = bucket()
+    assert len(Store("s3://shop/in").cuts()) == 16
+    answer = serve._answer
+    serve._proxy.rule = lambda *sent: s3_error(403, "AccessDenied") if "delimiter" in sent[1] else answer(*sent)
+    assert Store("s3://shop/in").cuts() == []
+    assert len(keys(Store("s3://shop/in"))) == 302
+
+
+def test_a_listing_without_order_is_not_cut(serve: ListingServer) -> None:
+    serve.bucket = Bucket(dict.fromkeys(TREES["dates"], b"x"))
+    assert Store("s3://shop/in").cuts() == []
 
 
 @pytest.mark.usefixtures("impatient")
@@ -260,9 +314,9 @@ def test_a_store_that_goes_down_while_it_is_listed_can_be_resumed(serve: Listing
     asked = serve.bucket.asked["page"]
     serve.bucket.faults = lambda number: "slow_down" if number >= asked + 2 else None
     with pytest.raises(StoreDownError, match=r"the store of s3://shop/in is down, the listing cannot continue: .*SlowDown"):
-        planned(plan_shards(given, PATHS, 50, None, Tally()))
+        planned(planned_in_process(given, PATHS, 50, None, Tally()))
     serve.bucket.faults = lambda _: None
-    assert sorted(planned(plan_shards(given, PATHS, 50, None, Tally()))) == KEYS
+    assert sorted(planned(planned_in_process(given, PATHS, 50, None, Tally()))) == KEYS
 
 
 @pytest.mark.parametrize("order", [sorted, shuffled(2)])
@@ -280,5 +334,5 @@ def test_objects_lost_on_the_way_are_missing_from_the_sum(
     given = inputs(tmp_path / "out")
     monkeypatch.setattr(Store, "list", lossy)
     tally = Tally()
-    assert len(planned(plan_shards(given, PATHS, 40, None, tally))) == tally.listed == 301
+    assert len(planned(planned_in_process(given, PATHS, 40, None, tally))) == tally.listed == 301
     assert tally.named == 302

@@ -23,6 +23,7 @@ from stub_run import stub_run
 from support import descendants
 
 from moderation import QuarantinedError, RunSettings, SettingsError, Store, pipeline, run
+from moderation.cluster import planning_processes
 from moderation.common.progress import Progress, listening
 from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.demo.accuracy import measure
@@ -201,15 +202,18 @@ def kill_once_staged(driver: subprocess.Popen[bytes], receipts: Path) -> None:
 KILLED = """
 import sys
 from moderation import RunSettings
+from moderation.cluster import planning_processes
 from moderation.cluster.session import ray_session
 from stub_run import stub_run
 source, policy, output = sys.argv[1:]
+planning_processes.SHORT = 0  # processes beside the driver list and plan
 with ray_session(None):
     stub_run(RunSettings(sources=source, policy=policy, output=output, run_id="killed", shard_size=20, batch_size=5))
 """
 
 
-def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path) -> None:
+def test_a_killed_driver_loses_no_shard_that_it_staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning_processes, "SHORT", 0)
     images = tmp_path / "images"
     images.mkdir()
     for name in [*(f"{number:03}" for number in range(90)), "slow-1", "slow-2", "slow-3"]:

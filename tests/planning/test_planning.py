@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from planned import planned_in_process
 
 from moderation import RunSettings, SettingsError, SourceError, Store
 from moderation.demo import POLICY_FILE
 from moderation.planning.inputs import Inputs, check_inputs, claim_run
 from moderation.planning.plan import Page
-from moderation.planning.planner import Tally, plan_shards
+from moderation.planning.planner import Tally
 from moderation.records import ObjectRef, Shard
 from moderation.results.ledger import Ledger, version_hashes
 from moderation.results.paths import RunPaths
@@ -47,7 +48,7 @@ def inputs(tmp_path: Path, *sources: Path | str, **more: object) -> Inputs:
 
 def plan(given: Inputs, size: int = 2, ledger: Ledger | None = None) -> tuple[list[Shard], Tally]:
     tally = Tally()
-    return [page.shard for page in plan_shards(given, PATHS, size, ledger, tally) if page.shard is not None], tally
+    return [page.shard for page in planned_in_process(given, PATHS, size, ledger, tally) if page.shard is not None], tally
 
 
 def names(shards: list[Shard], folder: Path) -> list[str]:
@@ -56,7 +57,7 @@ def names(shards: list[Shard], folder: Path) -> list[str]:
 
 def begin(given: Inputs, shards: int, size: int = 2, ledger: Ledger | None = None) -> None:
     """An attempt that dies after it planned some shards."""
-    planned: Iterator[Page] = plan_shards(given, PATHS, size, ledger, Tally())
+    planned: Iterator[Page] = planned_in_process(given, PATHS, size, ledger, Tally())
     for _ in range(shards):
         next(planned)
 
@@ -150,7 +151,7 @@ def test_a_limit_holds_across_sources_and_attempts(tmp_path: Path, folder: Path)
 
 def test_the_first_shard_comes_before_the_listing_has_ended(tmp_path: Path, folder: Path) -> None:
     tally = Tally()
-    planned = plan_shards(inputs(tmp_path, folder), PATHS, 1, None, tally)
+    planned = planned_in_process(inputs(tmp_path, folder), PATHS, 1, None, tally)
     assert len(next(planned).objects) == 1
     assert not tally.complete
     assert tally.planned == 1

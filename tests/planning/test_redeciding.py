@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from planned import planned_in_process
 from stub_run import stub_run
 
 from moderation import RunError, RunSettings, SettingsError, Store, pipeline
 from moderation.planning.inputs import check_inputs
 from moderation.planning.plan import Page
-from moderation.planning.planner import Tally, plan_shards
+from moderation.planning.planner import Tally
 from moderation.results.archive import open_archive
 from moderation.results.ledger import read_ledger
 from moderation.results.manifest import Manifest, find_manifest
@@ -125,7 +126,7 @@ def stopped(work: Path, pages: int) -> None:
 def planning(work: Path, tally: Tally):
     inputs = check_inputs(settings(work, "new.yaml"))
     ledger = read_ledger(inputs.output, inputs.policy.hash, MODEL, retry_errors=False)
-    return plan_shards(inputs, RunPaths("broken-off", "2026-11-21", MODEL), 10, ledger, tally)
+    return planned_in_process(inputs, RunPaths("broken-off", "2026-11-21", MODEL), 10, ledger, tally)
 
 
 @pytest.mark.usefixtures("ray_cluster")

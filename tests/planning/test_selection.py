@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderation.planning.object_tables import table_of
 from moderation.planning.selection import Selection
 from moderation.planning.sharding import batches, shard_name, shards
+from moderation.planning.steps import name_of
 from moderation.records import ObjectRef
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -52,5 +54,6 @@ def test_every_object_is_in_one_shard_and_one_batch_in_order(count: int, size: i
 
 def test_a_shard_is_named_by_what_is_in_it() -> None:
     a, b = ref("a"), ref("b")
+    assert all(name_of(table_of(objects)) == shard_name(objects) for objects in ([a, b], [b, a], [ref("\u00fc\0")]))
     assert shard_name([a, b]) == shard_name([a, b])
     assert len({shard_name(x) for x in ([a, b], [b, a], [a], [a._replace(etag="f"), b])}) == 4

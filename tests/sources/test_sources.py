@@ -23,7 +23,7 @@ from needs import needs_linux
 
 from moderation.errors import SourceError
 from moderation.records import ObjectRef
-from moderation.sources import Source
+from moderation.sources import Source, tables
 from moderation.sources.inventory import InventorySource
 from moderation.sources.manifest_file import EXTENSIONS, ManifestSource, is_manifest, open_listed
 from moderation.sources.object_rows import EPOCH
@@ -142,6 +142,22 @@ def test_a_manifest_comes_in_pages_with_its_rows_counted(tmp_path: Path) -> None
         (tmp_path / f"m{extension}").write_bytes(written(extension, [*rows, {**rows[0], "uri": ""}]))
         with pytest.raises(SourceError, match=r", (row|line) 3457: 'uri' is empty"):
             listed(ManifestSource(f"{tmp_path}/m{extension}"))
+
+
+def test_row_groups_of_a_manifest_are_parts_that_know_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PART", 250)
+    rows: list[Row] = [{"uri": f"s3://b/{number}", "size": number, "etag": "e", "last_modified": 7} for number in range(1_050)]
+    (tmp_path / "m.parquet").write_bytes(as_parquet(rows, row_group_size=100))
+    source = ManifestSource(f"{tmp_path}/m.parquet")
+    census, parts = Census(), source.parts()
+    assert [sum(map(len, part.list(census=census))) for part in parts] == [300, 300, 300, 150]
+    assert [item for part in parts for item in listed(part)] == listed(source)
+    assert census.objects == 1_050
+    (tmp_path / "m.csv").write_bytes(as_csv(rows))
+    assert [listed(part) for part in ManifestSource(f"{tmp_path}/m.csv").parts()] == [listed(source)]
+    (tmp_path / "m.parquet").write_bytes(as_parquet([*rows[:999], {**rows[0], "uri": ""}], row_group_size=100))
+    with pytest.raises(SourceError, match=r"m.parquet, row 1000: 'uri' is empty"):
+        listed(ManifestSource(f"{tmp_path}/m.parquet").parts()[-1])
 
 
 @pytest.mark.parametrize(
@@ -576,6 +592,7 @@ def test_an_s3_inventory_in_s3_names_its_objects(bucket: str, file_format: str, 
     expected = [ObjectRef(f"s3://photos/{key}", "abc", 5, NOTED) for key in HOSTILE]
     assert [item._replace(etag="abc") for item in listed(source)] == expected
     assert {item.etag for item in listed(source)} == {"abc", f"{'a' * 32}-7"}
+    assert [listed(part) for part in source.parts()] == [listed(source)[:9], listed(source)[9:]]
     assert source.uri == f"s3://{bucket}/{MANIFEST}"
     assert source.is_fixed
     assert source.version == Store(f"s3://{bucket}").head(MANIFEST).etag

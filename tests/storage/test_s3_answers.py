@@ -389,3 +389,21 @@ def test_weak_tags_of_other_stores_are_compared_after_reading() -> None:
     tag = memory.head("a").etag
     assert memory.get("a", f'W/"{entity_tag(tag)}"') == memory.get("a", tag) == b"x"
     assert failure(memory.get, "a", 'W/"another"').startswith("changed: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-11-21T03:00:00.123Z", "2026-11-21T03:00:00.123+00:00"),
+        ("2026-11-21T03:00:00Z", "2026-11-21T03:00:00+00:00"),
+        ("2026-11-21T04:00:00+01:00", "2026-11-21T03:00:00+00:00"),
+        ("Sat, 21 Nov 2026 03:00:00 GMT", "2026-11-21T03:00:00+00:00"),
+        ("20261121T030000Z", "2026-11-21T03:00:00+00:00"),
+        ("1795230000", "2026-11-21T03:00:00+00:00"),
+    ],
+)
+def test_times_of_a_listing_are_read_however_a_store_writes_them(server: ListingServer, written: str, meant: str) -> None:
+    server.bucket.change = lambda xml: xml.replace(f"{MODIFIED:%Y-%m-%dT%H:%M:%S}.000Z", written)
+    [items] = Store("s3://shop/in").list()
+    assert {item.last_modified for item in items} == {datetime.fromisoformat(meant)}
+    assert items[0].last_modified.tzinfo is UTC
