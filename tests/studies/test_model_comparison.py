@@ -268,7 +268,8 @@ POLICY = make_policy(
 def compared(policy: Policy, a: Any, b: Any, name: str = "image") -> ModelComparison:
     """A comparison of these scores [N, R]."""
     count = len(a)
-    found = compare_rules(policy, Scored(objects(count, name), a, b, np.zeros(a.shape, np.int32), np.ones(count, np.bool_)))
+    all_of_them = np.ones(count, np.bool_)
+    found = compare_rules(policy, Scored(objects(count, name), a, b, np.zeros(a.shape, np.int32), all_of_them, all_of_them))
     whole = ModelComparison(
         policy="test 0 (x)",
         a=Side("demo", "a" * 16, 64, 64, 1.0),
@@ -333,11 +334,21 @@ class TestRules:
         assert gaps == sorted(gaps, reverse=True)
         assert all(one.action_a != one.action_b or one.action_a != one.action_fitted for one in found)
 
+    def test_images_on_a_restricted_list_are_counted_and_not_shown(self) -> None:
+        a, b = some_scores()
+        every, shown = np.ones(400, np.bool_), np.arange(400) % 2 == 0
+        scored = Scored(objects(400), a, b, np.zeros(a.shape, np.int32), every, shown)
+        found, all_shown = compare_rules(POLICY, scored), compare_rules(POLICY, replace(scored, shown=every))
+        numbers = {f"{SOURCE}/image {n}.jpg" for n in np.flatnonzero(shown)}
+        assert {one.uri for rule in found.rules for one in rule.disagreements} <= numbers
+        assert not {one.uri for rule in all_shown.rules for one in rule.disagreements} <= numbers
+        assert (found.actions, found.rules[0].agreement) == (all_shown.actions, all_shown.rules[0].agreement)
+
     def test_images_outside_the_sample_are_not_counted(self) -> None:
         a, b = some_scores()
         in_sample = np.arange(400) < 100
         labels = {rule.id: Labels(np.arange(400), a[:, r] > 0.6, np.ones(400)) for r, rule in enumerate(POLICY.active_rules)}
-        found = compare_rules(POLICY, Scored(objects(400), a, b, np.zeros(a.shape, np.int32), in_sample), labels)
+        found = compare_rules(POLICY, Scored(objects(400), a, b, np.zeros(a.shape, np.int32), in_sample, in_sample), labels)
         assert sum(found.actions.values()) == 100
         guns = found.rules[0]
         assert guns.thresholds[0].reached_a == (a[:100, 0] >= np.float32(0.4)).sum() == guns.flagged_a

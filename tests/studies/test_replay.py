@@ -211,7 +211,11 @@ def test_a_changed_embedding_changes_scores(output: Store) -> None:
         vectors = np.stack(rows["embedding"].to_numpy())
         vectors[0] = vectors[1]
         kind = rows.schema.field("embedding").type
-        return rows.set_column(5, rows.schema.field("embedding"), pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=kind))
+        return rows.set_column(
+            rows.schema.get_field_index("embedding"),
+            rows.schema.field("embedding"),
+            pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=kind),
+        )
 
     tamper(output, "embeddings", edit)
     found = replay_run(output, "run-1")
@@ -335,7 +339,11 @@ def test_embeddings_that_are_not_unit_vectors_are_reported(output: Store) -> Non
         vectors = np.stack(rows["embedding"].to_numpy())
         vectors[0, 3], vectors[2] = np.nan, 0.5 * vectors[2]
         kind = rows.schema.field("embedding").type
-        return rows.set_column(5, rows.schema.field("embedding"), pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=kind))
+        return rows.set_column(
+            rows.schema.get_field_index("embedding"),
+            rows.schema.field("embedding"),
+            pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=kind),
+        )
 
     tamper(output, "embeddings", edit)
     found = replay_run(output, "run-1")
