@@ -142,8 +142,9 @@ class CompiledPolicy:
         if rule.score is ScoreKind.HEAD:
             return (self.policy.assets.heads[rule.id].name,)
         if rule.score is ScoreKind.EXAMPLES:
-            first, images = len(self.weights) - len(self.exemplars), self.policy.assets.images
-            return tuple(images[self.exemplars[row - first]].name for row in own)
+            first = len(self.weights) - len(self.exemplars)
+            names = {one.sha256: one.name for one in self.policy.assets.exemplars[rule.id].like}
+            return tuple(names[self.exemplars[row - first]] for row in own)
         return rule.prompts
 
     @cached_property
@@ -168,8 +169,8 @@ class CompiledPolicy:
 
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """[R, P] twice: how often a prompt counts in a rule's own sum and in that of its contrast; 0 for other scores."""
-        own, other = np.zeros((2, len(self.rules), len(self.weights)))
+        """[R, T] twice: how often each of T prompts counts in a rule's own sum and in that of its contrast; 0 for other scores."""
+        own, other = np.zeros((2, len(self.rules), len(self.weights) - len(self.exemplars)))
         for r, (rule, (prompts, contrast)) in enumerate(zip(self.rules, self._columns, strict=True)):
             if rule.score is ScoreKind.CONTRAST:
                 np.add.at(own[r], prompts, 1.0)
@@ -222,7 +223,7 @@ class CompiledPolicy:
     def _scores(self, cosines: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [R, N] for cosines [P, N] and embeddings [N, D]."""
         own, other = self._softmax_terms
-        powers = np.exp(self.logit_scale * (cosines - 1.0))  # from e^-700 to 1 with the highest scale there may be
+        powers = np.exp(self.logit_scale * (cosines[: own.shape[1]] - 1.0))  # from e^-700 to 1 with the highest scale there may be
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)

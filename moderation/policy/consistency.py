@@ -127,7 +127,7 @@ def _needs(rule: Mapping[str, Any], place: Location, *, background: bool) -> Ite
             yield Mistake((*place, key), f"`{key}` is for rules with `score: {owner}`", f"add `score: {owner}`, or remove it")
     if kind is ScoreKind.EXAMPLES and rule.get("like") and not rule.get("unlike") and not background:
         message = f"the rule {rule.get('id')!r} has nothing to compare its exemplars with"
-        hint = "add `unlike:` to the rule, or `background:` with ordinary images to the whole policy"
+        hint = "draw ordinary images with `moderate policy background`, or add `unlike:` to the rule"
         yield Mistake(place, message, hint)
 
 

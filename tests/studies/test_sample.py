@@ -35,7 +35,7 @@ from moderation.studies.sampling.label_sheet import address
 from moderation.studies.sampling.labels_file import COLUMNS, labels_csv
 from moderation.studies.sampling.lots import share
 from moderation.studies.sampling.sample_result import Sample
-from moderation.studies.tuning.labels import read_labels
+from moderation.labels.labels import read_labels
 
 POLICY_TEXT = """
 policy: shop

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moderation.policy.consistency import known
 from moderation.policy.schema import Mode, Policy
 from moderation.studies.tuning.intervals import Numbers
-from moderation.studies.tuning.labels import ANY, Label, LabelFile, Remark
+from moderation.labels.labels import ANY, Label, LabelFile, Remark
 from moderation.studies.tuning.samples import Sample, as_found, at_prevalence, strata_of, weighted
 
 FEWEST = 5

@@ -1,7 +1,7 @@
 """What tuning found, in words: the same in the terminal, on the page and in a policy's comments. Pure."""
 
 from moderation.html.text import NONE, threshold
-from moderation.studies.tuning.labels import ANY
+from moderation.labels.labels import ANY
 from moderation.studies.tuning.samples import Sample
 from moderation.studies.tuning.thresholds import NARROW, Choice, Point, Ranged, Unreachable, share
 from moderation.studies.tuning.tune import Budgeted, Key, RuleTuning, Tuning

@@ -10,7 +10,7 @@ from moderation.common.safe_text import visible
 from moderation.errors import SettingsError
 
 COLUMNS = ("uri", "rule", "label", "weight", "stratum")
-_REQUIRED = ("uri", "rule", "label")
+REQUIRED = ("uri", "rule", "label")
 _BESIDE = ("score",)
 """Columns that sampling writes for people to look at."""
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -20,11 +20,19 @@ _LINE_LIMIT = 1 << 20  # characters
 class Table:
     """The rows of a CSV file as lines and cells by column; where a row does not fit, what is wrong with it.
 
+    Args:
+        raw: the file.
+        name: what messages call it.
+        columns: those that are known.
+        required: those that it must have.
+
     Raises:
         SettingsError: it is no such table.
     """
 
-    def __init__(self, raw: bytes, name: str) -> None:
+    def __init__(
+        self, raw: bytes, name: str, columns: Sequence[str] = COLUMNS, required: Sequence[str] = REQUIRED
+    ) -> None:
         self._name = name
         text, self.encoding = _decoded(raw, name)
         self.strange = next((line.strip() for line in text.splitlines() if not line.isascii()), "")
@@ -32,15 +40,15 @@ class Table:
         first, _, rest = text.partition("\n")
         self._skipped = first.strip().lower().startswith("sep=")  # Excel's own way to name the delimiter
         text = rest if self._skipped else text
-        self.delimiter = _delimiter(text)
+        self.delimiter = _delimiter(text, columns)
         self._reader = csv.reader(_lines(text, name), delimiter=self.delimiter, strict=True)
         self._header: list[str] = []
         for _, cells in self._rows():
             self._header = [cell.strip().lower() for cell in cells]
             break
-        _check_header(self._header, name)
-        self.ignored = [column for column in self._header if column not in (*COLUMNS, *_BESIDE)]
-        self.missing = [column for column in COLUMNS if column not in self._header]
+        _check_header(self._header, name, columns, required)
+        self.ignored = [column for column in self._header if column not in (*columns, *_BESIDE)]
+        self.missing = [column for column in columns if column not in self._header]
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, str] | str]]:
         width, mark = len(self._header), _DELIMITERS[self.delimiter]
@@ -89,12 +97,12 @@ def _decoded(raw: bytes, name: str) -> tuple[str, str]:
     return text, "Windows-1252"
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, columns: Sequence[str]) -> str:
     """What parts the columns of the first line that is not blank."""
     header = next((line for line in text.splitlines() if line.strip()), "")
 
     def fits(mark: str) -> int:
-        return len({cell.strip().strip('"').lower() for cell in header.split(mark)} & set(COLUMNS))
+        return len({cell.strip().strip('"').lower() for cell in header.split(mark)} & set(columns))
 
     best = max(_DELIMITERS, key=fits)
     return best if fits(best) > 1 else ","
@@ -107,16 +115,16 @@ def _lines(text: str, name: str) -> Iterator[str]:
         yield line
 
 
-def _check_header(header: Sequence[str], name: str) -> None:
+def _check_header(header: Sequence[str], name: str, columns: Sequence[str], required: Sequence[str]) -> None:
     place = f"{visible(name)}:1"
     if not header:
-        raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(_REQUIRED)}")
-    for column in COLUMNS:
+        raise SettingsError(f"{visible(name)} is empty: its first line must be {','.join(required)}")
+    for column in columns:
         if header.count(column) > 1:
             raise SettingsError(f"{place}: there are two columns {column!r}: remove one")
-    missing = [column for column in _REQUIRED if column not in header]
+    missing = [column for column in required if column not in header]
     if missing:
-        advice = f"the first line names them: {','.join(_REQUIRED)}"
+        advice = f"the first line names them: {','.join(required)}"
         close = get_close_matches(missing[0], header, n=1)
         if len(header) == 1 and any(mark in header[0] for mark in ";\t|:"):
             advice = "commas must separate the columns"
