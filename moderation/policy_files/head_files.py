@@ -40,9 +40,8 @@ def parse_head(data: bytes, name: str) -> Head:
     layers = ([_layer(tensors, "hidden.", name)] if hidden else []) + [_layer(tensors, "", name)]
     if layers[-1][0].shape[0] != 1 or (hidden and layers[-1][0].shape[1] != layers[0][0].shape[0]):
         raise AssetError(f"the layers of {name!r} do not fit together, or have more than one output")
-    return Head(
-        name, hashlib.sha256(data).hexdigest(), tuple(layers), metadata.get("model_fingerprint", ""), _knots(tensors, name)
-    )
+    digest, model = hashlib.sha256(data).hexdigest(), metadata.get("model_fingerprint", "")
+    return Head(name, digest, tuple(layers), model, _knots(tensors, name), data)
 
 
 def _layer(tensors: dict[str, NDArray[np.floating]], begin: str, name: str) -> Layer:

@@ -22,6 +22,9 @@ class AssetError(Exception):
         super().__init__(message, hint)
         self.message, self.hint = message, hint
 
+    def __str__(self) -> str:
+        return self.message
+
 
 def located(name: str, folder: Path) -> str:
     """The path or URI of what a policy in `folder` names."""
