@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from moderation.commands.background import background
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.lists import lists_app
@@ -59,6 +60,7 @@ app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
 app.command()(deploy)
+policy_app.command()(background)
 policy_app.command()(backtest)
 policy_app.command()(sample)
 policy_app.command()(tune)

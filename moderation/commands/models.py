@@ -104,9 +104,9 @@ def compare(
 
 def _truths(path: Path, policy: "Policy") -> "tuple[Truths, list[str]]":
     """What the labels say about the policy's rules, and remarks on those that cannot be used."""
+    from moderation.labels.labels import ANY, read_labels
     from moderation.policy.schema import Mode
     from moderation.studies.model_comparison.comparing import Truth
-    from moderation.labels.labels import ANY, read_labels
 
     file = read_labels(path)
     remarks = [f"{file.place(remark.lines)}: {remark}" for remark in file.remarks]

@@ -74,9 +74,9 @@ def tune(
     """
     from moderation.commands.stored_results import opened
     from moderation.console.tune import print_json, show_tuning, show_written
+    from moderation.labels.labels import read_labels
     from moderation.policy_files.loading import load_policy
     from moderation.scoring.prompt_embeddings import compiled_for
-    from moderation.labels.labels import read_labels
     from moderation.studies.tuning.tune import tune as tuned
 
     target = _target(precision, recall, reviews_per_day, key, confident=confident)

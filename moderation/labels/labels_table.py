@@ -30,9 +30,7 @@ class Table:
         SettingsError: it is no such table.
     """
 
-    def __init__(
-        self, raw: bytes, name: str, columns: Sequence[str] = COLUMNS, required: Sequence[str] = REQUIRED
-    ) -> None:
+    def __init__(self, raw: bytes, name: str, columns: Sequence[str] = COLUMNS, required: Sequence[str] = REQUIRED) -> None:
         self._name = name
         text, self.encoding = _decoded(raw, name)
         self.strange = next((line.strip() for line in text.splitlines() if not line.isascii()), "")

@@ -72,6 +72,18 @@ class RuleScores:
     """[N, R] that prompt's or exemplar's index in `CompiledPolicy.evidence`"""
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Something that a rule's score compares an image with besides what it looks for."""
+
+    row: int
+    """of `CompiledPolicy.weights`"""
+    name: str
+    """a lookalike, or the name of an image"""
+    sha256: str | None = None
+    """of an image"""
+
+
 @dataclass(frozen=True)
 class CompiledPolicy:
     """A policy with its prompt embeddings: all that is needed to score embeddings. Picklable, a few hundred kB."""
@@ -148,6 +160,28 @@ class CompiledPolicy:
         return rule.prompts
 
     @cached_property
+    def liked(self) -> tuple[tuple[str, ...], ...]:
+        """Per rule the SHA-256 of each of its `evidence` where that is exemplars; empty for other rules."""
+        first = len(self.weights) - len(self.exemplars)
+        return tuple(
+            tuple(self.exemplars[row - first] for row in own) if rule.score is ScoreKind.EXAMPLES else ()
+            for rule, (own, _) in zip(self.rules, self._columns, strict=True)
+        )
+
+    @cached_property
+    def others(self) -> tuple[tuple[Other, ...], ...]:
+        """Per rule what its score compares with: lookalikes, or unlike and ordinary images; empty where it does not."""
+        return tuple(self._others(rule, others) for rule, (_, others) in zip(self.rules, self._columns, strict=True))
+
+    def _others(self, rule: Rule, rows: list[int]) -> tuple[Other, ...]:
+        if rule.score is ScoreKind.EXAMPLES:
+            first, assets = len(self.weights) - len(self.exemplars), self.policy.assets
+            names = {one.sha256: one.name for one in (*assets.background, *assets.exemplars[rule.id].unlike)}
+            return tuple(Other(row, names[image], image) for row in rows for image in (self.exemplars[row - first],))
+        prompts = all_prompts(self.policy)
+        return tuple(Other(row, prompts[row]) for row in rows) if rule.score.facts.uses_contrast else ()
+
+    @cached_property
     def _columns(self) -> list[tuple[list[int], list[int]]]:
         """Per rule the rows of `weights` of its prompts or liked exemplars, and of all it is contrasted with."""
         prompts = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
@@ -169,7 +203,7 @@ class CompiledPolicy:
 
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """[R, T] twice: how often each of T prompts counts in a rule's own sum and in that of its contrast; 0 for other scores."""
+        """[R, T] twice: how often each of T prompts counts in a rule's own sum and in its contrast's; 0 for other scores."""
         own, other = np.zeros((2, len(self.rules), len(self.weights) - len(self.exemplars)))
         for r, (rule, (prompts, contrast)) in enumerate(zip(self.rules, self._columns, strict=True)):
             if rule.score is ScoreKind.CONTRAST:
@@ -223,7 +257,8 @@ class CompiledPolicy:
     def _scores(self, cosines: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [R, N] for cosines [P, N] and embeddings [N, D]."""
         own, other = self._softmax_terms
-        powers = np.exp(self.logit_scale * (cosines[: own.shape[1]] - 1.0))  # from e^-700 to 1 with the highest scale there may be
+        of_prompts = cosines[: own.shape[1]]
+        powers = np.exp(self.logit_scale * (of_prompts - 1.0))  # from e^-700 to 1 with the highest scale there may be
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)

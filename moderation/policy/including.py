@@ -158,10 +158,8 @@ def _move_images(part: Any, key: str, folder: PurePosixPath) -> None:
 
 def _move(part: Any, key: Any, folder: PurePosixPath) -> None:
     """Make the path at a key relative to the file that includes."""
-    if isinstance(part, dict):
-        path = part.get(key)
-    else:
-        path = part[key] if isinstance(part, list) and isinstance(key, int) else None
+    known = isinstance(part, dict) or (isinstance(part, list) and isinstance(key, int))
+    path = (part.get(key) if isinstance(part, dict) else part[key]) if known else None
     if isinstance(path, str) and "://" not in path and not path.startswith("~"):
         part[key] = str(folder / path)
 

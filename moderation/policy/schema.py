@@ -60,9 +60,9 @@ class ImagesFile(Strict):
 
 
 def _kind_of_images(value: Any) -> str:
-    if not isinstance(value, dict):
-        return "<image>"
-    return "<images>" if "images" in value else "<labels>"
+    if isinstance(value, ImagesFile) or (isinstance(value, dict) and "images" in value):
+        return "<images>"
+    return "<labels>" if isinstance(value, dict | Labelled) else "<image>"
 
 
 ImageSource = Annotated[
@@ -70,6 +70,13 @@ ImageSource = Annotated[
     Discriminator(_kind_of_images),
 ]
 """An image by its path beside the policy or its URI, either with `*` and `?`; or a file that names some."""
+
+
+def _in_words(source: str | Labelled | ImagesFile) -> str:
+    """A name or pattern, or the file that names the images."""
+    if isinstance(source, str):
+        return source
+    return f"labelled in {source.labels}" if isinstance(source, Labelled) else f"listed in {source.images}"
 
 
 def _as_list(value: Any) -> Any:
@@ -132,6 +139,16 @@ class Rule(Strict):
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds that are set, lowest first."""
         return tuple(sorted(t for t in (self.review, self.block) if t is not None))
+
+    @property
+    def looks_for(self) -> tuple[str, ...]:
+        """What it looks for, in words: its prompts, where its exemplars are, or its head."""
+        return self.prompts or tuple(map(_in_words, self.like)) or ((self.head,) if self.head else ())
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        """What looks like it and is not meant, in words: texts, or where the images are."""
+        return self.contrast or tuple(map(_in_words, self.unlike))
 
 
 def _kind_of_expectation(value: Any) -> str:

@@ -82,7 +82,7 @@ class ExemplarReader:
             self._add(place, too_many(len(kept)))
         return list(kept.values())
 
-    def _read(self, images: Iterable[Named], place: Location, by_name: bool) -> Iterator[_Placed]:  # noqa: FBT001
+    def _read(self, images: Iterable[Named], place: Location, by_name: bool) -> Iterator[_Placed]:
         wrong = []
         with ThreadPoolExecutor(_THREADS, "exemplars") as pool:
             for named, found in zip(images, pool.map(_exemplar, images), strict=True):
@@ -100,9 +100,11 @@ class ExemplarReader:
         for other in others:
             if other.exemplar.sha256 in liked:
                 rule, like = liked[other.exemplar.sha256]
-                same = "" if other.exemplar.name == like.exemplar.name else f" is the same image as {like.exemplar.name!r}, which"
+                same = (
+                    "" if other.exemplar.name == like.exemplar.name else f" is the same image as {like.exemplar.name!r}, which"
+                )
                 message = f"{other.exemplar.name!r}{same} is what the rule {rule!r} looks for"
-                self._add(other.place, AssetError(message, f"remove it here, or from the rule's `like`"))
+                self._add(other.place, AssetError(message, "remove it here, or from the rule's `like`"))
 
     def _add(self, place: Location, error: AssetError) -> None:
         self.findings.append(self._merged.finding(place, error.message, error.hint))

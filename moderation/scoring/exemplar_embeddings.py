@@ -31,20 +31,30 @@ EmbedImages = Callable[[Mapping[str, bytes]], Embedded]
 
 
 def exemplar_embeddings(output: Store, fingerprint: str, policy: Policy, embed: EmbedImages) -> Embeddings:
-    """Embeddings of a policy's exemplars. New ones are kept with the results, and what is kept counts.
+    """Embeddings of a policy's exemplars, kept with the results. Where some are kept already, those count.
+
+    Raises:
+        PolicyError, OutputError: as `embedded_exemplars`.
+        StorageError: the output refuses new ones.
+    """
+    found = embedded_exemplars(output, fingerprint, policy, embed)
+    return keep_exemplars(output, fingerprint, found) if found else {}
+
+
+def embedded_exemplars(output: Store, fingerprint: str, policy: Policy, embed: EmbedImages) -> Embeddings:
+    """Embeddings of a policy's exemplars: from the results where they are kept, by the model where not.
 
     Raises:
         PolicyError: an exemplar is gone, was changed since the policy was read, or cannot be decoded.
         OutputError: stored embeddings cannot be read.
-        StorageError: the output refuses new ones.
     """
     wanted = policy.assets.images
     if not wanted:
         return {}
-    known = known_exemplars(output, fingerprint, wanted)
+    known: Embeddings = known_exemplars(output, fingerprint, wanted)
     missing = {digest: one for digest, one in wanted.items() if digest not in known}
     if missing:
-        known = keep_exemplars(output, fingerprint, {**known, **usable(embed(exemplar_bytes(missing)), missing)})
+        known = {**known, **usable(embed(exemplar_bytes(missing)), missing)}
     return {digest: known[digest] for digest in wanted}
 
 

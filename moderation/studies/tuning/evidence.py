@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.labels.labels import ANY, Label, LabelFile, Remark
 from moderation.policy.consistency import known
 from moderation.policy.schema import Mode, Policy
 from moderation.studies.tuning.intervals import Numbers
-from moderation.labels.labels import ANY, Label, LabelFile, Remark
 from moderation.studies.tuning.samples import Sample, as_found, at_prevalence, strata_of, weighted
 
 FEWEST = 5

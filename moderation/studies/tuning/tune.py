@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.errors import SettingsError
+from moderation.labels.labels import ANY, LabelFile
 from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.decision import Thresholds, decide
 from moderation.policy.schema import Mode, Policy, Rule
@@ -15,7 +16,6 @@ from moderation.results.archive import Archive
 from moderation.studies.tuning.curves import Area, Curve, average_precision, curve
 from moderation.studies.tuning.evidence import Judged, Unusable, checked, judged
 from moderation.studies.tuning.intervals import Numbers
-from moderation.labels.labels import ANY, LabelFile
 from moderation.studies.tuning.samples import Sample
 from moderation.studies.tuning.scores import Counted, Scores, collect_scores
 from moderation.studies.tuning.thresholds import Choice, Measure, Point, Unreachable, choose, doubts, point_at
