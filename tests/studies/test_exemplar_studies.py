@@ -1,4 +1,4 @@
-"""Rules that compare exemplars, on stored embeddings: replay, backtest, and drawing a background."""
+"""Rules that compare exemplars, on stored embeddings: replay, and drawing a background."""
 
 import csv
 import shutil
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from scored_demo import RUN, objects_under, publish_scored
 from typer.testing import CliRunner
@@ -22,10 +21,8 @@ from moderation.results.read_run import read_decisions, read_scores
 from moderation.scoring.prompt_embeddings import archive_exemplars, compiled_for
 from moderation.studies.background.background_file import policy_without_background, with_background
 from moderation.studies.background.drawing_background import draw_background, spread
-from moderation.studies.backtest.backtesting import backtest
 from moderation.studies.replay.replaying import replay_run
 
-NEWER = "20261122T030000Z-abcdef"
 POLICY = """# Kept by trust and safety.
 policy: tools
 model: {name: demo}
@@ -115,26 +112,6 @@ def test_a_run_whose_stored_exemplars_are_gone_is_not_identical(output: Store, t
     shutil.rmtree(tmp_path / "results" / "_exemplars")
     found = replay_run(output, RUN)
     assert "cannot read the embeddings of exemplars" in found.problems[0]
-
-
-def test_a_backtest_of_a_policy_decides_as_a_run_under_it(output: Store, policy: Path, world: Path, tmp_path: Path) -> None:
-    shutil.copy(FOOD[7], policy.parent / "more.png")
-    text = POLICY.replace("    review: 0.50", "    unlike: [more.png]\n    review: 0.70")
-    policy.write_text(text.replace("[ordinary/*]", '["ordinary/0[0-3]*"]'))
-    archive = open_archive(output, "demo")
-    backtest(compiled_for(load_policy(policy), archive), archive, tmp_path / "changed.parquet")
-    kept = len(list((Path(output.uri.removeprefix("file://")) / "_exemplars").rglob("*.parquet")))
-    assert kept == 2
-    publish_scored(output, objects_under(world / "images"), policy, NEWER)
-    assert replay_run(output, NEWER).identical
-    before, after = decided(output, RUN), decided(output, NEWER)
-    changed = {(uri, before[uri], action) for uri, action in after.items() if action != before[uri]}
-    rows = pq.read_table(tmp_path / "changed.parquet").to_pylist()
-    assert {(row["uri"], row["before"], row["after"]) for row in rows} == changed
-    assert changed
-    archive = open_archive(output, "demo", run_ids=[NEWER])
-    backtest(compiled_for(load_policy(policy), archive), archive, tmp_path / "none.parquet")
-    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
 def test_a_background_is_drawn_from_what_no_rule_flags(output: Store, policy: Path) -> None:

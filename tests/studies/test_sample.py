@@ -24,6 +24,7 @@ from moderation.commands.sample import sample
 from moderation.errors import OutputError, PolicyError, SettingsError, UserError
 from moderation.html.previews import previews
 from moderation.html.thumbnails import LARGE
+from moderation.labels.labels import read_labels
 from moderation.policy.decision import Thresholds, decide
 from moderation.policy_files.loading import load_policy, parse_policy
 from moderation.results.archive import open_archive
@@ -35,7 +36,6 @@ from moderation.studies.sampling.label_sheet import address
 from moderation.studies.sampling.labels_file import COLUMNS, labels_csv
 from moderation.studies.sampling.lots import share
 from moderation.studies.sampling.sample_result import Sample
-from moderation.labels.labels import read_labels
 
 POLICY_TEXT = """
 policy: shop

@@ -6,9 +6,9 @@ import pytest
 from tuned_results import POLICY_TEXT, uri
 
 from moderation.errors import SettingsError
+from moderation.labels.labels import Label, read_labels
 from moderation.policy_files.loading import parse_policy
 from moderation.studies.tuning.evidence import Judged, Unusable, checked, judged
-from moderation.labels.labels import Label, read_labels
 
 HEADER = "uri,rule,label\n"
 
