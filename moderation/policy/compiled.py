@@ -7,7 +7,7 @@ template, and s_t = v·w_t is the CLIP cosine, in [-1, 1] (Radford et al. 2021, 
 - contrast: the softmax of logit_scale·s over the rule's prompts and both contrast lists together, summed over the rule's
   prompts: zero-shot classification as in the CLIP paper. In [0, 1]; a score, not a probability.
 - sigmoid: the maximum of sigmoid(logit_scale·s_t + logit_bias), for SigLIP-family models (Zhai et al. 2023).
-- examples: how much nearer the image is to liked exemplars than to others, by the cosines of their embeddings (`exemplars`).
+- examples: the share of liked exemplars in the weight of all exemplars, by the cosines of their embeddings (`exemplars`).
 - head: the probability that a learned head gives (`head`).
 
 Everything is computed in float64 from the float16 embeddings as they are stored and rounded to float32 at the end, in blocks
@@ -148,7 +148,7 @@ class CompiledPolicy:
     @cached_property
     def evidence(self) -> tuple[tuple[str, ...], ...]:
         """Per rule what `RuleScores.top_prompt` counts: its prompts, its liked exemplars by frames, or the name of its head."""
-        return tuple(self._evidence(rule, own) for rule, (own, _) in zip(self.rules, self._columns, strict=True))
+        return tuple(self._evidence(rule, own) for rule, (own, _, _) in zip(self.rules, self._columns, strict=True))
 
     def _evidence(self, rule: Rule, own: list[int]) -> tuple[str, ...]:
         if rule.score is ScoreKind.HEAD:
@@ -165,13 +165,15 @@ class CompiledPolicy:
         first = len(self.weights) - len(self.exemplars)
         return tuple(
             tuple(self.exemplars[row - first] for row in own) if rule.score is ScoreKind.EXAMPLES else ()
-            for rule, (own, _) in zip(self.rules, self._columns, strict=True)
+            for rule, (own, _, _) in zip(self.rules, self._columns, strict=True)
         )
 
     @cached_property
     def others(self) -> tuple[tuple[Other, ...], ...]:
         """Per rule what its score compares with: lookalikes, or unlike and ordinary images; empty where it does not."""
-        return tuple(self._others(rule, others) for rule, (_, others) in zip(self.rules, self._columns, strict=True))
+        return tuple(
+            self._others(rule, others + ordinary) for rule, (_, others, ordinary) in zip(self.rules, self._columns, strict=True)
+        )
 
     def _others(self, rule: Rule, rows: list[int]) -> tuple[Other, ...]:
         if rule.score is ScoreKind.EXAMPLES:
@@ -182,8 +184,11 @@ class CompiledPolicy:
         return tuple(Other(row, prompts[row]) for row in rows) if rule.score.facts.uses_contrast else ()
 
     @cached_property
-    def _columns(self) -> list[tuple[list[int], list[int]]]:
-        """Per rule the rows of `weights` of its prompts or liked exemplars, and of all it is contrasted with."""
+    def _columns(self) -> list[tuple[list[int], list[int], list[int]]]:
+        """Per rule the rows of `weights` of its prompts or liked exemplars, of what it is contrasted with, and of the background.
+
+        The background is that of rules that compare exemplars.
+        """
         prompts = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
         images: dict[str, list[int]] = {}
         for i, image in enumerate(self.exemplars, len(prompts)):
@@ -193,19 +198,20 @@ class CompiledPolicy:
         for rule in self.rules:
             if rule.score is ScoreKind.EXAMPLES:
                 own = assets.exemplars[rule.id]
-                liked = {one.sha256 for one in own.like}
-                others = {one.sha256: None for one in (*own.unlike, *assets.background) if one.sha256 not in liked}
-                found.append(([i for one in own.like for i in images[one.sha256]], [i for one in others for i in images[one]]))
+                named = {one.sha256 for one in (*own.like, *own.unlike)}
+                like, unlike = ([i for one in those for i in images[one.sha256]] for those in (own.like, own.unlike))
+                ordinary = [i for one in assets.background if one.sha256 not in named for i in images[one.sha256]]
+                found.append((like, unlike, ordinary))
             else:
                 contrast = dict.fromkeys((*rule.contrast, *self.policy.contrast))
-                found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast]))
+                found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast], []))
         return found
 
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """[R, T] twice: how often each of T prompts counts in a rule's own sum and in its contrast's; 0 for other scores."""
         own, other = np.zeros((2, len(self.rules), len(self.weights) - len(self.exemplars)))
-        for r, (rule, (prompts, contrast)) in enumerate(zip(self.rules, self._columns, strict=True)):
+        for r, (rule, (prompts, contrast, _)) in enumerate(zip(self.rules, self._columns, strict=True)):
             if rule.score is ScoreKind.CONTRAST:
                 np.add.at(own[r], prompts, 1.0)
                 np.add.at(other[r], contrast, 1.0)
@@ -226,7 +232,7 @@ class CompiledPolicy:
         for images, cosines, vectors in self._blocks(embeddings):
             count = images.stop - images.start
             score[:, images] = self._scores(cosines, vectors)[:, :count]
-            for r, (prompts, _) in enumerate(self._columns):
+            for r, (prompts, _, _) in enumerate(self._columns):
                 if self.rules[r].score is ScoreKind.HEAD:
                     top_prompt[r, images], similarity[r, images] = 0, self._along_head(r, vectors)[:count]
                     continue
@@ -262,7 +268,7 @@ class CompiledPolicy:
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
-        for r, (rule, (prompts, others)) in enumerate(zip(self.rules, self._columns, strict=True)):
+        for r, (rule, (prompts, others, ordinary)) in enumerate(zip(self.rules, self._columns, strict=True)):
             match rule.score:
                 case ScoreKind.CONTRAST:
                     pass  # all such rules at once, above
@@ -272,7 +278,7 @@ class CompiledPolicy:
                     logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
                     found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
                 case ScoreKind.EXAMPLES:
-                    found[r] = nearness(cosines[prompts], cosines[others])
+                    found[r] = nearness(cosines[prompts], cosines[others], cosines[ordinary])
                 case ScoreKind.HEAD:
                     found[r] = self.policy.assets.heads[rule.id].scores(vectors)
                 case _:
