@@ -149,7 +149,7 @@ def _bar(rule: RuleExplanation, top: bool, made: Mapping[str, str]) -> BarView:
                 (rule.kind.facts.closest, rule.prompt_sha256),
                 (rule.kind.facts.compared, rule.lookalike_sha256),
             )
-            if digest in made
+            if digest is not None and digest in made
         ),
     )
 

@@ -185,10 +185,7 @@ class CompiledPolicy:
 
     @cached_property
     def _columns(self) -> list[tuple[list[int], list[int], list[int]]]:
-        """Per rule the rows of `weights` of its prompts or liked exemplars, of what it is contrasted with, and of the background.
-
-        The background is that of rules that compare exemplars.
-        """
+        """Per rule the rows of `weights` of its prompts or liked exemplars, of its contrast, and of the background."""
         prompts = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
         images: dict[str, list[int]] = {}
         for i, image in enumerate(self.exemplars, len(prompts)):

@@ -200,6 +200,12 @@ def test_mistakes_in_files_that_name_images(folder: Path, content: str, keys: di
     assert found[0][1].startswith(message)
 
 
+def test_a_misspelt_key_of_a_file_is_recognized(folder: Path) -> None:
+    found = read_policy(write(folder, like="{lables: f.csv}")).findings
+    assert [(one.line, one.message) for one in found] == [(7, "unknown key `lables`")]
+    assert "labels" in found[0].hint
+
+
 def test_too_many_are_refused(folder: Path) -> None:
     lines = [f"{number}.png,{number:064x}" for number in range(MAX_EXEMPLARS + 1)]
     (folder / "many.csv").write_text("\n".join(["uri,sha256", *lines]))

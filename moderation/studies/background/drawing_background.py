@@ -155,7 +155,7 @@ class _Candidates:
 
     def lowest(self, count: int) -> "_Candidates":
         first: dict[str, int] = {}
-        for at in np.lexsort((self.uris, self.lots)) if len(self) else ():
+        for at in np.lexsort((np.array(self.uris), self.lots)) if len(self) else ():
             first.setdefault(self.digests[at], int(at))
         at = list(first.values())[:count]
         return _Candidates(
