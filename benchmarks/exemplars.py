@@ -64,7 +64,6 @@ FORMULAS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "nearest to the mean of 5": partial(several, count=5),
     "sums, β 10": partial(sums, beta=10.0),
     "sums, β 20": partial(sums, beta=20.0),
-    "sums, β 40": partial(sums, beta=40.0),
 }
 
 
@@ -104,7 +103,7 @@ def main() -> None:
 
 
 def _by_count(world: World, prompts: Mapping[str, tuple[float, float, int]], draws: int) -> None:
-    print(f"| rule | share | prompts | {' | '.join(f'{count} exemplars' for count in COUNTS)} |")
+    print(f"| rule | share | prompts | {_header()} |")
     print("|---" * (3 + len(COUNTS)) + "|")
     by_rule: dict[str, list[list[tuple[float, float]]]] = {
         rule: [_drawn(world, rule, count, draws, ours) for count in COUNTS] for rule in RULES
@@ -119,7 +118,7 @@ def _by_count(world: World, prompts: Mapping[str, tuple[float, float, int]], dra
 
 
 def _by_formula(world: World, draws: int) -> None:
-    print(f"| formula | {' | '.join(f'{count} exemplars' for count in COUNTS)} |")
+    print(f"| formula | {_header()} |")
     print("|---" * (1 + len(COUNTS)) + "|")
     for name, formula in FORMULAS.items():
         cells = [[one for rule in RULES for one in _drawn(world, rule, count, draws, formula)] for count in COUNTS]
@@ -134,6 +133,10 @@ def _by_violations(world: World, draws: int) -> None:
     for name, formula in FORMULAS.items():
         cells = [[one for rule in RULES for one in _drawn(world, rule, 5, draws, formula, count)] for count in wrong]
         print(f"| {name} | {' | '.join(f'{np.mean(cell, axis=0)[0]:.3f}' for cell in cells)} |")
+
+
+def _header() -> str:
+    return " | ".join(f"{count} exemplar{'s' * (count > 1)}" for count in COUNTS)
 
 
 def _drawn(
