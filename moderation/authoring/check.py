@@ -25,7 +25,7 @@ from moderation.policy.schema import Policy
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 from moderation.policy_files.loading import read_policy
-from moderation.scoring.exemplar_embeddings import embed_images, exemplar_bytes, usable
+from moderation.scoring.exemplar_embeddings import embed_exemplars, embed_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _compare(policy: Policy) -> tuple[list[Oddity], str]:
     if not own:
         return found, ""
     try:
-        return found + lint_exemplars(policy, usable(embed_images(encoder, exemplar_bytes(own)), own)), ""
+        return found + lint_exemplars(policy, embed_exemplars(own, lambda files: embed_images(encoder, files))), ""
     except PolicyError as error:
         return found, f"exemplars were not compared: {error}"
 

@@ -23,7 +23,7 @@ def test_a_table_may_have_one_column_and_any_delimiter() -> None:
     [
         (b"", "its first line must be uri$"),
         (b"uri,uri\n", "two columns 'uri'"),
-        (b"urls\n", "there is no column 'uri', only 'urls': rename 'urls'"),
+        (b"urls\n", "there is no column 'uri', only 'urls'"),
         (b"\xff\x00\x9d\n", "not UTF-8"),
     ],
 )

@@ -12,6 +12,7 @@ from PIL import Image
 from moderation import Store
 from moderation.authoring.check import check_policy
 from moderation.demo import IMAGES_DIR
+from moderation.policy.comparison import compare
 from moderation.policy_files.exemplar_files import MAX_EXEMPLARS
 from moderation.policy_files.loading import load_policy, read_policy
 
@@ -204,6 +205,13 @@ def test_a_misspelt_key_of_a_file_is_recognized(folder: Path) -> None:
     found = read_policy(write(folder, like="{lables: f.csv}")).findings
     assert [(one.line, one.message) for one in found] == [(7, "unknown key `lables`")]
     assert "labels" in found[0].hint
+
+
+def test_a_changed_picture_is_named_in_the_comparison(folder: Path) -> None:
+    before = load_policy(write(folder, like='["[01].png"]'))
+    shutil.copy(PICTURES[3], folder / "1.png")
+    (change,) = compare(before, load_policy(write(folder, like='["[01].png"]')))
+    assert (change.old, change.new) == (f"1.png ({sha(1)[:8]})", f"1.png ({sha(3)[:8]})")
 
 
 def test_too_many_are_refused(folder: Path) -> None:
