@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from jinja2 import Template
 
+from moderation.errors import StorageError
 from moderation.html import text
 from moderation.html.templates import template
 from moderation.html.thumbnails import thumbnails
@@ -14,7 +14,7 @@ from moderation.images.limits import ImageLimits
 from moderation.policy.explanation import Explanation, RuleExplanation
 from moderation.policy.schema import Mode, Policy
 from moderation.sources import ObjectReader
-from moderation.storage import Store, file_uri
+from moderation.storage import Store
 
 Named = Sequence[tuple[str, Explanation]]
 """Explanations, each with what the user calls the image"""
@@ -94,12 +94,13 @@ def exemplar_pictures(policy: Policy, explanations: Sequence[Explanation], limit
     shown = dict.fromkeys(digest for rule in rules for digest in (rule.prompt_sha256, rule.lookalike_sha256))
     made = {}
     for digest in filter(None, shown):
-        location = policy.assets.images[digest].location
-        if location:
-            uri = location if "://" in location else file_uri(str(Path(location).absolute()))
-            reader = ObjectReader(folders=(Store(uri.rpartition("/")[0]),))
-            for data in thumbnails(reader, [(uri, "", 0)], limits).values():
-                made[digest] = data
+        try:
+            store, key = Store.locate(policy.assets.images[digest].location)
+            found = store.head(key)
+        except StorageError:
+            continue
+        for data in thumbnails(ObjectReader(folders=(store,)), [(found.uri, found.etag, 0)], limits).values():
+            made[digest] = data
     return made
 
 
