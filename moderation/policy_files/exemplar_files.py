@@ -71,7 +71,8 @@ class ExemplarReader:
                 named = named_images(source, self._folder, key, rule)
                 for remark in named.remarks:
                     self._warn((*place, at), remark, "")
-                for one in self._read(named.images, (*place, at), isinstance(source, str) and named.images[0].name == source):
+                by_name = isinstance(source, str) and named.images[0].name == source
+                for one in self._read(named.images, (*place, at), by_name=by_name):
                     first = kept.setdefault(one.exemplar.sha256, one)
                     if first is not one and one.by_name:
                         message = f"{one.exemplar.name!r} is the same image as {first.exemplar.name!r}: it counts once"

@@ -18,9 +18,11 @@ from moderation.policy_files.loading import load_policy, read_policy
 from moderation.results.archive import open_archive
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.read_run import read_decisions, read_scores
+from moderation.results.stored_policy import stored_policy
 from moderation.scoring.prompt_embeddings import archive_exemplars, compiled_for
 from moderation.studies.background.background_file import policy_without_background, with_background
 from moderation.studies.background.drawing_background import draw_background, spread
+from moderation.studies.model_comparison.object_scores import load_model
 from moderation.studies.replay.replaying import replay_run
 
 POLICY = """# Kept by trust and safety.
@@ -112,6 +114,13 @@ def test_a_run_whose_stored_exemplars_are_gone_is_not_identical(output: Store, t
     shutil.rmtree(tmp_path / "results" / "_exemplars")
     found = replay_run(output, RUN)
     assert "cannot read the embeddings of exemplars" in found.problems[0]
+
+
+def test_exemplars_of_a_stored_policy_are_found_where_they_were_for_another_model(output: Store, world: Path) -> None:
+    stored = stored_policy(output, manifest(output, RUN))
+    places = [one.location for one in stored.assets.exemplars["tools"].like]
+    assert places == [str(path) for path in sorted((world / "here" / "like").iterdir())]
+    assert len(load_model(stored.model, stored).compiled.exemplars) == 10
 
 
 def test_a_background_is_drawn_from_what_no_rule_flags(output: Store, policy: Path) -> None:
