@@ -83,7 +83,7 @@ class ExemplarReader:
             self._add(place, too_many(len(kept)))
         return list(kept.values())
 
-    def _read(self, images: Iterable[Named], place: Location, by_name: bool) -> Iterator[_Placed]:
+    def _read(self, images: Iterable[Named], place: Location, *, by_name: bool) -> Iterator[_Placed]:
         wrong = []
         with ThreadPoolExecutor(_THREADS, "exemplars") as pool:
             for named, found in zip(images, pool.map(_exemplar, images), strict=True):

@@ -15,13 +15,19 @@ from moderation.cli import app
 from moderation.demo import IMAGES_DIR, LABELS_FILE
 from moderation.errors import PolicyError
 from moderation.policy_files.loading import load_policy, read_policy
-from moderation.results.archive import open_archive
+from moderation.results.archive import ModelRuns, open_archive
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.read_run import read_decisions, read_scores
 from moderation.results.stored_policy import stored_policy
 from moderation.scoring.prompt_embeddings import archive_exemplars, compiled_for
-from moderation.studies.background.background_file import policy_without_background, with_background
-from moderation.studies.background.drawing_background import draw_background, spread
+from moderation.studies.background.background_file import (
+    background_csv,
+    name_background,
+    policy_without_background,
+    with_background,
+    write_background,
+)
+from moderation.studies.background.drawing_background import Drawn, OrdinaryImage, draw_background, spread
 from moderation.studies.model_comparison.object_scores import load_model
 from moderation.studies.replay.replaying import replay_run
 
@@ -191,6 +197,18 @@ def test_no_image_of_a_drawn_background_is_read(output: Store, policy: Path, wor
 def test_a_background_that_somebody_wrote_is_not_replaced(text: str, message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         with_background(text, "background/p-1.csv", "p.yaml")
+
+
+def test_the_background_of_an_included_policy_is_drawn_for_that_one(policy: Path) -> None:
+    ours = policy.with_name("ours.yaml")
+    ours.write_text("include: p.yaml\npolicy: ours\n")
+    image = OrdinaryImage("file:///a.png", "a" * 64, np.zeros((1, 4), np.float16))
+    drawn = Drawn((image,), ModelRuns("demo", "0", 1, 1, "fp32", "fast"), 1, 1, 0)
+    bare = policy_without_background(ours)
+    name = write_background(ours, bare, background_csv(drawn))
+    with pytest.raises(PolicyError, match="draw it for that one"):
+        name_background(ours, bare, drawn, name)
+    assert ours.read_text() == "include: p.yaml\npolicy: ours\n"
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
