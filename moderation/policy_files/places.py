@@ -3,6 +3,7 @@
 import fnmatch
 import glob
 import os
+import posixpath
 from pathlib import Path
 
 from moderation.demo import SCHEME, picture
@@ -38,7 +39,8 @@ def beside(file: str, name: str) -> str:
     if "://" in name or name.startswith(("/", "~")):
         return name
     folder, _, _ = file.rpartition("/")
-    return f"{folder}/{name}" if folder else name
+    whole = f"{folder}/{name}" if folder else name
+    return whole if "://" in whole else posixpath.normpath(whole)
 
 
 def content(name: str, location: str) -> bytes:

@@ -97,7 +97,7 @@ def test_labels_say_what_is_liked_and_what_is_not(folder: Path) -> None:
     ]
     (folder / "labels" / "l.csv").write_text("\n".join(lines))
     found = names(folder, like="{labels: labels/l.csv}", unlike="[2.png, {labels: labels/l.csv}]")
-    assert found == [["labels/../0.png"], ["2.png", f"file://{folder}/1.png"], ["5.png"]]
+    assert found == [["0.png"], ["2.png", f"file://{folder}/1.png"], ["5.png"]]
 
 
 def test_labels_for_any_rule_make_a_background(folder: Path) -> None:
@@ -212,6 +212,13 @@ def test_a_changed_picture_is_named_in_the_comparison(folder: Path) -> None:
     shutil.copy(PICTURES[3], folder / "1.png")
     (change,) = compare(before, load_policy(write(folder, like='["[01].png"]')))
     assert (change.old, change.new) == (f"1.png ({sha(1)[:8]})", f"1.png ({sha(3)[:8]})")
+
+
+def test_words_beside_pictures_are_a_mistake(folder: Path) -> None:
+    path = write(folder)
+    path.write_text(path.read_text() + "    prompts: [a knife]\n")
+    found = [(one.line, one.message) for one in read_policy(path).findings]
+    assert found == [(10, "`prompts` has no effect on a rule with `score: examples`")]
 
 
 def test_too_many_are_refused(folder: Path) -> None:
