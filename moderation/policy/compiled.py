@@ -117,8 +117,13 @@ class CompiledPolicy:
                         "use `score: contrast`"
                     )
         own = [_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)]
+        bare = [one.name for image, one in policy.assets.images.items() if image not in head.images]
+        if bare:
+            raise PolicyError(f"{len(bare):,} exemplars have no embedding, such as {bare[0]!r}")
         rows = [(image, vector.astype(np.float64)) for image in policy.assets.images for vector in head.images[image]]
         sizes = {len(vector) for vector in (*own, *(vector for _, vector in rows))}
+        if len(sizes) > 1:
+            raise PolicyError("the embeddings of prompts and exemplars are of different models: their lengths differ")
         for rule in policy.active_rules:
             learned = policy.assets.heads.get(rule.id)
             if learned is not None and sizes | {learned.dim} != {learned.dim}:

@@ -80,7 +80,8 @@ def _content(wanted: tuple[str, Exemplar]) -> bytes:
     try:
         data = content(one.name, one.location)
     except AssetError as error:
-        raise PolicyError(f"the exemplar {one.name!r} cannot be read: {error.message}") from None
+        message = f"the exemplar {one.name!r} cannot be read, and no embedding of it is stored: {error.message}"
+        raise PolicyError(f"{message}; name another image, or draw the background again") from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise PolicyError(f"the exemplar {one.name!r} is not the image that the policy names by its hash: it was changed")
     return data

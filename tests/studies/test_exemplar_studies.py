@@ -18,6 +18,7 @@ from moderation.policy_files.loading import load_policy, read_policy
 from moderation.results.archive import ModelRuns, open_archive
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.read_run import read_decisions, read_scores
+from moderation.results.stored_exemplars import keep_exemplars, read_exemplars
 from moderation.results.stored_policy import stored_policy
 from moderation.scoring.prompt_embeddings import archive_exemplars, compiled_for
 from moderation.studies.background.background_file import (
@@ -120,6 +121,24 @@ def test_a_run_whose_stored_exemplars_are_gone_is_not_identical(output: Store, t
     shutil.rmtree(tmp_path / "results" / "_exemplars")
     found = replay_run(output, RUN)
     assert "cannot read the embeddings of exemplars" in found.problems[0]
+
+
+@pytest.mark.parametrize(("size", "problem"), [(128, "differ"), (64, "their lengths differ"), (None, "have no embedding")])
+def test_embeddings_of_exemplars_that_were_changed_are_noticed(output: Store, size: int | None, problem: str) -> None:
+    run = manifest(output, RUN)
+    assert run.exemplars is not None
+    images = read_exemplars(output, run.exemplars)
+    if size is None:
+        output.put(f"runs/{RUN}.json", run.model_copy(update={"exemplars": None}).to_json())
+    else:
+        output.delete(run.exemplars)
+        keep_exemplars(output, run.model_fingerprint, {digest: -vectors[:, :size] for digest, vectors in images.items()})
+    found = replay_run(output, RUN)
+    assert not found.identical
+    if size == 128:
+        assert found.by_column["scores.score"] > 10
+    else:
+        assert problem in found.problems[0]
 
 
 def test_exemplars_of_a_stored_policy_are_found_where_they_were_for_another_model(output: Store, world: Path) -> None:
