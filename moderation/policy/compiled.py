@@ -117,8 +117,7 @@ class CompiledPolicy:
                         "use `score: contrast`"
                     )
         own = [_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)]
-        bare = [one.name for image, one in policy.assets.images.items() if image not in head.images]
-        if bare:
+        if bare := [one.name for image, one in policy.assets.images.items() if image not in head.images]:
             raise PolicyError(f"{len(bare):,} exemplars have no embedding, such as {bare[0]!r}")
         rows = [(image, vector.astype(np.float64)) for image in policy.assets.images for vector in head.images[image]]
         sizes = {len(vector) for vector in (*own, *(vector for _, vector in rows))}
@@ -159,34 +158,34 @@ class CompiledPolicy:
         if rule.score is ScoreKind.HEAD:
             return (self.policy.assets.heads[rule.id].name,)
         if rule.score is ScoreKind.EXAMPLES:
-            first = len(self.weights) - len(self.exemplars)
             names = {one.sha256: one.name for one in self.policy.assets.exemplars[rule.id].like}
-            return tuple(names[self.exemplars[row - first]] for row in own)
+            return tuple(names[image] for image in self._images(own))
         return rule.prompts
 
     @cached_property
     def liked(self) -> tuple[tuple[str, ...], ...]:
         """Per rule the SHA-256 of each of its `evidence` where that is exemplars; empty for other rules."""
-        first = len(self.weights) - len(self.exemplars)
-        return tuple(
-            tuple(self.exemplars[row - first] for row in own) if rule.score is ScoreKind.EXAMPLES else ()
-            for rule, (own, _, _) in zip(self.rules, self._columns, strict=True)
-        )
+        columns = zip(self.rules, self._columns, strict=True)
+        return tuple(self._images(own) if rule.score is ScoreKind.EXAMPLES else () for rule, (own, _, _) in columns)
 
     @cached_property
     def others(self) -> tuple[tuple[Other, ...], ...]:
         """Per rule what its score compares with: lookalikes, or unlike and ordinary images; empty where it does not."""
-        return tuple(
-            self._others(rule, others + ordinary) for rule, (_, others, ordinary) in zip(self.rules, self._columns, strict=True)
-        )
+        columns = zip(self.rules, self._columns, strict=True)
+        return tuple(self._others(rule, others + ordinary) for rule, (_, others, ordinary) in columns)
 
     def _others(self, rule: Rule, rows: list[int]) -> tuple[Other, ...]:
         if rule.score is ScoreKind.EXAMPLES:
-            first, assets = len(self.weights) - len(self.exemplars), self.policy.assets
+            assets = self.policy.assets
             names = {one.sha256: one.name for one in (*assets.background, *assets.exemplars[rule.id].unlike)}
-            return tuple(Other(row, names[image], image) for row in rows for image in (self.exemplars[row - first],))
+            return tuple(Other(row, names[image], image) for row, image in zip(rows, self._images(rows), strict=True))
         prompts = all_prompts(self.policy)
         return tuple(Other(row, prompts[row]) for row in rows) if rule.score.facts.uses_contrast else ()
+
+    def _images(self, rows: list[int]) -> tuple[str, ...]:
+        """The SHA-256 of the exemplars in these rows of `weights`."""
+        first = len(self.weights) - len(self.exemplars)
+        return tuple(self.exemplars[row - first] for row in rows)
 
     @cached_property
     def _columns(self) -> list[tuple[list[int], list[int], list[int]]]:
@@ -265,8 +264,7 @@ class CompiledPolicy:
     def _scores(self, cosines: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [R, N] for cosines [P, N] and embeddings [N, D]."""
         own, other = self._softmax_terms
-        of_prompts = cosines[: own.shape[1]]
-        powers = np.exp(self.logit_scale * (of_prompts - 1.0))  # from e^-700 to 1 with the highest scale there may be
+        powers = np.exp(self.logit_scale * (cosines[: own.shape[1]] - 1.0))  # of prompts, from e^-700 to 1 at the most
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
@@ -293,8 +291,7 @@ def _by_image(found: NDArray[T]) -> NDArray[T]:
 
 
 def _weight(prompt: str, templates: tuple[str, ...], texts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-    mean = np.mean([_unit(texts[t.replace("{}", prompt)].astype(np.float64)) for t in templates], axis=0)
-    return _unit(mean)
+    return _unit(np.mean([_unit(texts[t.replace("{}", prompt)].astype(np.float64)) for t in templates], axis=0))
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
