@@ -18,6 +18,7 @@ import typer
 from pydantic import ValidationError
 
 from moderation.commands.actions import actions_app
+from moderation.commands.background import background
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.export import export_app
@@ -65,6 +66,7 @@ app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
 app.command()(deploy)
+policy_app.command()(background)
 policy_app.command()(backtest)
 policy_app.command()(sample)
 policy_app.command()(tune)

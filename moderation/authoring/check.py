@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from moderation.common.findings import Finding
 from moderation.demo import SCHEME, captions, picture
-from moderation.errors import ModelError
+from moderation.errors import ModelError, PolicyError
 from moderation.model.catalog import ModelFacts, facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
+from moderation.policy.exemplar_linting import lint_exemplars
 from moderation.policy.including import Merged
 from moderation.policy.languages import reads_many_languages, words_of
 from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts, lint_similarity
@@ -24,6 +25,7 @@ from moderation.policy.schema import Policy
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 from moderation.policy_files.loading import read_policy
+from moderation.scoring.exemplar_embeddings import embed_exemplars, embed_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,16 @@ def _compare(policy: Policy) -> tuple[list[Oddity], str]:
     except ModelError:
         return [], "prompts were not compared: the model's weights are not on this machine; --download fetches them"
     texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]
-    vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), -1).astype(np.float64).mean(axis=1)
-    return lint_prompts(policy, prompts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), ""
+    vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), encoder.dim)
+    vectors = vectors.astype(np.float64).mean(axis=1)
+    found = lint_prompts(policy, prompts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    own = {one.sha256: one for rule in policy.assets.exemplars.values() for one in (*rule.like, *rule.unlike)}
+    if not own:
+        return found, ""
+    try:
+        return found + lint_exemplars(policy, embed_exemplars(own, lambda files: embed_images(encoder, files))), ""
+    except PolicyError as error:
+        return found, f"exemplars were not compared: {error}"
 
 
 def _list(value: Any) -> list[Any]:

@@ -6,6 +6,7 @@ from functools import cache
 
 from jinja2 import Template
 
+from moderation.errors import StorageError
 from moderation.html import text
 from moderation.html.templates import template
 from moderation.html.thumbnails import thumbnails
@@ -29,6 +30,16 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class ExemplarView:
+    """The picture of an exemplar that a score rests on."""
+
+    what: str
+    """what it is, in words"""
+    data: str
+    """a data URI"""
+
+
+@dataclass(frozen=True, slots=True)
 class BarView:
     """One rule's score as a bar."""
 
@@ -40,6 +51,8 @@ class BarView:
     high: str
     """the scores at both ends of the bar"""
     marks: tuple[Mark, ...]
+    exemplars: tuple[ExemplarView, ...] = ()
+    """the nearest ones, of rules that compare images"""
 
     @property
     def words(self) -> str:
@@ -60,7 +73,8 @@ class ImageView:
 
 def explanation_page(policy: Policy, model: str, fingerprint: str, named: Named, limits: ImageLimits | None = None) -> str:
     """One self-contained HTML page; reads the images again for their thumbnails."""
-    return render(policy, model, fingerprint, named, pictures([found for _, found in named], limits or ImageLimits()))
+    found, limits = [one for _, one in named], limits or ImageLimits()
+    return render(policy, model, fingerprint, named, {**pictures(found, limits), **exemplar_pictures(policy, found, limits)})
 
 
 def pictures(explanations: Sequence[Explanation], limits: ImageLimits) -> dict[str, str]:
@@ -77,13 +91,31 @@ def pictures(explanations: Sequence[Explanation], limits: ImageLimits) -> dict[s
     return made
 
 
+def exemplar_pictures(policy: Policy, explanations: Sequence[Explanation], limits: ImageLimits) -> dict[str, str]:
+    """Thumbnails of the exemplars that explanations name, as data URIs, by SHA-256. Those that cannot be read are missing."""
+    rules = (rule for found in explanations for rule in found.rules)
+    shown = dict.fromkeys(digest for rule in rules for digest in (rule.prompt_sha256, rule.lookalike_sha256))
+    made = {}
+    for digest in filter(None, shown):
+        try:
+            store, key = Store.locate(policy.assets.images[digest].location)
+            found = store.head(key)
+        except StorageError:
+            continue
+        for data in thumbnails(ObjectReader(folders=(store,)), [(found.uri, found.etag, 0)], limits).values():
+            made[digest] = data
+    return made
+
+
 def shown_frame(found: Explanation) -> int:
     """The frame that gave the top rule its score; any rule's where none is live."""
     return (found.top or found.rules[0]).frame
 
 
 def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Mapping[str, str]) -> str:
-    """The page from its parts; `made`: thumbnails by URI. Everything from files is escaped, and what would hide is shown.
+    """The page from its parts. Everything from files is escaped, and what would hide is shown.
+
+    `made`: thumbnails of images by URI, and of exemplars by SHA-256.
 
     The page loads nothing: its Content-Security-Policy allows inline styles and data URIs only.
     """
@@ -92,7 +124,7 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
             name=name,
             found=found,
             thumbnail=made.get(found.uri),
-            bars=tuple(_bar(rule, rule.rule == found.top_rule) for rule in found.rules),
+            bars=tuple(_bar(rule, rule.rule == found.top_rule, made) for rule in found.rules),
         )
         for name, found in named
     ]
@@ -100,7 +132,7 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
     return _template().render(policy=policy, model=model, fingerprint=fingerprint, images=images, off=off)
 
 
-def _bar(rule: RuleExplanation, top: bool) -> BarView:
+def _bar(rule: RuleExplanation, top: bool, made: Mapping[str, str]) -> BarView:
     thresholds = (("review", rule.review), ("block", rule.block))
     values = [rule.score, *(value for _, value in thresholds if value is not None)]
     low, high = 0.0, 1.0
@@ -114,6 +146,14 @@ def _bar(rule: RuleExplanation, top: bool) -> BarView:
         high=text.threshold(round(high, 2)),
         marks=tuple(
             Mark(name, text.threshold(value), _percent(value, low, high)) for name, value in thresholds if value is not None
+        ),
+        exemplars=tuple(
+            ExemplarView(f"the {what} of {rule.rule}", made[digest])
+            for what, digest in (
+                (rule.kind.facts.closest, rule.prompt_sha256),
+                (rule.kind.facts.compared, rule.lookalike_sha256),
+            )
+            if digest is not None and digest in made
         ),
     )
 

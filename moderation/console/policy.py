@@ -16,7 +16,7 @@ from moderation.policy.comparison import Change, Effect
 from moderation.policy.explanation import Explanation, RuleExplanation
 from moderation.policy.list_explanation import ListExplanation
 from moderation.policy.rule_examples import ExampleResult, RuleAccuracy
-from moderation.policy.schema import Action, Mode, Policy
+from moderation.policy.schema import Action, Mode, Policy, Rule
 
 if TYPE_CHECKING:
     from moderation.authoring.check import Checked  # which imports torch
@@ -40,6 +40,8 @@ def show_policy(policy: Policy) -> None:
     facts.add_row("hash", policy.hash)
     facts.add_row("templates", _list(policy.templates))
     facts.add_row("contrast", _list(policy.contrast) or NONE)
+    if policy.assets.background:
+        facts.add_row("background", f"{len(policy.assets.background):,} images")
     facts.add_row("unreadable", policy.unreadable.value)
     facts.add_row("unsupported", (policy.unsupported or policy.unreadable).value)
     facts.add_row("near", f"{policy.near:g}")
@@ -49,7 +51,7 @@ def show_policy(policy: Policy) -> None:
     rules = Table(title="Rules", title_justify="left", show_lines=True)
     rules.add_column("rule", overflow="fold", min_width=14)
     rules.add_column("acts from", no_wrap=True)
-    rules.add_column("prompts", overflow="fold")
+    rules.add_column("looks for", overflow="fold")
     rules.add_column("lookalikes", overflow="fold")
     for rule in policy.rules:
         about = f"{rule.severity.value} · {_safe(rule.category)} · {_mode(rule.mode)}"
@@ -59,7 +61,7 @@ def show_policy(policy: Policy) -> None:
         first = f"[bold]{rule.id}[/]\n[dim]{about}{by}[/]{description}{elsewhere}"
         acts_from = f"{_thresholds(rule.review, rule.block)}\n[dim]{rule.score.value}[/]".lstrip()
         style = "dim" if rule.mode is Mode.OFF else ""
-        rules.add_row(first, acts_from, _list(rule.prompts), _list(rule.contrast) or NONE, style=style)
+        rules.add_row(first, acts_from, _sought(policy, rule), _list(rule.lookalikes) or NONE, style=style)
     _OUT.print(rules)
     if policy.lists:
         _OUT.print(_lists(policy))
@@ -101,8 +103,9 @@ def show_explanations(policy: Policy, named: Sequence[tuple[str, Explanation]]) 
         table.add_column("score", justify="right", no_wrap=True)
         table.add_column("acts from", no_wrap=True)
         table.add_column("outcome", no_wrap=True)
-        table.add_column("closest prompt", overflow="fold")
-        table.add_column("strongest lookalike", overflow="fold")
+        facts = [rule.kind.facts for rule in found.rules]
+        table.add_column(" / ".join(dict.fromkeys(one.closest for one in facts)), overflow="fold")
+        table.add_column(" / ".join(dict.fromkeys(filter(None, (one.compared for one in facts)))), overflow="fold")
         for rule in found.rules:
             table.add_row(*_cells(rule, found.frames), style="bold" if rule.rule == found.top_rule else "")
         _OUT.print(table)
@@ -209,6 +212,14 @@ def _cells(rule: RuleExplanation, frames: int) -> list[str]:
         f"{_safe(rule.prompt)}\n[dim]{rule.cosine:.3f}[/]",
         lookalike,
     ]
+
+
+def _sought(policy: Policy, rule: Rule) -> str:
+    own = policy.assets.exemplars.get(rule.id)
+    if own is None:
+        return _list(rule.looks_for)
+    unlike = f", {len(own.unlike):,} unlike" if own.unlike else ""
+    return f"{_list(rule.looks_for)}\n[dim]{len(own.like):,} exemplar{'s' * (len(own.like) != 1)}{unlike}[/]"
 
 
 def _change(change: Change) -> str:

@@ -90,21 +90,26 @@ def read_labels(path: Path) -> LabelFile:
     Raises:
         SettingsError: the file cannot be read, or is not such a table.
     """
-    name = str(path)
+    try:
+        return parse_labels(path.read_bytes(), str(path))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(f"cannot read the labels in {visible(str(path))!r}: {reason}") from None
+
+
+def parse_labels(raw: bytes, name: str) -> LabelFile:
+    """The labels in the bytes of a file, as `read_labels`; `name` is what messages call it. Raises `SettingsError`."""
     kept: list[Label] = []
     troubles: dict[str, list[int]] = {}
     rows = 0
-    try:
-        table = Table(path.read_bytes(), name)
-        for line, cells in table:
-            rows += 1
-            found = _label(line, cells, table.delimiter) if isinstance(cells, dict) else cells
-            if isinstance(found, str):
-                troubles.setdefault(found, []).append(line)
-            else:
-                kept.append(found)
-    except OSError as error:
-        raise SettingsError(f"cannot read the labels in {visible(name)!r}: {(error.strerror or str(error)).lower()}") from None
+    table = Table(raw, name)
+    for line, cells in table:
+        rows += 1
+        found = _label(line, cells, table.delimiter) if isinstance(cells, dict) else cells
+        if isinstance(found, str):
+            troubles.setdefault(found, []).append(line)
+        else:
+            kept.append(found)
     remarks = [Remark(text, tuple(lines), "left out") for text, lines in troubles.items()]
     if table.ignored:
         names = ", ".join(f"`{visible(column)[:60]}`" for column in table.ignored[:10])

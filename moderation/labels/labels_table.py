@@ -31,6 +31,12 @@ _LINE_LIMIT = 1 << 20  # characters
 class Table:
     """The rows of a CSV file as lines and cells by column; where a row does not fit, what is wrong with it.
 
+    Args:
+        raw: the file.
+        name: what messages call it.
+        columns: those that are known.
+        required: those that it must have.
+
     Raises:
         SettingsError: it is no such table.
     """

@@ -40,9 +40,10 @@ class Assets:
 
     @property
     def images(self) -> dict[str, Exemplar]:
-        """Every exemplar once, by its SHA-256."""
+        """Every exemplar once, by its SHA-256, in the order of these: what is stored with a run gives the same order."""
         own = (one for rule in self.exemplars.values() for one in (*rule.like, *rule.unlike))
-        return {one.sha256: one for one in (*self.background, *own)}
+        found = {one.sha256: one for one in (*self.background, *own)}
+        return dict(sorted(found.items()))
 
 
 def exemplars_json(assets: Assets) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from moderation.policy.assets import Assets
 from moderation.policy.schema import Mode, Policy, Rule
 
 Kind = Literal["added", "removed", "renamed", "changed"]
@@ -59,6 +60,8 @@ EFFECTS: Mapping[str, Effect] = {
 """What changing a key can do. Every key of a policy and of its rules is here."""
 
 _ORDER = list(Effect)
+_SHOWN = 5
+"""Exemplars named of those that one policy has and the other has not."""
 _IDENTITY = {"id", "rules"}
 
 
@@ -154,10 +157,19 @@ def _asset_changes(old: Policy, new: Policy) -> Iterator[Change]:
         if before[name] != after[name]:
             kind, _, whose = name.partition(" ")
             was, now = (f"{whose} with the content {digest[:8]}".strip() for digest in (before[name], after[name]))
+            if kind == "exemplars":
+                was, now = _images(old.assets, new.assets) or was, _images(new.assets, old.assets) or now
             rule, key, effect = whose if kind == "head" else None, kind, Effect.SCORES
             if kind == "list":
                 key, effect = "lists", Effect.DECISIONS
             yield Change(rule, key, "changed", was, now, effect)
+
+
+def _images(ours: Assets, theirs: Assets) -> str:
+    """Exemplars of one side alone, by name and content."""
+    alone = [f"{one.name} ({digest[:8]})" for digest, one in ours.images.items() if digest not in theirs.images]
+    more = f" and {len(alone) - _SHOWN:,} more" if len(alone) > _SHOWN else ""
+    return ", ".join(sorted(alone)[:_SHOWN]) + more
 
 
 def _lists(policy: Policy) -> dict[str, str]:

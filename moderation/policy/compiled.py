@@ -7,7 +7,7 @@ template, and s_t = v·w_t is the CLIP cosine, in [-1, 1] (Radford et al. 2021, 
 - contrast: the softmax of logit_scale·s over the rule's prompts and both contrast lists together, summed over the rule's
   prompts: zero-shot classification as in the CLIP paper. In [0, 1]; a score, not a probability.
 - sigmoid: the maximum of sigmoid(logit_scale·s_t + logit_bias), for SigLIP-family models (Zhai et al. 2023).
-- examples: how much nearer the image is to liked exemplars than to others, by the cosines of their embeddings (`exemplars`).
+- examples: the share of liked exemplars in the weight of all exemplars, by the cosines of their embeddings (`exemplars`).
 - head: the probability that a learned head gives (`head`).
 
 Everything is computed in float64 from the float16 embeddings as they are stored and rounded to float32 at the end, in blocks
@@ -73,6 +73,18 @@ class RuleScores:
     """[N, R] that prompt's or exemplar's index in `CompiledPolicy.evidence`"""
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Something that a rule's score compares an image with besides what it looks for."""
+
+    row: int
+    """of `CompiledPolicy.weights`"""
+    name: str
+    """a lookalike, or the name of an image"""
+    sha256: str | None = None
+    """of an image"""
+
+
 @dataclass(frozen=True)
 class CompiledPolicy:
     """A policy with its prompt embeddings: all that is needed to score embeddings. Picklable, a few hundred kB."""
@@ -106,8 +118,12 @@ class CompiledPolicy:
                         "use `score: contrast`"
                     )
         own = [_weight(prompt, policy.templates, head.texts) for prompt in all_prompts(policy)]
+        if bare := [one.name for image, one in policy.assets.images.items() if image not in head.images]:
+            raise PolicyError(f"{len(bare):,} exemplars have no embedding, such as {bare[0]!r}")
         rows = [(image, vector.astype(np.float64)) for image in policy.assets.images for vector in head.images[image]]
         sizes = {len(vector) for vector in (*own, *(vector for _, vector in rows))}
+        if len(sizes) > 1:
+            raise PolicyError("the embeddings of prompts and exemplars are of different models: their lengths differ")
         for rule in policy.active_rules:
             learned = policy.assets.heads.get(rule.id)
             if learned is not None and sizes | {learned.dim} != {learned.dim}:
@@ -142,19 +158,44 @@ class CompiledPolicy:
     @cached_property
     def evidence(self) -> tuple[tuple[str, ...], ...]:
         """Per rule what `RuleScores.top_prompt` counts: its prompts, its liked exemplars by frames, or the name of its head."""
-        return tuple(self._evidence(rule, own) for rule, (own, _) in zip(self.rules, self._columns, strict=True))
+        return tuple(self._evidence(rule, own) for rule, (own, _, _) in zip(self.rules, self._columns, strict=True))
 
     def _evidence(self, rule: Rule, own: list[int]) -> tuple[str, ...]:
         if rule.score is ScoreKind.HEAD:
             return (self.policy.assets.heads[rule.id].name,)
         if rule.score is ScoreKind.EXAMPLES:
-            first, images = len(self.weights) - len(self.exemplars), self.policy.assets.images
-            return tuple(images[self.exemplars[row - first]].name for row in own)
+            names = {one.sha256: one.name for one in self.policy.assets.exemplars[rule.id].like}
+            return tuple(names[image] for image in self._images(own))
         return rule.prompts
 
     @cached_property
-    def _columns(self) -> list[tuple[list[int], list[int]]]:
-        """Per rule the rows of `weights` of its prompts or liked exemplars, and of all it is contrasted with."""
+    def liked(self) -> tuple[tuple[str, ...], ...]:
+        """Per rule the SHA-256 of each of its `evidence` where that is exemplars; empty for other rules."""
+        columns = zip(self.rules, self._columns, strict=True)
+        return tuple(self._images(own) if rule.score is ScoreKind.EXAMPLES else () for rule, (own, _, _) in columns)
+
+    @cached_property
+    def others(self) -> tuple[tuple[Other, ...], ...]:
+        """Per rule what its score compares with: lookalikes, or unlike and ordinary images; empty where it does not."""
+        columns = zip(self.rules, self._columns, strict=True)
+        return tuple(self._others(rule, others + ordinary) for rule, (_, others, ordinary) in columns)
+
+    def _others(self, rule: Rule, rows: list[int]) -> tuple[Other, ...]:
+        if rule.score is ScoreKind.EXAMPLES:
+            assets = self.policy.assets
+            names = {one.sha256: one.name for one in (*assets.background, *assets.exemplars[rule.id].unlike)}
+            return tuple(Other(row, names[image], image) for row, image in zip(rows, self._images(rows), strict=True))
+        prompts = all_prompts(self.policy)
+        return tuple(Other(row, prompts[row]) for row in rows) if rule.score.facts.uses_contrast else ()
+
+    def _images(self, rows: list[int]) -> tuple[str, ...]:
+        """The SHA-256 of the exemplars in these rows of `weights`."""
+        first = len(self.weights) - len(self.exemplars)
+        return tuple(self.exemplars[row - first] for row in rows)
+
+    @cached_property
+    def _columns(self) -> list[tuple[list[int], list[int], list[int]]]:
+        """Per rule the rows of `weights` of its prompts or liked exemplars, of its contrast, and of the background."""
         prompts = {prompt: i for i, prompt in enumerate(all_prompts(self.policy))}
         images: dict[str, list[int]] = {}
         for i, image in enumerate(self.exemplars, len(prompts)):
@@ -164,19 +205,20 @@ class CompiledPolicy:
         for rule in self.rules:
             if rule.score is ScoreKind.EXAMPLES:
                 own = assets.exemplars[rule.id]
-                liked = {one.sha256 for one in own.like}
-                others = {one.sha256: None for one in (*own.unlike, *assets.background) if one.sha256 not in liked}
-                found.append(([i for one in own.like for i in images[one.sha256]], [i for one in others for i in images[one]]))
+                named = {one.sha256 for one in (*own.like, *own.unlike)}
+                like, unlike = ([i for one in those for i in images[one.sha256]] for those in (own.like, own.unlike))
+                ordinary = [i for one in assets.background if one.sha256 not in named for i in images[one.sha256]]
+                found.append((like, unlike, ordinary))
             else:
                 contrast = dict.fromkeys((*rule.contrast, *self.policy.contrast))
-                found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast]))
+                found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast], []))
         return found
 
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """[R, P] twice: how often a prompt counts in a rule's own sum and in that of its contrast; 0 for other scores."""
-        own, other = np.zeros((2, len(self.rules), len(self.weights)))
-        for r, (rule, (prompts, contrast)) in enumerate(zip(self.rules, self._columns, strict=True)):
+        """[R, T] twice: how often each of T prompts counts in a rule's own sum and in its contrast's; 0 for other scores."""
+        own, other = np.zeros((2, len(self.rules), len(self.weights) - len(self.exemplars)))
+        for r, (rule, (prompts, contrast, _)) in enumerate(zip(self.rules, self._columns, strict=True)):
             if rule.score is ScoreKind.CONTRAST:
                 np.add.at(own[r], prompts, 1.0)
                 np.add.at(other[r], contrast, 1.0)
@@ -197,7 +239,7 @@ class CompiledPolicy:
         for images, cosines, vectors in self._blocks(embeddings):
             count = images.stop - images.start
             score[:, images] = self._scores(cosines, vectors)[:, :count]
-            for r, (prompts, _) in enumerate(self._columns):
+            for r, (prompts, _, _) in enumerate(self._columns):
                 if self.rules[r].score is ScoreKind.HEAD:
                     top_prompt[r, images], similarity[r, images] = 0, self._along_head(r, vectors)[:count]
                     continue
@@ -228,11 +270,11 @@ class CompiledPolicy:
     def _scores(self, cosines: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [R, N] for cosines [P, N] and embeddings [N, D]."""
         own, other = self._softmax_terms
-        powers = np.exp(self.logit_scale * (cosines - 1.0))  # from e^-700 to 1 with the highest scale there may be
+        powers = np.exp(self.logit_scale * (cosines[: own.shape[1]] - 1.0))  # of prompts, from e^-700 to 1 at the most
         own_sum = own @ powers
         with np.errstate(invalid="ignore"):  # 0 / 0 in rules with another score, which follow
             found: NDArray[np.float64] = own_sum / (own_sum + other @ powers)
-        for r, (rule, (prompts, others)) in enumerate(zip(self.rules, self._columns, strict=True)):
+        for r, (rule, (prompts, others, ordinary)) in enumerate(zip(self.rules, self._columns, strict=True)):
             match rule.score:
                 case ScoreKind.CONTRAST:
                     pass  # all such rules at once, above
@@ -242,7 +284,7 @@ class CompiledPolicy:
                     logits = self.logit_scale * cosines[prompts].max(axis=0) + (self.logit_bias or 0.0)
                     found[r] = np.exp(-np.logaddexp(0.0, -logits))  # 1 / (1 + e^-x), which would overflow
                 case ScoreKind.EXAMPLES:
-                    found[r] = nearness(cosines[prompts], cosines[others])
+                    found[r] = nearness(cosines[prompts], cosines[others], cosines[ordinary])
                 case ScoreKind.HEAD:
                     found[r] = self.policy.assets.heads[rule.id].scores(vectors)
                 case _:
@@ -255,8 +297,7 @@ def _by_image(found: NDArray[T]) -> NDArray[T]:
 
 
 def _weight(prompt: str, templates: tuple[str, ...], texts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-    mean = np.mean([_unit(texts[t.replace("{}", prompt)].astype(np.float64)) for t in templates], axis=0)
-    return _unit(mean)
+    return _unit(np.mean([_unit(texts[t.replace("{}", prompt)].astype(np.float64)) for t in templates], axis=0))
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.lists.lookup import ImageHashes
-from moderation.policy.compiled import CompiledPolicy, all_prompts
+from moderation.policy.compiled import CompiledPolicy
 from moderation.policy.deciding import decide_images
 from moderation.policy.decision import ACTIONS
 from moderation.policy.known_images import KnownImages
 from moderation.policy.list_explanation import ListExplanation, deciding, explain_lists
-from moderation.policy.schema import Action, Mode, Policy, Rule, Severity
+from moderation.policy.schema import Action, Mode, Policy, Severity
 from moderation.policy.score_kind import ScoreKind
 
 
@@ -38,12 +38,16 @@ class RuleExplanation:
     frame: int
     """the frame that gave the score; prompt and lookalike are of the same one"""
     prompt: str
-    """the rule's prompt that the image is closest to"""
+    """the rule's prompt or liked exemplar that the image is closest to, or the name of its head"""
     cosine: float
-    """of that prompt, in [-1, 1]"""
+    """of that prompt or exemplar, or of the head's direction, in [-1, 1]"""
     lookalike: str | None
-    """the strongest of what the rule is contrasted with; None where its score contrasts with nothing"""
+    """the closest of what the rule compares with, a lookalike or another image; None where its score compares with nothing"""
     lookalike_cosine: float | None
+    prompt_sha256: str | None = None
+    """of the exemplar's file, where `prompt` is one"""
+    lookalike_sha256: str | None = None
+    """of the image's file, where `lookalike` is one"""
     overridden: bool = False
     """whether the rule would act but for a hash list that allows"""
 
@@ -123,10 +127,9 @@ def explain(
     """
     if len(embeddings) != len(frames) or not len(frames):
         raise ValueError(f"expected one embedding per frame, got {len(embeddings)} for {len(frames)} frames")
-    policy, rules = compiled.policy, compiled.rules
+    rules = compiled.rules
     by_frame = compiled.score(embeddings)
     cosines = compiled.cosines(embeddings)
-    at = {prompt: i for i, prompt in enumerate(all_prompts(policy))}
     best = by_frame.score.argmax(axis=0)  # the earliest frame among equals
     scores = by_frame.score[best, np.arange(len(rules))]
     known = compiled.known_images
@@ -137,7 +140,8 @@ def explain(
     explained = []
     for r, rule in enumerate(rules):
         row = int(best[r])
-        lookalike, lookalike_cosine = _strongest(rule, policy, at, cosines[row])
+        others, nearest = compiled.others[r], int(by_frame.top_prompt[row, r])
+        other = others[int(cosines[row, [one.row for one in others]].argmax())] if others else None
         action = ACTIONS[decided.rule_action[0, r]]
         explained.append(
             RuleExplanation(
@@ -152,10 +156,12 @@ def explain(
                 action=action,
                 distance=distance(float(scores[r]), rule.review, rule.block, action),
                 frame=frames[row],
-                prompt=compiled.evidence[r][by_frame.top_prompt[row, r]],
+                prompt=compiled.evidence[r][nearest],
                 cosine=float(by_frame.similarity[row, r]),
-                lookalike=lookalike,
-                lookalike_cosine=lookalike_cosine,
+                lookalike=other.name if other else None,
+                lookalike_cosine=float(np.float32(cosines[row, other.row])) if other else None,
+                prompt_sha256=compiled.liked[r][nearest] if compiled.liked[r] else None,
+                lookalike_sha256=other.sha256 if other else None,
                 overridden=bool(overridden[r]),
             )
         )
@@ -223,12 +229,3 @@ def _apart(score: float, threshold: float) -> str:
         return "just"
     digits = max(2, -math.floor(math.log10(apart)))
     return f"{apart:.{digits}f}"
-
-
-def _strongest(rule: Rule, policy: Policy, at: dict[str, int], cosines: NDArray[np.float64]) -> tuple[str | None, float | None]:
-    """The lookalike with the highest cosine, of the rule's own and the policy's."""
-    lookalikes = tuple(dict.fromkeys((*rule.contrast, *policy.contrast)))
-    if not rule.score.facts.uses_contrast or not lookalikes:
-        return None, None
-    strongest = max(lookalikes, key=lambda prompt: cosines[at[prompt]])
-    return strongest, float(np.float32(cosines[at[strongest]]))

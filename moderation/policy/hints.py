@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from moderation.policy.dsa_keys import Dsa
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
-from moderation.policy.schema import Example, ListedImages, Override, Policy, PolicyFile, Rule
+from moderation.policy.schema import Example, Labelled, ListedImages, Override, Policy, PolicyFile, Rule
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
@@ -60,7 +60,7 @@ MISSING = {
     "model": "add a line `model: {name: demo}`, or the model you use",
     "rules": "add `rules:` with a rule below it",
     "id": "add `id: a-short-name` to the rule",
-    "labels": "name a labels file, relative to this file",
+    "labels": "write {labels: file.csv} or {images: file.csv}",
     "file": "name the list's file, relative to this file",
     "hash": "say what the list holds: pdq, sha256 or md5",
     "action": "say what happens to an image on the list: block, review or allow",
@@ -184,6 +184,8 @@ def _model_at(location: Location) -> type[BaseModel]:
         return Preprocess
     if "dsa" in location[:3]:
         return Dsa
+    if location[:1] == ("background",) or location[2:3] in (("like",), ("unlike",)):
+        return Labelled
     parts: dict[str, type[BaseModel]] = {
         "rules": Rule,
         "examples": Example,

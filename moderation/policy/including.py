@@ -148,16 +148,19 @@ def _move_paths(content: Any, folder: PurePosixPath) -> None:
 
 def _move_images(part: Any, key: str, folder: PurePosixPath) -> None:
     images = part.get(key) if isinstance(part, dict) else None
-    if isinstance(images, list):
-        for at, image in enumerate(images):
-            _move(images, at, folder)
-            _move(image, "labels", folder)
+    for at, image in enumerate(_list(images)):
+        _move(images, at, folder)
+        for file in ("labels", "images"):
+            _move(image, file, folder)
+    for file in ("labels", "images"):
+        _move(images, file, folder)
 
 
 def _move(part: Any, key: Any, folder: PurePosixPath) -> None:
     """Make the path at a key relative to the file that includes."""
-    path = part.get(key) if isinstance(part, dict) else part[key] if isinstance(part, list) else None
-    if isinstance(path, str) and "://" not in path:
+    known = isinstance(part, dict) or (isinstance(part, list) and isinstance(key, int))
+    path = (part.get(key) if isinstance(part, dict) else part[key]) if known else None
+    if isinstance(path, str) and "://" not in path and not path.startswith("~"):
         part[key] = str(folder / path)
 
 
@@ -169,7 +172,7 @@ def _join(merged: Merged, base: Merged, source: Source, own: dict[str, Any]) -> 
             merged.origins[key,] = base.origins.get((key,), (base.origins[()][0], (key,)))
     merged.origins |= {place: origin for place, origin in base.origins.items() if len(place) > 1 and place[0] in _JOINED}
     for key in _JOINED:
-        before, added = base.content.get(key), own.get(key)
+        before, added = _entries(base.content.get(key)), _entries(own.get(key))
         if isinstance(before, list) and (added is None or isinstance(added, list)):
             content[key] = [*before, *(added or [])]
             for i in range(len(before)):
@@ -211,6 +214,11 @@ def _override(merged: Merged, source: Source, overrides: Any, included: int) -> 
             rules[at][key] = value
             merged.origins["rules", at, key] = (source, (*place, key))
     merged.content["rules"] = rules
+
+
+def _entries(value: Any) -> Any:
+    """A file of images alone, which needs no list, as a list."""
+    return [value] if isinstance(value, dict) else value
 
 
 def _list(value: Any) -> list[Any]:

@@ -128,7 +128,7 @@ def _why(rule_id: str, found: Explanation) -> str:
     rule = next((rule for rule in found.rules if rule.rule == rule_id), None)
     if rule is None:
         return f"{rule_id} is off" if rule_id else "no rule is live"
-    return f"{rule.rule} scored {rule.score:.3f}, {rule.distance}; closest prompt: {rule.prompt}"
+    return f"{rule.rule} scored {rule.score:.3f}, {rule.distance}; {rule.kind.facts.closest}: {rule.prompt}"
 
 
 def _in_words(actions: Iterable[tuple[str, Action]]) -> str:

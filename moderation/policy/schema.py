@@ -6,7 +6,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, StringConstraints, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, StringConstraints, Tag, model_validator
 
 from moderation.errors import ErrorCode
 from moderation.lists.hash_list import HashKind
@@ -51,15 +51,44 @@ class Mode(StrEnum):
 class Labelled(Strict):
     """Images that a labels file names for the rule."""
 
-    labels: Text = Field(description="a labels file: those of this rule with the label that the key means")
+    labels: Text = Field(description="a labels file: the images with the label that the key means, for this rule")
+
+
+class ImagesFile(Strict):
+    """Images that a CSV file lists."""
+
+    images: Text = Field(description="a CSV file with the columns uri and, if known, sha256")
 
 
 def _kind_of_images(value: Any) -> str:
-    return "<labels>" if isinstance(value, dict) else "<image>"
+    if isinstance(value, ImagesFile) or (isinstance(value, dict) and "images" in value):
+        return "<images>"
+    return "<labels>" if isinstance(value, dict | Labelled) else "<image>"
 
 
-ImageSource = Annotated[Annotated[Text, Tag("<image>")] | Annotated[Labelled, Tag("<labels>")], Discriminator(_kind_of_images)]
-"""An image by its path beside the policy or its URI, either with `*` and `?`; or a labels file."""
+ImageSource = Annotated[
+    Annotated[Text, Tag("<image>")] | Annotated[Labelled, Tag("<labels>")] | Annotated[ImagesFile, Tag("<images>")],
+    Discriminator(_kind_of_images),
+]
+"""An image by its path beside the policy or its URI, either with `*` and `?`; or a file that names some."""
+
+
+def _in_words(source: str | Labelled | ImagesFile) -> str:
+    """A name or pattern, or the file that names the images."""
+    if isinstance(source, str):
+        return source
+    return f"labelled in {source.labels}" if isinstance(source, Labelled) else f"listed in {source.images}"
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+ImageSources = Annotated[
+    tuple[ImageSource, ...],
+    BeforeValidator(_as_list, json_schema_input_type=tuple[ImageSource, ...] | Labelled | ImagesFile),
+]
+"""Several; a file alone needs no list."""
 MAX_SOURCES = 1000
 
 
@@ -100,10 +129,10 @@ class Rule(Strict):
     prompts: tuple[Text, ...] = Field(default=(), max_length=200, description="what the image would show")
     contrast: tuple[Text, ...] = Field(default=(), max_length=200, description="this rule's lookalikes")
     score: ScoreKind = Field(default=ScoreKind.CONTRAST, description=" | ".join(ScoreKind))
-    like: tuple[ImageSource, ...] = Field(
+    like: ImageSources = Field(
         default=(), max_length=MAX_SOURCES, description="for `score: examples`: images of what is looked for"
     )
-    unlike: tuple[ImageSource, ...] = Field(
+    unlike: ImageSources = Field(
         default=(), max_length=MAX_SOURCES, description="for `score: examples`: images that look alike and are not meant"
     )
     head: Text | None = Field(default=None, description="for `score: head`: a file that `moderate policy learn` wrote")
@@ -117,6 +146,16 @@ class Rule(Strict):
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds that are set, lowest first."""
         return tuple(sorted(t for t in (self.review, self.block) if t is not None))
+
+    @property
+    def looks_for(self) -> tuple[str, ...]:
+        """What it looks for, in words: its prompts, where its exemplars are, or its head."""
+        return self.prompts or tuple(map(_in_words, self.like)) or ((self.head,) if self.head else ())
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        """What looks like it and is not meant, in words: texts, or where the images are."""
+        return self.contrast or tuple(map(_in_words, self.unlike))
 
 
 def _kind_of_expectation(value: Any) -> str:
@@ -161,7 +200,7 @@ class Policy(Strict):
     )
     dsa: Dsa | None = Field(default=None, description="the same for blocks that no rule explains, such as those of a person")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500, description="what to look for")
-    background: tuple[ImageSource, ...] = Field(
+    background: ImageSources = Field(
         default=(),
         max_length=MAX_SOURCES,
         description="for rules with `score: examples`: ordinary images, that none of them looks for",

@@ -27,6 +27,10 @@ class ScoreFacts:
     """whether only models of the SigLIP family have it"""
     needs: Literal["prompts", "like", "head"]
     """the key of a rule that says what is looked for"""
+    closest: str
+    """what the closest thing that the rule looks for is called"""
+    compared: str
+    """what the closest thing that it compares with is called; empty where it compares with nothing"""
     synonyms: str
     """words that people write for it, separated by blanks"""
 
@@ -71,6 +75,8 @@ _CONTRAST = ScoreFacts(
     uses_contrast=True,
     needs_bias=False,
     needs="prompts",
+    closest="closest prompt",
+    compared="strongest lookalike",
     synonyms="softmax compare comparison probability",
 )
 _SIMILARITY = ScoreFacts(
@@ -81,6 +87,8 @@ _SIMILARITY = ScoreFacts(
     uses_contrast=False,
     needs_bias=False,
     needs="prompts",
+    closest="closest prompt",
+    compared="",
     synonyms="cosine cos distance",
 )
 _SIGMOID = ScoreFacts(
@@ -91,6 +99,8 @@ _SIGMOID = ScoreFacts(
     uses_contrast=False,
     needs_bias=True,
     needs="prompts",
+    closest="closest prompt",
+    compared="",
     synonyms="siglip logistic",
 )
 _EXAMPLES = ScoreFacts(
@@ -101,6 +111,8 @@ _EXAMPLES = ScoreFacts(
     uses_contrast=False,
     needs_bias=False,
     needs="like",
+    closest="nearest exemplar",
+    compared="nearest other image",
     synonyms="exemplars example images image nearest knn",
 )
 _HEAD = ScoreFacts(
@@ -111,5 +123,7 @@ _HEAD = ScoreFacts(
     uses_contrast=False,
     needs_bias=False,
     needs="head",
+    closest="head",
+    compared="",
     synonyms="learned classifier probe logistic trained",
 )

@@ -1,7 +1,6 @@
 """Reading all that a policy names, with every mistake at its place."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -10,42 +9,42 @@ from moderation.errors import StorageError
 from moderation.lists.hash_list import HashList
 from moderation.lists.reading import read_list
 from moderation.policy.assets import Assets
-from moderation.policy.exemplars import Exemplar, Exemplars
+from moderation.policy.exemplars import Exemplar
 from moderation.policy.head import Head
 from moderation.policy.including import Merged
 from moderation.policy.schema import ListedImages, Mode, Policy
 from moderation.policy.yaml_source import Location
-from moderation.policy_files.exemplar_files import named_exemplars
+from moderation.policy_files.exemplar_files import ExemplarReader
 from moderation.policy_files.head_files import parse_head
 from moderation.policy_files.places import AssetError, content, located
 from moderation.storage import Store
 
 
-def read_assets(policy: Policy, folder: Path, merged: Merged) -> tuple[Assets, list[Finding]]:
+def read_assets(
+    policy: Policy, folder: Path, merged: Merged, background: tuple[Exemplar, ...] | None = None
+) -> tuple[Assets, list[Finding]]:
     """The content of what a policy names. Rules and lists that are off need none.
 
     Args:
         policy: whose file is in `folder`.
         folder: what its paths are relative to.
         merged: the places in its files, for mistakes.
+        background: ordinary images to take instead of those that it names.
     """
     reader = _Reader(folder, merged)
     heads: dict[str, Head] = {}
-    exemplars: dict[str, Exemplars] = {}
     lists: dict[str, HashList] = {}
     for at, rule in enumerate(policy.rules):
         if rule.mode is Mode.OFF:
             continue
         if rule.head is not None and (head := reader.head(rule.head, ("rules", at, "head"))) is not None:
             heads[rule.id] = head
-        if rule.like:
-            like = reader.images(rule.like, ("rules", at, "like"))
-            exemplars[rule.id] = Exemplars(like, reader.images(rule.unlike, ("rules", at, "unlike")))
-    background = reader.images(policy.background, ("background",)) if exemplars else ()
+    images = ExemplarReader(folder, merged)
+    exemplars, background = images.read(policy, background)
     for at, one in enumerate(policy.lists):
         if one.mode is not Mode.OFF and (found := reader.list(one, ("lists", at, "file"))) is not None:
             lists[one.id] = found
-    return Assets(heads, exemplars, background, lists), reader.findings
+    return Assets(heads, exemplars, background, lists), [*reader.findings, *images.findings]
 
 
 class _Reader:
@@ -59,16 +58,6 @@ class _Reader:
         except AssetError as error:
             self._add(place, error)
             return None
-
-    def images(self, sources: tuple[object, ...], place: Location) -> tuple[Exemplar, ...]:
-        return tuple(self._images(sources, place))
-
-    def _images(self, sources: tuple[object, ...], place: Location) -> Iterator[Exemplar]:
-        for at, found in named_exemplars(sources, self.folder):  # type: ignore[arg-type]
-            if isinstance(found, AssetError):
-                self._add((*place, at), found)
-            else:
-                yield from found
 
     def list(self, one: ListedImages, place: Location) -> HashList | None:
         location = located(one.file, self.folder)

@@ -11,12 +11,13 @@ from moderation.common.findings import Finding
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.assets import Assets
 from moderation.policy.consistency import mistakes
+from moderation.policy.exemplars import Exemplar
 from moderation.policy.hints import MANY_VALUES, MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
 from moderation.policy_files.asset_files import read_assets
 
-_NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<labels>", "[key]"}
+_NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<images>", "<labels>", "[key]"}
 """What pydantic adds to places: the branch of a union that was chosen, and that a key is meant."""
 
 
@@ -45,13 +46,19 @@ def parse_policy(text: str, name: str = "policy", folder: str | None = None, ass
     return _required(_checked(merge(text, name, None), folder, assets))
 
 
-def read_policy(path: str | Path, folder: str | None = None, assets: Assets | None = None) -> ReadPolicy:
+def read_policy(
+    path: str | Path,
+    folder: str | None = None,
+    assets: Assets | None = None,
+    background: tuple[Exemplar, ...] | None = None,
+) -> ReadPolicy:
     """Read and check a policy file, what it includes and what it names. Mistakes are in `findings`.
 
     Args:
         path: the file.
         folder: what paths in it are relative to, for a copy stored elsewhere; by default its own folder.
         assets: the content of what it names, where that is known; else it is read.
+        background: ordinary images to take instead of those that it names: it need not name any.
 
     Raises `PolicyError` only if the file itself cannot be read.
     """
@@ -63,7 +70,10 @@ def read_policy(path: str | Path, folder: str | None = None, assets: Assets | No
         raise PolicyError(f"cannot read the policy {str(path)!r}: {reason.lower()}") from None
     if finding is not None:
         return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
-    return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()), assets)
+    merged = merge(text, str(path), path.parent)
+    if background is not None and isinstance(merged.content, dict):
+        merged.content = {**merged.content, "background": {"images": "drawn"}}
+    return _checked(merged, folder or str(path.parent.resolve()), assets, background)
 
 
 def located(path: str | Path, error: ModelError) -> ModelError:
@@ -83,7 +93,9 @@ def _required(read: ReadPolicy) -> Policy:
     return read.policy
 
 
-def _checked(merged: Merged, folder: str | None, assets: Assets | None) -> ReadPolicy:
+def _checked(
+    merged: Merged, folder: str | None, assets: Assets | None, background: tuple[Exemplar, ...] | None = None
+) -> ReadPolicy:
     findings = list(merged.findings)
     policy = None
     if isinstance(merged.content, dict):
@@ -95,7 +107,7 @@ def _checked(merged: Merged, folder: str | None, assets: Assets | None) -> ReadP
             findings += [merged.finding(m.location, m.message, m.hint) for m in mistakes(merged.content)]
     if policy is not None and not findings and policy.names_assets:
         if assets is None:
-            assets, findings = read_assets(policy, Path(folder or "."), merged)
+            assets, findings = read_assets(policy, Path(folder or "."), merged, background)
         policy = policy.with_assets(assets)
     findings = sorted(dict.fromkeys(findings))
     return ReadPolicy(None if findings else policy, merged.files, tuple(findings), merged)

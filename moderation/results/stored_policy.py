@@ -2,16 +2,19 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from moderation.errors import OutputError, PolicyError, SettingsError
 from moderation.policy.assets import Assets
+from moderation.policy.exemplars import Exemplar, Exemplars
 from moderation.policy.schema import Policy
 from moderation.policy_files.loading import load_policy, parse_policy
+from moderation.policy_files.places import located
 from moderation.results.archive import Archive
 from moderation.results.manifest import Manifest, find_manifest
 from moderation.results.stored_assets import stored_assets
-from moderation.storage import Store
+from moderation.storage import Store, scheme_of
 
 
 def stored_policy(output: Store, manifest: Manifest) -> Policy:
@@ -36,7 +39,24 @@ def stored_policy(output: Store, manifest: Manifest) -> Policy:
 def _parsed(output: Store, manifest: Manifest) -> Policy:
     policy = policy_without_assets(manifest)
     names = {rule.id: rule.head for rule in policy.rules if rule.head is not None}
-    return policy.with_assets(stored_assets(output, names, manifest.assets))
+    assets = stored_assets(output, names, manifest.assets)
+    folder = Path(str(manifest.settings.get("policy", ""))).absolute().parent
+    # Who can write to a bucket of results must not be able to make this machine open its own files.
+    return policy.with_assets(_found_again(assets, folder, local=scheme_of(output.uri) == "file"))
+
+
+def _found_again(assets: Assets, folder: Path, *, local: bool) -> Assets:
+    """With the places where exemplars were, in case one must be embedded again; its hash tells whether it is the same."""
+
+    def placed(exemplars: tuple[Exemplar, ...]) -> tuple[Exemplar, ...]:
+        places = [located(one.name, folder) for one in exemplars]
+        return tuple(
+            replace(one, location=place if local or scheme_of(place) != "file" else "")
+            for one, place in zip(exemplars, places, strict=True)
+        )
+
+    rules = {rule: Exemplars(placed(own.like), placed(own.unlike)) for rule, own in assets.exemplars.items()}
+    return replace(assets, exemplars=rules, background=placed(assets.background))
 
 
 def policy_without_assets(manifest: Manifest) -> Policy:

@@ -19,7 +19,7 @@ from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
-from moderation.scoring.exemplar_embeddings import embed_images, exemplar_bytes, usable
+from moderation.scoring.exemplar_embeddings import embed_exemplars, embed_images
 from moderation.scoring.judging import RowContext
 from moderation.scoring.options import ScorerOptions
 from moderation.scoring.preparing import Preparer
@@ -39,9 +39,8 @@ def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
 def compiled_by(encoder: Encoder, policy: Policy) -> CompiledPolicy:
     """A policy with its prompts and exemplars embedded by a model. Raises `PolicyError`, as `CompiledPolicy.build`."""
     head = text_head(encoder, prompt_texts(policy))
-    images = policy.assets.images
-    embedded = usable(embed_images(encoder, exemplar_bytes(images)), images) if images else {}
-    return CompiledPolicy.build(policy, replace(head, images=embedded))
+    images = embed_exemplars(policy.assets.images, lambda files: embed_images(encoder, files))
+    return CompiledPolicy.build(policy, replace(head, images=images))
 
 
 class ImageScorer:

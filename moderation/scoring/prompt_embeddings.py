@@ -11,8 +11,9 @@ from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.results.archive import Archive
+from moderation.results.stored_exemplars import keep_exemplars
 from moderation.results.stored_prompts import keep_prompts, known_prompts
-from moderation.scoring.exemplar_embeddings import Embedded, embed_images, exemplar_embeddings
+from moderation.scoring.exemplar_embeddings import Embedded, Embeddings, embed_images, embedded_exemplars
 
 if TYPE_CHECKING:
     from moderation.model.open_clip_encoder import OpenClipEncoder
@@ -28,12 +29,26 @@ def compiled_for(policy: Policy, archive: Archive) -> CompiledPolicy:
         ModelError, SettingsError: as `embedded_texts`.
     """
     head = embedded_texts(archive, policy.model, prompt_texts(policy))
+    return CompiledPolicy.build(policy, replace(head, images=archive_exemplars(policy, archive)))
+
+
+def archive_exemplars(policy: Policy, archive: Archive) -> Embeddings:
+    """Embeddings of a policy's exemplars by the model that made an archive. New ones are kept with its results.
+
+    Raises:
+        PolicyError: an exemplar is gone, was changed, or cannot be decoded.
+        ModelError, SettingsError, OutputError: as `embedded_texts`.
+    """
 
     def embed(images: Mapping[str, bytes]) -> Embedded:
         return embed_images(archive_encoder(archive, policy.model), images)
 
-    images = exemplar_embeddings(archive.output, archive.fingerprint, policy, embed)
-    return CompiledPolicy.build(policy, replace(head, images=images))
+    found = embedded_exemplars(archive.output, archive.fingerprint, policy, embed)
+    try:
+        return keep_exemplars(archive.output, archive.fingerprint, found) if found else {}
+    except StorageError as error:  # they may only be read by whoever asks
+        _log.warning("the embeddings of %d exemplars could not be stored for later runs: %s", len(found), error.detail)
+        return found
 
 
 def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *, keep: bool = True) -> TextHead:

@@ -3,8 +3,10 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from poisoned import Poisoned
 
 from moderation import RunSettings, pipeline
@@ -14,6 +16,8 @@ from moderation.cluster.session import PoolPlan
 from moderation.planning.inputs import check_inputs, claim_run
 from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.results.manifest import Manifest
+from moderation.results.stored_assets import keep_assets
+from moderation.results.stored_exemplars import keep_exemplars
 from moderation.results.stored_prompts import keep_prompts
 
 
@@ -29,7 +33,13 @@ def stub_session(settings: RunSettings, factory: ScorerFactory | None = None) ->
         model = pool.describe(prompt_texts(inputs.policy))
         paths, started_at = claim_run(inputs, model.fingerprint)
         head = keep_prompts(inputs.output, model.fingerprint, model.head)
-        yield pipeline.Session(inputs, pool, plan, model, CompiledPolicy.build(inputs.policy, head), paths, started_at)
+        any_vector = next(iter(head.texts.values()))[None].astype(np.float16)
+        images = dict.fromkeys(inputs.policy.assets.images, any_vector)
+        compiled = CompiledPolicy.build(inputs.policy, replace(head, images=images))
+        keep_assets(inputs.output, inputs.policy.assets)
+        if images:
+            keep_exemplars(inputs.output, model.fingerprint, images)
+        yield pipeline.Session(inputs, pool, plan, model, compiled, paths, started_at)
 
 
 def stub_run(settings: RunSettings, factory: ScorerFactory | None = None, *, checked: bool = True) -> Manifest:

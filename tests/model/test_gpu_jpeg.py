@@ -28,11 +28,10 @@ from moderation.model.gpu_jpeg.plain_jpeg import plain_jpeg
 from moderation.model.gpu_jpeg.resizing import Span, grey, resize, upright
 from moderation.model.jpeg_decoder import DecoderCounts
 from moderation.model.preprocessing import Preprocessing
-from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy_files.loading import load_policy
 from moderation.records import ObjectRef
 from moderation.scoring.decision_rows import Embedded, build_rows
-from moderation.scoring.image_scorer import text_head
+from moderation.scoring.image_scorer import compiled_by
 from moderation.scoring.judging import RowContext
 
 # torchvision 0.29 announces that torchcodec will take over.
@@ -275,7 +274,7 @@ def test_real_photos_have_the_same_embeddings_in_a_larger_model():
 
 def test_no_decision_of_the_demo_changes(decoder, encoder):
     policy = load_policy(POLICY_FILE)
-    compiled = CompiledPolicy.build(policy, text_head(encoder, prompt_texts(policy)))
+    compiled = compiled_by(encoder, policy)
     context = RowContext("test", compiled, encoder.name, encoder.fingerprint)
     rows, expected, found = [], [], []
     for path in sorted(path for path in IMAGES_DIR.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")):

@@ -117,7 +117,7 @@ def test_the_manifest_names_every_file_with_its_rows_and_bytes(demo: tuple[Store
     folder = Path(output.uri.removeprefix("file://"))
     stored = json.loads((folder / "runs" / f"{outcome.manifest.run_id}.json").read_text())
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.parquet")}
-    assert files == {stored["prompts"], *(file["path"] for file in stored["files"])}
+    assert files == {stored["prompts"], stored["exemplars"], *(file["path"] for file in stored["files"])}
     for file in stored["files"]:
         assert (folder / file["path"]).stat().st_size == file["bytes"]
         assert pq.read_metadata(folder / file["path"]).num_rows == file["rows"]

@@ -145,7 +145,7 @@ def test_frames_prompts_and_lookalikes_are_those_that_decided(explained: dict[Pa
     assert tobacco.lookalike_cosine < tobacco.cosine
     assert explained[SLIDES].frames == 3
     assert {rule.frame for rule in explained[SLIDES].rules} <= {0, 1, 2}
-    medication = explained[FOX].rules[-1]
+    medication = next(rule for rule in explained[FOX].rules if rule.rule == "medication")
     assert (medication.mode, medication.acts) == (Mode.SHADOW, False)
 
 
@@ -330,6 +330,22 @@ def test_the_page_shows_hostile_names_harmlessly(demo: Policy, explained: dict[P
     assert "<script" not in html
     assert "default-src 'none'" in html
     assert "unreadable: review" in html
+
+
+def test_the_nearest_exemplar_and_the_nearest_other_image_are_named_and_shown(
+    demo: Policy, explained: dict[Path, Explanation]
+) -> None:
+    tools = next(rule for rule in explained[FOX].rules if rule.rule == "tools")
+    liked = {one.name: one.sha256 for one in demo.assets.exemplars["tools"].like}
+    assert liked[tools.prompt] == tools.prompt_sha256
+    assert (tools.lookalike, round(tools.lookalike_cosine or 0, 2)) == (f"demo://listings/{FOX.name}", 1.0)
+    assert tools.lookalike_sha256 in {one.sha256 for one in demo.assets.background}
+    html = page.explanation_page(demo, "demo", "0123", [("fox.png", explained[FOX])])
+    assert f"Nearest exemplar: <bdi>{tools.prompt}</bdi>" in html
+    assert f"nearest other image: <bdi>demo://listings/{FOX.name}</bdi>" in html
+    assert html.count('<div class="exemplars">') == 1
+    assert html.count("data:image/jpeg") == 3
+    assert "Show the nearest exemplar of tools clearly" in html
 
 
 def test_bars_stand_where_scores_and_thresholds_are(demo: Policy, explained: dict[Path, Explanation]) -> None:

@@ -14,10 +14,9 @@ from moderation.demo import IMAGES_DIR, LABELS_FILE, POLICY_FILE
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
 from moderation.model.preprocessing import Preprocessing
-from moderation.policy.compiled import CompiledPolicy, prompt_texts
 from moderation.policy.decision import decide
 from moderation.policy_files.loading import read_policy
-from moderation.scoring.image_scorer import text_head
+from moderation.scoring.image_scorer import compiled_by
 
 LIMITS = ImageLimits()
 CLIP = Preprocessing(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), resize="fast")
@@ -85,7 +84,7 @@ def test_photos_have_the_embedding_of_the_exact_way(demo):
 
 def test_no_decision_of_the_demo_is_another_than_by_the_exact_way(demo):
     policy = read_policy(POLICY_FILE).policy
-    compiled = CompiledPolicy.build(policy, text_head(demo, prompt_texts(policy)))
+    compiled = compiled_by(demo, policy)
     pairs = []
     for path in demo_images():
         data = path.read_bytes()
@@ -134,7 +133,7 @@ def test_large_photos_have_the_embedding_of_the_whole_picture(demo, shorter, tim
 def test_decisions_of_the_demo_are_those_of_whole_pictures(demo):
     """The demo's pictures are small; enlarged, they take the shortcut."""
     policy = read_policy(POLICY_FILE).policy
-    compiled = CompiledPolicy.build(policy, text_head(demo, prompt_texts(policy)))
+    compiled = compiled_by(demo, policy)
     sound = demo_images()[::6]
     pairs = [both(jpeg(enlarged(path, 905 + n)), demo.preprocessing) for n, path in enumerate(sound)]
     assert len(pairs) > 40

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from moderation.common.prefetch import ahead
@@ -164,8 +165,7 @@ def _compiled(files: RunFiles, problems: list[str]) -> tuple[CompiledPolicy | No
         head = _stored_prompts(files, policy, problems)
         if head is None:
             return None, "none"
-        images = read_exemplars(files.output, manifest.exemplars) if manifest.exemplars is not None else {}
-        return CompiledPolicy.build(policy, replace(head, images=images)), "stored"
+        return CompiledPolicy.build(policy, replace(head, images=_stored_exemplars(files))), "stored"
     except ModerationError as error:
         problems.append(_first_line(error))
         return None, "none"
@@ -179,9 +179,15 @@ def _computed(files: RunFiles, policy: Policy) -> CompiledPolicy:
     archive = open_archive(files.output, fingerprint=manifest.model_fingerprint, run_ids=[manifest.run_id])
     texts = prompt_texts(policy)
     try:
-        return CompiledPolicy.build(policy, embedded_texts(archive, policy.model, texts, keep=False))
+        head = embedded_texts(archive, policy.model, texts, keep=False)
+        return CompiledPolicy.build(policy, replace(head, images=_stored_exemplars(files)))
     except ModerationError as error:
         raise SettingsError(f"the run stored no prompt embeddings, and they cannot be computed: {_first_line(error)}") from None
+
+
+def _stored_exemplars(files: RunFiles) -> Mapping[str, NDArray[np.float16]]:
+    manifest = files.manifest
+    return read_exemplars(files.output, manifest.exemplars) if manifest.exemplars is not None else {}
 
 
 def _stored_prompts(files: RunFiles, policy: Policy, problems: list[str]) -> TextHead | None:

@@ -59,7 +59,8 @@ def write_thresholds(path: Path, thresholds: Sequence[NewThreshold]) -> None:
         text = with_threshold(text, _place(path, one), one, str(path))
     after = (bom + text).encode()
     if after != before:
-        _replace(target, before, after, _expected(old, thresholds))
+        odd = "it has a threshold that cannot be changed alone: is it an anchor (&name) that others refer to?"
+        replace_policy(target, before, after, _expected(old, thresholds), odd)
 
 
 def number(value: float) -> str:
@@ -228,8 +229,20 @@ def _expected(old: Policy, thresholds: Sequence[NewThreshold]) -> Policy:
     return old.model_copy(update={"rules": tuple(rules)})
 
 
-def _replace(target: Path, before: bytes, after: bytes, expected: Policy) -> None:
-    """Put the new bytes into the place of the old ones, once it is seen that they mean what they should."""
+def replace_policy(target: Path, before: bytes, after: bytes, expected: Policy, odd: str) -> None:
+    """Put the new bytes of a policy file into the place of the old ones, once it is seen that they mean what they should.
+
+    Args:
+        target: the file.
+        before: what it contains.
+        after: what it is to contain.
+        expected: the policy that this must be.
+        odd: what is said of the file where it is another one.
+
+    Raises:
+        PolicyError: the new bytes mean something else.
+        OutputError: the file cannot be written, or was changed in the meantime.
+    """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".yaml", dir=target.parent)
     except OSError as error:
@@ -245,10 +258,7 @@ def _replace(target: Path, before: bytes, after: bytes, expected: Policy) -> Non
             os.chown(name, owner.st_uid, owner.st_gid)
         found = read_policy(name).policy
         if found is None or compare(expected, found) or found.hash != expected.hash:
-            raise PolicyError(
-                f"{str(target)!r} has a threshold that cannot be changed alone: is it an anchor (&name) "
-                "that others refer to? nothing was written"
-            )
+            raise PolicyError(f"{str(target)!r}: {odd}; nothing was written")
         if target.read_bytes() != before:
             raise OutputError(f"{str(target)!r} was changed by somebody else meanwhile: nothing was written, try again")
         os.replace(name, target)

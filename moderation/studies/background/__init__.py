@@ -1,0 +1,1 @@
+"""Drawing ordinary images from published results: the background that exemplars are compared with."""
