@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
-from moderation.policy.schema import Example, ListedImages, Override, Policy, PolicyFile, Rule
+from moderation.policy.schema import DeclaredHead, Example, ListedImages, Override, Policy, PolicyFile, Rule
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
@@ -167,6 +167,8 @@ def _as_key(given: str) -> str:
 def _model_at(location: Location) -> type[BaseModel]:
     if location[:2] == ("model", "preprocess"):
         return Preprocess
+    if location[:1] == ("rules",) and location[2:3] == ("head",):
+        return DeclaredHead
     parts: dict[str, type[BaseModel]] = {
         "rules": Rule,
         "examples": Example,

@@ -31,13 +31,13 @@ def located(name: str, folder: Path) -> str:
     return name if "://" in name else str(folder / Path(name).expanduser())
 
 
-def content(name: str, location: str) -> bytes:
-    """The bytes of what a policy names. Raises `AssetError`."""
+def content(name: str, location: str, most: int = MAX_FILE) -> bytes:
+    """The bytes of what a policy names, `most` of them. Raises `AssetError`."""
     try:
         store, key = Store.locate(location)
         found = store.head(key)
-        if found.size > MAX_FILE:
-            raise AssetError(f"{name!r} has {found.size:,} bytes, more than {MAX_FILE:,}")
+        if found.size > most:
+            raise AssetError(f"{name!r} has {found.size:,} bytes, more than {most:,}")
         return store.get(key, found.etag or None)
     except StorageError as error:
         raise _refused(name, error) from None
