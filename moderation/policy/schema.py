@@ -223,7 +223,7 @@ class Policy(Strict):
     def with_assets(self, assets: Assets) -> Self:
         """The same policy with the content of what it names."""
         found = self.model_copy()
-        found._assets = assets
+        found._assets = assets if self.names_assets else None  # equal to a policy that was never given any
         return found
 
     @property

@@ -141,7 +141,7 @@ def _model(metadata: Mapping[str, str], declared: str | None, name: str) -> str:
     if not found:
         raise AssetError(
             f"{name!r} does not say which model's embeddings it is for",
-            f"declare it: head: {{file: {name}, model: <fingerprint>}}; results of that model have it in the column `model_fingerprint`",
+            f"declare it: head: {{file: {name}, model: <fingerprint>}}; it is in the column `model_fingerprint` of results",
         )
     if len(found) != _FINGERPRINT or set(found) - set("0123456789abcdef"):
         raise AssetError(f"{found[:40]!r} in {name!r} is no fingerprint of a model", "it has 16 digits 0-9 and a-f")

@@ -25,8 +25,8 @@ _BUG = "this program does not write such rows: keep the quarantined files and re
 _AGAIN = "a file was partially written, or changed by something else: run again, and check the output's storage"
 _MODEL = "the model's numbers are unusable: check its weights, the precision and the device"
 
-POSITIVE_KINDS = " and ".join(kind for kind in ScoreKind if kind.facts.low >= 0)
-"""The kinds of scores that are never negative."""
+SIGNED_KINDS = " and ".join(kind for kind in ScoreKind if kind.facts.low < 0)
+"""The kinds of scores that can be negative."""
 
 CATALOGUE: Mapping[str, About] = {
     "shard_files_whole": About("rows", "every file of every shard exists and has the expected rows", _AGAIN),
@@ -58,7 +58,7 @@ CATALOGUE: Mapping[str, About] = {
     "score_key_unique": About("rows", "one score row per object and rule", _AGAIN),
     "score_rows_complete": About("rows", "every scored object has a score under every active rule, and no others", _AGAIN),
     "score_present": About("rows", "`score` and `similarity` are never null or NaN", _MODEL),
-    "score_range": About("rows", f"`score` is between -1 and 1; for {POSITIVE_KINDS} rules, between 0 and 1", _MODEL),
+    "score_range": About("rows", f"`score` is between 0 and 1; for {SIGNED_KINDS} rules, between -1 and 1", _MODEL),
     "similarity_range": About("rows", "`similarity` is between -1 and 1", _MODEL),
     "score_thresholds_match": About("rows", "`review` and `block` are the policy's thresholds", _BUG),
     "score_action_matches": About("rows", "`action` follows from score and thresholds", _BUG),

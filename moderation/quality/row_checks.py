@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from moderation.policy.decision import ACTIONS
-from moderation.quality.catalogue import POSITIVE_KINDS
+from moderation.quality.catalogue import SIGNED_KINDS
 from moderation.quality.expectations import Sheet, validate
 from moderation.quality.facts import ExpectedRows
 from moderation.quality.quality_limits import QualityLimits
@@ -56,7 +56,7 @@ def score_expectations(expected: ExpectedRows) -> tuple[Expectation, ...]:
         _present("score_present", "score"),
         _present("score_present", "similarity"),
         _between("score_range", "score", -1, "`score` is between -1 and 1"),
-        _between("score_range", "bounded_score", 0, f"`score` of {POSITIVE_KINDS} rules is between 0 and 1"),
+        _between("score_range", "bounded_score", 0, f"`score` of rules other than {SIGNED_KINDS} is between 0 and 1"),
         _between("similarity_range", "similarity", -1, "`similarity` is between -1 and 1"),
         _among("row_identity", "run_id", [expected.run_id], "`run_id` is the run's own"),
         _true("score_thresholds_match", "thresholds_match", "`review` and `block` are the policy's thresholds"),

@@ -58,8 +58,10 @@ def stored_assets(output: Store, sources: Mapping[str, HeadSource], keys: Mappin
             data = output.get(key)
             if kind == "head":
                 source = sources.get(whose, key)
-                name, model = (source.file, source.model) if isinstance(source, DeclaredHead) else (source, None)
-                heads[whose] = parse_head(data, name, model)
+                if isinstance(source, DeclaredHead):
+                    heads[whose] = parse_head(data, source.file, source.model)
+                else:
+                    heads[whose] = parse_head(data, source)
             elif kind == "list":
                 lists[whose] = _list(data)
             else:

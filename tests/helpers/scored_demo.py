@@ -1,20 +1,24 @@
 """A results folder made of real images, scored for real by the bundled model under the demo's policy, without Ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from moderation import ImageScorer, OpenClipEncoder, Store
 from moderation.demo import POLICY_FILE
 from moderation.planning.sharding import shard_name
-from moderation.policy.compiled import TextHead, prompt_texts
+from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
 from moderation.policy_files.loading import read_policy
 from moderation.records import BatchSummary, ObjectRef, Shard
 from moderation.results.manifest import Manifest, Timings
 from moderation.results.paths import RunPaths
 from moderation.results.publishing import publish
 from moderation.results.shard_files import total, write_shard
-from moderation.results.stored_prompts import keep_prompts
+from moderation.results.stored_assets import assets_keys, keep_assets
+from moderation.results.stored_exemplars import exemplars_key
+from moderation.results.stored_prompts import keep_prompts, prompts_key
+from moderation.scoring.exemplar_embeddings import embed_images, exemplar_embeddings
 from moderation.scoring.image_scorer import text_head
 
 RUN = "20261121T030000Z-abcdef"
@@ -30,10 +34,13 @@ def publish_scored(
     encoder = OpenClipEncoder(policy.model.name, policy.model.pretrained, device="cpu")
     head: TextHead = text_head(encoder, prompt_texts(policy))
     keep_prompts(output, encoder.fingerprint, head)
+    keep_assets(output, policy.assets)
+    images_of = exemplar_embeddings(output, encoder.fingerprint, policy, lambda images: embed_images(encoder, images))
+    compiled = CompiledPolicy.build(policy, replace(head, images=images_of))
     started = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     paths = RunPaths(run_id, f"{started:%Y-%m-%d}", encoder.fingerprint)
     receipts = []
-    with ImageScorer(encoder, policy, run_id=run_id) as scorer:
+    with ImageScorer(encoder, compiled, run_id=run_id) as scorer:
         for start in range(0, len(images), shard_size):
             objects = tuple(images[start : start + shard_size])
             shard = Shard(shard_name(objects), objects)
@@ -52,6 +59,9 @@ def publish_scored(
         policy_includes=dict(list(read.files.items())[1:]),
         model=encoder.name,
         model_fingerprint=encoder.fingerprint,
+        prompts=prompts_key(encoder.fingerprint, prompt_texts(policy)),
+        assets=assets_keys(policy.assets),
+        exemplars=exemplars_key(encoder.fingerprint, policy.assets.images) if policy.assets.images else None,
         device="cpu",
         settings={"policy": str(policy_file), "resize": encoder.preprocessing.resize},
         listed=len(images),

@@ -16,9 +16,7 @@ DIM = 8
 
 ASSETS = Assets(
     heads={
-        "r0": Head(
-            "head.safetensors", "00", ((np.linspace(-4, 4, DIM, dtype=np.float32)[None], np.zeros(1, np.float32)),), ""
-        )
+        "r0": Head("head.safetensors", "00", ((np.linspace(-4, 4, DIM, dtype=np.float32)[None], np.zeros(1, np.float32)),), "")
     },
     exemplars={"r0": Exemplars((Exemplar("liked.png", "11"),), (Exemplar("unliked.png", "22"),))},
 )

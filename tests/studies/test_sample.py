@@ -354,8 +354,8 @@ def test_stored_policies_are_put_together_again(tmp_path: Path) -> None:
     policy = load_policy(main)
     manifest = publish_vectors(output, IMAGES[:5], policy, main.read_text())
     whole = manifest.model_copy(update={"settings": {"policy": str(main)}, "policy_includes": {str(base): base.read_text()}})
-    assert stored_policy(whole) == policy
-    assert stored_policy(whole).hash == policy.hash
+    assert stored_policy(output, whole) == policy
+    assert stored_policy(output, whole).hash == policy.hash
     for damaged, told in (
         (whole.model_copy(update={"policy_text": "policy: ["}), f"stored with run {RUN} can no longer be read"),
         (whole.model_copy(update={"policy_text": main.read_text().replace("0.4", "0.3")}), "was the manifest edited"),
@@ -363,5 +363,5 @@ def test_stored_policies_are_put_together_again(tmp_path: Path) -> None:
         (whole.model_copy(update={"policy_includes": {"/etc/x.yaml": ""}}), "is not next to"),
     ):
         with pytest.raises(PolicyError, match=told):
-            stored_policy(damaged)
+            stored_policy(output, damaged)
     assert find_manifest(output, RUN) == manifest

@@ -71,7 +71,7 @@ def calibrated(
 
 
 def calibration_error(probabilities: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> float:
-    """The expected calibration error: how far mean probability and share of positives are apart, over ten bins of equal width."""
+    """The expected calibration error: how far probabilities and shares of positives are apart, in ten bins of one width."""
     place = np.minimum((probabilities * _PLACES).astype(np.int64), _PLACES - 1)
     apart = np.bincount(place, mass * (probabilities - truth), minlength=_PLACES)
     return float(np.abs(apart).sum() / mass.sum())
@@ -81,8 +81,9 @@ def _rescaled(truth: NDArray[np.bool_], mass: Numbers, rows: NDArray[np.bool_]) 
     """The mass of some labels, with positives as common as among all."""
     positive = rows & truth
     negative = rows & ~truth
-    found = np.where(truth, mass * mass[truth].sum() / mass[positive].sum(), mass * mass[~truth].sum() / mass[negative].sum())
-    return found[rows]
+    factors = mass[truth].sum() / mass[positive].sum(), mass[~truth].sum() / mass[negative].sum()
+    found: Numbers = (mass * np.where(truth, *factors))[rows]
+    return found
 
 
 def _platt(logits: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> Calibration:

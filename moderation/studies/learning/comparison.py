@@ -82,7 +82,7 @@ class Placements:
     @property
     def auc(self) -> float:
         """The area under the ROC curve."""
-        return float(self.positive_mass @ self.of_positives)
+        return round(float(self.positive_mass @ self.of_positives), 12)  # sums of shares may be a little above 1
 
     @property
     def measured(self) -> Measured:

@@ -1,7 +1,7 @@
 """Cross-validation: how strongly to regularise, and the logit of each label by fits that did not see it. Pure."""
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Task:
         if line is None or len(self.frames) == len(self.truth):
             return starts[:-1]
         values = line(self.frames)
-        return np.array([start + int(values[start:end].argmax()) for start, end in zip(starts[:-1], starts[1:], strict=True)])
+        return np.array([start + int(values[start:end].argmax()) for start, end in pairwise(starts)])
 
     def fits(self, rows: Rows, strengths: tuple[float, ...] = STRENGTHS) -> list[Line]:
         """Fits to some of the labels. An image of several frames counts as the one that shows most of what is looked for."""
@@ -63,29 +63,23 @@ class CrossFitted:
     strength: float
     """the one with the lowest loss on labels that were left out"""
     logits: Numbers
-    """[N] of each label, by a fit that saw neither it nor its fold: its strength was chosen without them, too"""
+    """[N] of each label, by a fit that saw neither it nor its fold"""
 
 
 def cross_fit(task: Task) -> CrossFitted:
-    """Nested cross-validation. A fit that leaves out two folds serves the choice of the strength for either."""
-    count = task.count
-    losses = np.zeros((count, len(STRENGTHS)))
-    for one, other in combinations(range(count), 2) if count > 2 else ():
-        lines = task.fits((task.fold != one) & (task.fold != other))
-        for left_out, tested in ((one, other), (other, one)):
-            losses[left_out] += [_loss(task, line, task.fold == tested) for line in lines]
-    logits = np.zeros(len(task.truth))
-    outer = np.zeros(len(STRENGTHS))
-    for fold in range(count):
+    """Fit every strength without each fold. One strength is chosen for all folds: its logits can be compared among them."""
+    losses = np.zeros(len(STRENGTHS))
+    logits = np.zeros((len(STRENGTHS), len(task.truth)))
+    for fold in range(task.count):
         tested = task.fold == fold
-        lines = task.fits(~tested)
-        outer += [_loss(task, line, tested) for line in lines]
-        chosen = int(losses[fold].argmin()) if count > 2 else len(STRENGTHS) // 2
-        logits[tested] = task.logits(lines[chosen])[tested]
-    return CrossFitted(STRENGTHS[int(outer.argmin())], logits)
+        for at, line in enumerate(task.fits(~tested)):
+            logits[at, tested] = task.logits(line)[tested]
+            losses[at] += _loss(task, logits[at], tested)
+    best = int(losses.argmin())
+    return CrossFitted(STRENGTHS[best], logits[best])
 
 
-def _loss(task: Task, line: Line, rows: Rows) -> float:
+def _loss(task: Task, logits: Numbers, rows: Rows) -> float:
     """The log loss of some labels, as parts of the loss of all."""
-    margins = np.where(task.truth, 1.0, -1.0)[rows] * task.logits(line)[rows]
+    margins = np.where(task.truth, 1.0, -1.0)[rows] * logits[rows]
     return float((balanced(task.truth, task.mass)[rows] * np.logaddexp(0.0, -margins)).sum())

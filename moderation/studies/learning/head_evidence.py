@@ -17,13 +17,14 @@ _DIGITS = 6
 
 def head_file(lesson: Lesson) -> tuple[str, bytes]:
     """The name of a head's file, `<rule>-<hash>.safetensors`, and its content."""
-    scale, shift = (1.0, 0.0) if lesson.calibration.knots is not None else (lesson.calibration.a, lesson.calibration.b)
+    line, calibration = lesson.fitted.line, lesson.fitted.calibration
+    scale, shift = (1.0, 0.0) if calibration.knots is not None else (calibration.a, calibration.b)
     tensors = {
-        "weight": (scale * lesson.line.weight).astype(np.float32)[None, :],
-        "bias": np.array([scale * lesson.line.bias + shift], np.float32),
+        "weight": (scale * line.weight).astype(np.float32)[None, :],
+        "bias": np.array([scale * line.bias + shift], np.float32),
     }
-    if lesson.calibration.knots is not None:
-        logits, probabilities = lesson.calibration.knots
+    if calibration.knots is not None:
+        logits, probabilities = calibration.knots
         tensors |= {"knots.logit": logits.astype(np.float32), "knots.probability": probabilities.astype(np.float32)}
     metadata = {
         "made_by": "moderate policy learn",
@@ -56,12 +57,12 @@ def evidence(lesson: Lesson) -> dict[str, Any]:
         "labels_sha256": lesson.labels_digest,
         "true_labels": sample.positives,
         "false_labels": sample.negatives,
-        "groups": lesson.groups,
-        "folds": lesson.folds,
+        "groups": lesson.fitted.groups,
+        "folds": lesson.fitted.task.count,
         "prevalence": {"value": sample.prevalence, "basis": sample.basis, "interval": sample.prevalence_interval()},
-        "pulled_towards_texts": lesson.uses_texts,
-        "strength": None if np.isinf(lesson.strength) else lesson.strength,
-        "calibration": {"method": lesson.calibration.method, "expected_error": lesson.calibration_error},
+        "pulled_towards_texts": lesson.fitted.task.direction is not None,
+        "strength": None if np.isinf(lesson.fitted.strength) else lesson.fitted.strength,
+        "calibration": {"method": lesson.fitted.calibration.method, "expected_error": lesson.fitted.calibration_error},
         "comparison": {
             "verdict": compared.verdict,
             "auc": asdict(compared.auc),

@@ -17,7 +17,7 @@ from moderation.studies.learning.cross_fitting import Task, cross_fit
 from moderation.studies.learning.folds import folds, groups
 from moderation.studies.learning.labelled_images import LabelledImages, labelled_images
 from moderation.studies.learning.learning_curve import LearningCurve, learning_curve
-from moderation.studies.learning.regression import Line
+from moderation.studies.learning.regression import Line, Numbers
 from moderation.studies.learning.suggesting import Suggestion, suggestions
 from moderation.studies.tuning.curves import Curve, curve
 from moderation.studies.tuning.evidence import Unusable, checked, judged
@@ -26,6 +26,29 @@ from moderation.studies.tuning.samples import Sample
 
 FEWEST = 10
 """Labels of each kind without which nothing is learned."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What follows from the labels and the rule's texts alone."""
+
+    task: Task
+    strength: float
+    """of the penalty"""
+    logits: Numbers
+    """[N] of the labels, by fits that did not see them"""
+    line: Line
+    """the head's logit, before calibration"""
+    calibration: Calibration
+    groups: int
+    """of near-duplicates; as many as labels where there are none"""
+    calibration_error: float
+    """expected, of probabilities by calibrations that did not see them"""
+
+    @property
+    def probabilities(self) -> Numbers:
+        """[N] of the labels, by fits that did not see them."""
+        return self.calibration(self.logits)
 
 
 @dataclass(frozen=True)
@@ -41,19 +64,8 @@ class Lesson:
     """SHA-256 of the labels that were used: images, answers and what each stands for"""
     sample: Sample
     """the labels under probabilities that the head gives, by fits that did not see them"""
-    line: Line
-    """the head's logit, before calibration"""
-    calibration: Calibration
-    strength: float
-    """of the penalty"""
-    uses_texts: bool
-    """whether it was pulled towards the rule's own texts"""
-    groups: int
-    """of near-duplicates; as many as labels where there are none"""
-    folds: int
+    fitted: Fitted
     curve: Curve
-    calibration_error: float
-    """expected, of probabilities by calibrations that did not see them"""
     comparison: Comparison
     learning_curve: LearningCurve
     suggestions: tuple[Suggestion, ...]
@@ -79,14 +91,9 @@ def learn(archive: Archive, compiled: CompiledPolicy, labels: LabelFile, rule_id
         images = labelled_images(archive, {label.uri for label in labels.labels})
         labels = checked(labels, compiled.policy, images.uris, images.unreadable)
         sample, images, remarks = _chosen(labels, rule_id, images, prevalence)
-        task, count = _task(images, sample, compiled.direction(column))
-        fitted = cross_fit(task)
-        calibration, unseen = calibrated(fitted.logits, sample.truth, sample.mass, task.fold)
-        line = task.fits(np.ones(len(images), np.bool_), (fitted.strength,))[0]
+        found = fit(images, sample, compiled.direction(column))
         now = images.scores(compiled.scores(images.vectors))[:, column]
-        probabilities = calibration(fitted.logits)
-        compared = compare(sample, fitted.logits, now.astype(np.float64))
-        by_head, by_rule = sample.under(probabilities.astype(np.float32)), sample.under(now)
+        by_head, by_rule = sample.under(found.probabilities.astype(np.float32)), sample.under(now)
         return Lesson(
             rule=rule,
             model=archive.used.model,
@@ -94,19 +101,38 @@ def learn(archive: Archive, compiled: CompiledPolicy, labels: LabelFile, rule_id
             labels=labels,
             labels_digest=_digest(images, sample),
             sample=by_head,
-            line=line,
-            calibration=calibration,
-            strength=fitted.strength,
-            uses_texts=task.direction is not None,
-            groups=count,
-            folds=task.count,
+            fitted=found,
             curve=curve(by_head),
-            calibration_error=calibration_error(unseen, sample.truth, sample.mass),
-            comparison=compared,
-            learning_curve=learning_curve(task, fitted.strength),
+            comparison=compare(sample, found.logits, now.astype(np.float64)),
+            learning_curve=learning_curve(found.task, found.strength),
             suggestions=suggestions(rule, by_head, by_rule),
-            remarks=(*remarks, *_about(rule, compiled, sample, count)),
+            remarks=(*remarks, *_about(rule, compiled, found)),
         )
+
+
+def fit(images: LabelledImages, sample: Sample, direction: Numbers | None) -> Fitted:
+    """Fit a head to N labelled images.
+
+    Args:
+        images: N of them.
+        sample: their labels, in the same order; its scores mean nothing.
+        direction: [D] of the rule's own texts, of unit length; None where it has none.
+
+    Raises:
+        SettingsError: all labels of a kind are of near-duplicates of one picture.
+    """
+    task, count = _task(images, sample, direction)
+    crossed = cross_fit(task)
+    calibration, unseen = calibrated(crossed.logits, sample.truth, sample.mass, task.fold)
+    return Fitted(
+        task=task,
+        strength=crossed.strength,
+        logits=crossed.logits,
+        line=task.fits(np.ones(len(images), np.bool_), (crossed.strength,))[0],
+        calibration=calibration,
+        groups=count,
+        calibration_error=calibration_error(unseen, sample.truth, sample.mass),
+    )
 
 
 def _chosen(
@@ -143,7 +169,7 @@ def _enough(positives: int, negatives: int, rule_id: str) -> None:
         )
 
 
-def _task(images: LabelledImages, sample: Sample, direction: np.ndarray | None) -> tuple[Task, int]:
+def _task(images: LabelledImages, sample: Sample, direction: Numbers | None) -> tuple[Task, int]:
     frames = images.vectors.astype(np.float64)
     task = Task(images, frames, sample.truth, sample.mass, direction, np.zeros(len(images), np.int64))
     shown = task.shown(None if direction is None else Line(direction, 0.0))
@@ -168,15 +194,15 @@ def _digest(images: LabelledImages, sample: Sample) -> str:
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _about(rule: Rule, compiled: CompiledPolicy, sample: Sample, count: int) -> list[str]:
+def _about(rule: Rule, compiled: CompiledPolicy, found: Fitted) -> list[str]:
     remarks = []
     if rule.score is ScoreKind.HEAD and compiled.policy.assets.heads[rule.id].learned is not None:
         remarks.append(
             "the rule is scored by a head already: if that learned from some of these labels, it looks better here than it is"
         )
-    if compiled.direction(compiled.rules.index(rule)) is None:
+    if found.task.direction is None:
         remarks.append("the rule has no prompts: add some, and a head from few labels will be better")
-    if count < len(sample.truth):
-        more = len(sample.truth) - count
+    more = len(found.task.truth) - found.groups
+    if more:
         remarks.append(f"{more:,} labels are of near-duplicates of other labelled images, and count for little")
     return remarks

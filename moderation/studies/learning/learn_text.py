@@ -14,8 +14,12 @@ _VISIBLE = 0.0005
 
 def summary(lesson: Lesson) -> str:
     """What it was learned from."""
-    texts = "pulled towards the rule's own texts" if lesson.uses_texts else "without texts to be pulled towards"
-    return f"{counts(lesson.sample)} in {lesson.folds} folds, {texts}; {basis(lesson.sample)}"
+    texts = (
+        "pulled towards the rule's own texts"
+        if lesson.fitted.task.direction is not None
+        else "without texts to be pulled towards"
+    )
+    return f"{counts(lesson.sample)} in {lesson.fitted.task.count} folds, {texts}; {basis(lesson.sample)}"
 
 
 def verdict(lesson: Lesson) -> str:
@@ -43,9 +47,10 @@ def precision_lines(lesson: Lesson) -> tuple[tuple[str, str, str], ...]:
 
 def calibration(lesson: Lesson) -> str:
     """What its score means."""
+    found = lesson.fitted
     return (
         f"scores are probabilities where {share(lesson.sample.prevalence)} of images are positive; "
-        f"{lesson.calibration.method} calibration, expected error {lesson.calibration_error:.3f} on labels that it did not see"
+        f"{found.calibration.method} calibration, expected error {found.calibration_error:.3f} on labels that it did not see"
     )
 
 
