@@ -57,7 +57,9 @@ def show_policy(policy: Policy) -> None:
         first = f"[bold]{rule.id}[/]\n[dim]{about}{by}[/]{description}{elsewhere}"
         acts_from = f"{_thresholds(rule.review, rule.block)}\n[dim]{rule.score.value}[/]".lstrip()
         style = "dim" if rule.mode is Mode.OFF else ""
-        rules.add_row(first, acts_from, _list(rule.prompts), _list(rule.contrast) or NONE, style=style)
+        head = policy.assets.heads.get(rule.id)
+        sought = _list(rule.prompts) if head is None else f"{_safe(head.name)}\n[dim]{_safe(head.about)}[/]"
+        rules.add_row(first, acts_from, sought, _list(rule.contrast) or NONE, style=style)
     _OUT.print(rules)
 
 
@@ -164,7 +166,7 @@ def _cells(rule: RuleExplanation, frames: int) -> list[str]:
         f"{rule.score:.3f}",
         _thresholds(rule.review, rule.block),
         f"{action}\n{rule.distance}{frame}",
-        f"{_safe(rule.prompt)}\n[dim]{rule.cosine:.3f}[/]",
+        f"{_safe(rule.prompt)}\n[dim]{_safe(rule.head) if rule.head is not None else f'{rule.cosine:.3f}'}[/]",
         lookalike,
     ]
 

@@ -12,6 +12,8 @@ _HERE = Path(__file__).parent
 MODEL_DIR = _HERE / "model"
 IMAGES_DIR = _HERE / "images"
 LABELS_FILE = _HERE / "labels.csv"
+HEAD_LABELS_FILE = _HERE / "heads" / "drinks.csv"
+"""Labels that the head of the demo's policy was learned from."""
 POLICY_FILE = _HERE / "policy.yaml"
 CONCEPTS_FILE = _HERE / "concepts.json"
 
@@ -20,8 +22,9 @@ SCHEME = "demo://"
 
 
 def picture(location: str) -> Path:
-    """The file of a bundled picture that is named by `demo://...`."""
-    return IMAGES_DIR / location.removeprefix(SCHEME)
+    """The file of a bundled picture that is named by `demo://...`, or of a head that is named by `demo://heads/...`."""
+    path = location.removeprefix(SCHEME)
+    return _HERE / path if path.startswith("heads/") else IMAGES_DIR / path
 
 
 @cache

@@ -40,6 +40,8 @@ class RuleExplanation:
     lookalike: str | None
     """the strongest of what the rule is contrasted with; None where its score contrasts with nothing"""
     lookalike_cosine: float | None
+    head: str | None = None
+    """of a rule that is scored by a head: what that was learned from, in words"""
 
     @property
     def acts(self) -> bool:
@@ -134,6 +136,7 @@ def explain(
                 cosine=float(by_frame.similarity[row, r]),
                 lookalike=lookalike,
                 lookalike_cosine=lookalike_cosine,
+                head=policy.assets.heads[rule.id].about if rule.id in policy.assets.heads else None,
             )
         )
     top = int(decided.top_rule[0])

@@ -62,11 +62,9 @@ class Head:
         """What it was learned from, in words."""
         return "not learned here: its file does not say from what" if self.learned is None else str(self.learned)
 
-    def refused(self, message: str, hint: str) -> str:
-        """A message about it, at its place in the policy where that is known."""
-        if self.place is None:
-            return f"{message}: {hint}"
-        return str(replace(self.place, message=message, hint=hint))
+    def refused(self, message: str, hint: str) -> Finding:
+        """A message about it, at its place in the policy; without a file where that is not known."""
+        return replace(self.place or Finding("", 0, 0, ""), message=message, hint=hint)
 
     @cached_property
     def direction(self) -> Numbers | None:

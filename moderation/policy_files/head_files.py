@@ -27,6 +27,9 @@ _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 _TENSORS = {"weight", "bias", "hidden.weight", "hidden.bias", "knots.logit", "knots.probability"}
 _FINGERPRINT = 16
 """Hex digits."""
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""As torch.save and pickle begin. A header of safetensors that begins so would be too large."""
+_CONVERT = "docs/learning.md says how to convert it safely"
 _NO_HEAD = "a head is a safetensors file with `weight` and `bias`: docs/learning.md says how to convert others"
 Tensors = Mapping[str, NDArray[np.floating]]
 
@@ -74,9 +77,11 @@ def head_bytes(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str
 def _read(data: bytes, name: str) -> tuple[dict[str, str], Tensors]:
     """Metadata and tensors, all of them known and finite."""
     size = int.from_bytes(data[:8], "little")
-    if len(data) > MAX_BYTES or size > _MAX_HEADER:
-        raise AssetError(f"{name!r} is too large for a head", _NO_HEAD)
+    if data.startswith(_PICKLES):
+        raise AssetError(f"{name!r} is no safetensors file: it is a pickle, which is a program", _CONVERT)
     try:
+        if not 0 < size <= min(len(data) - 8, _MAX_HEADER):
+            raise ValueError(f"its header would have {size:,} bytes")
         header = json.loads(data[8 : 8 + size])
         unknown = sorted(set(header) - _TENSORS - {"__metadata__"})
         if unknown:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.common.safe_text import visible
+from moderation.demo import SCHEME, picture
 from moderation.errors import SettingsError
+from moderation.storage import file_uri
 from moderation.studies.tuning.labels_table import Table
 
 ANY = "any"
@@ -131,6 +133,8 @@ def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
     if said and said not in _SPELLINGS:
         return f"the label {_short(cells['label'])} is neither true nor false: write true or false"
     uri, rule = cells["uri"], cells["rule"].strip()
+    if uri.startswith(SCHEME):
+        uri = file_uri(str(picture(uri)))
     if not uri.strip():
         return "`uri` is empty"
     if not rule:
