@@ -126,6 +126,8 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
             meant += " write it without quotes" if re.fullmatch(r"-?\d*\.?\d+", given.strip()) else ""
             meant += " a comment needs a space before its `#`" if "#" in given else ""
         return meant or _HINTS[kind]
+    if kind == "string_pattern_mismatch" and "head" in location:
+        return "a fingerprint has 16 digits 0-9 and a-f: it is in the column `model_fingerprint` of results of that model"
     if kind == "string_pattern_mismatch" and isinstance(given, str):
         name = re.sub(r"[^a-z0-9_-]+", "-", given.strip().lower()).strip("-_")[:63]
         name = name.replace("_", "-") if location == ("policy",) else name

@@ -13,7 +13,9 @@ from moderation.studies.tuning.samples import Sample, at_prevalence
 Numbers = NDArray[np.float64]
 
 
-def images_of(vectors: NDArray[np.float16], digests: list[str] | None = None, frames: list[int] | None = None) -> LabelledImages:
+def images_of(
+    vectors: NDArray[np.float16], digests: list[str] | None = None, frames: list[int] | None = None
+) -> LabelledImages:
     """Labelled images with these embeddings [F, D]; every row is an image of its own, or has as many frames as are given."""
     counts = frames or [1] * len(vectors)
     names = [f"s3://shop/{number:06}.jpg" for number in range(len(counts))]

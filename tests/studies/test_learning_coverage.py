@@ -11,7 +11,7 @@ from moderation.studies.learning.learn import fit
 from moderation.studies.tuning.curves import curve
 
 RARE = 0.001
-IMAGES = 100_000
+IMAGES = 20_000
 WORLDS = {
     "texts know half of it": (EmbeddingWorld(apart=3.0, known=0.5), 60, 240),
     "texts know all of it": (EmbeddingWorld(apart=2.5, known=1.0), 60, 240),
@@ -23,7 +23,7 @@ def repeated(world: EmbeddingWorld, positives: int, negatives: int, seeds: range
     """How often each stated interval holds, and how often a verdict is wrong."""
     held: Counter[str] = Counter()
     all_rng = np.random.default_rng(99)
-    everything = np.repeat([True, False], [IMAGES // 10, IMAGES])
+    everything = np.repeat([True, False], [IMAGES // 4, IMAGES])
     vectors = world.vectors(all_rng, everything).astype(np.float64)
     even = np.ones(len(everything))
     by_texts = vectors @ world.texts

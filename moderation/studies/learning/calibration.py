@@ -93,21 +93,20 @@ def _platt(logits: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> Calibrat
 
 
 def _isotonic(logits: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> Calibration:
-    """Blocks of equal probability become knots at their mean logit, each with a little of both kinds."""
+    """Blocks of equal probability become two knots, at their ends, each with a little of both kinds."""
     weights, shift = _tempered(truth, mass)
     order = np.argsort(logits, kind="stable")
     fitted = isotonic_regression(truth[order].astype(np.float64), weights=weights[order])
-    places, values = [], []
+    places: list[float] = []
+    values: list[float] = []
     for start, end in zip(fitted.blocks[:-1], fitted.blocks[1:], strict=True):
         of_block = order[start:end]
         total = weights[of_block].sum()
-        places.append(float(np.average(logits[of_block], weights=weights[of_block])))
-        values.append((weights[of_block][truth[of_block]].sum() + 0.5) / (total + 1))
-    if len(places) < 2:
-        return _platt(logits, truth, mass)
+        places += [logits[of_block[0]], logits[of_block[-1]]]
+        values += [(weights[of_block][truth[of_block]].sum() + 0.5) / (total + 1)] * 2
     knots, first = np.unique(places, return_index=True)
     probabilities = np.maximum.accumulate(expit(logit(np.array(values)[first]) + shift))
-    return Calibration(0.0, 0.0, (knots, probabilities)) if len(knots) > 1 else _platt(logits, truth, mass)
+    return Calibration(0.0, 0.0, (knots, probabilities)) if len(fitted.blocks) > 2 else _platt(logits, truth, mass)
 
 
 def _tempered(truth: NDArray[np.bool_], mass: Numbers) -> tuple[Numbers, float]:

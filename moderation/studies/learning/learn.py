@@ -110,6 +110,7 @@ def learn(archive: Archive, compiled: CompiledPolicy, labels: LabelFile, rule_id
         )
 
 
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def fit(images: LabelledImages, sample: Sample, direction: Numbers | None) -> Fitted:
     """Fit a head to N labelled images.
 
