@@ -1,5 +1,6 @@
 """Reading the file of a head: every way to be none is a mistake at its place, in bounded memory and time."""
 
+import contextlib
 import io
 import json
 import pickle
@@ -155,10 +156,10 @@ def test_a_large_file_is_not_read(tmp_path):
 def test_no_damage_ends_in_anything_but_a_head_or_a_mistake(noise, place):
     data = bytearray(save(parts(), META))
     data[place : place + len(noise)] = noise
-    try:
-        assert isinstance(parse_head(bytes(data), "x"), Head)
-    except AssetError as error:
-        assert error.message
+    found: Head | None = None
+    with contextlib.suppress(AssetError):
+        found = parse_head(bytes(data), "x")
+    assert found is None or np.isfinite(found.scores(np.eye(found.dim)[:1])).all()
 
 
 def test_the_same_head_is_written_as_the_same_bytes():

@@ -85,7 +85,7 @@ def test_few_labels_leave_a_head_near_the_texts_and_many_override_them():
             reached[name, count] = auc(found.line(test_vectors.astype(np.float64)), test_truth)
     assert reached["with", 10] > reached["without", 10] + 0.02
     assert reached["with", 10] > by_texts - 0.03
-    assert reached["with", 400] > by_texts + 0.05
+    assert reached["with", 400] > by_texts + 0.03
     assert reached["with", 400] == pytest.approx(reached["without", 400], abs=0.02)
 
 
@@ -94,7 +94,7 @@ def test_a_stronger_penalty_keeps_the_weight_nearer_to_the_texts():
     lines = path(vectors.astype(np.float64), truth, balanced(truth, np.ones(100)), WORLD.texts)
     away = [np.linalg.norm(line.weight - line.weight @ WORLD.texts * WORLD.texts) for line in lines]
     assert away[0] == pytest.approx(0)
-    assert all(one < other for one, other in zip(away, away[1:], strict=False))
+    assert (np.diff(away) > 0).all()
 
 
 def test_texts_that_point_the_wrong_way_are_left_out():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
-from moderation.studies.learning.regression import Numbers, slope
+from moderation.studies.learning.regression import Numbers, slope, smoothed
 
 COMMON = 0.1
 FEWEST = 150
@@ -93,20 +93,15 @@ def _platt(logits: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> Calibrat
 
 
 def _isotonic(logits: Numbers, truth: NDArray[np.bool_], mass: Numbers) -> Calibration:
-    """Blocks of equal probability become two knots, at their ends, each with a little of both kinds."""
+    """Blocks of one probability become two knots, at their ends. Targets are smoothed as Platt's: none is 0 or 1."""
     weights, shift = _tempered(truth, mass)
     order = np.argsort(logits, kind="stable")
-    fitted = isotonic_regression(truth[order].astype(np.float64), weights=weights[order])
-    places: list[float] = []
-    values: list[float] = []
-    for start, end in zip(fitted.blocks[:-1], fitted.blocks[1:], strict=True):
-        of_block = order[start:end]
-        total = weights[of_block].sum()
-        places += [logits[of_block[0]], logits[of_block[-1]]]
-        values += [(weights[of_block][truth[of_block]].sum() + 0.5) / (total + 1)] * 2
-    knots, first = np.unique(places, return_index=True)
-    probabilities = np.maximum.accumulate(expit(logit(np.array(values)[first]) + shift))
-    return Calibration(0.0, 0.0, (knots, probabilities)) if len(fitted.blocks) > 2 else _platt(logits, truth, mass)
+    fitted = isotonic_regression(smoothed(truth, weights)[order], weights=weights[order])
+    if len(fitted.blocks) < 3:
+        return _platt(logits, truth, mass)
+    ends = np.stack([fitted.blocks[:-1], fitted.blocks[1:] - 1], axis=1).ravel()
+    knots, first = np.unique(logits[order][ends], return_index=True)
+    return Calibration(0.0, 0.0, (knots, expit(logit(fitted.x[ends][first]) + shift)))
 
 
 def _tempered(truth: NDArray[np.bool_], mass: Numbers) -> tuple[Numbers, float]:

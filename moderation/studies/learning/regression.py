@@ -48,11 +48,11 @@ def slope(values: Numbers, truth: NDArray[np.bool_], weights: Numbers) -> tuple[
         truth: [N].
         weights: [N] in numbers of labels: those of a kind add up to as many as it counts for.
     """
-    positives, negatives = weights[truth].sum(), weights[~truth].sum()
-    target = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    target = smoothed(truth, weights)
+    odds = float(np.log(weights[truth].sum() / weights[~truth].sum()))
     middle, spread = float(np.average(values, weights=weights)), float(values.std())
     if not spread > 0:
-        return 0.0, float(np.log(positives / negatives))
+        return 0.0, odds
     scaled = (values - middle) / spread
 
     def loss(found: Numbers) -> tuple[float, Numbers]:
@@ -61,9 +61,16 @@ def slope(values: Numbers, truth: NDArray[np.bool_], weights: Numbers) -> tuple[
         value = float((weights * (np.logaddexp(0.0, logits) - target * logits)).sum())
         return value, np.array([errors @ scaled, errors.sum()])
 
-    found = minimize(loss, np.array([1.0, np.log(positives / negatives)]), jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    found = minimize(loss, np.array([1.0, odds]), jac=True, method="BFGS", options={"gtol": 1e-9}).x
     a = float(found[0]) / spread
     return a, float(found[1]) - a * middle
+
+
+def smoothed(truth: NDArray[np.bool_], weights: Numbers) -> Numbers:
+    """Platt's targets [N] instead of 0 and 1: the more labels there are of a kind, the nearer to these."""
+    positives, negatives = weights[truth].sum(), weights[~truth].sum()
+    found: Numbers = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    return found
 
 
 def path(

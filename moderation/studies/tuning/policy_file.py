@@ -165,10 +165,10 @@ def _span(text: str, key: Node, value: Node, written: str, new: NewThreshold, na
     between = text[key.end_mark.index : start]
     found = _PLAIN.match(text[start:end])
     if start < key.end_mark.index or not re.fullmatch(r"\s*:(?:\s.*|)", between, re.DOTALL) or found is None or "*" in between:
-        line = key.start_mark.line + 1
+        line, what = key.start_mark.line + 1, "word" if isinstance(new.value, str) else "number"
         raise PolicyError(
-            f"{name}, line {line}: `{new.key}` is not a plain number or word but an alias (*name) or in an unusual form: write "
-            f"the value itself there, {written}; nothing was written"
+            f"{name}, line {line}: `{new.key}` is not a plain {what} but an alias (*name) or in an unusual form: write the "
+            f"{what} itself there, {written}; nothing was written"
         )
     if not found["value"]:  # `review:` with nothing behind it
         colon = text.index(":", key.end_mark.index) + 1
