@@ -9,6 +9,8 @@ import typer
 from moderation.errors import OutputError, PolicyError, SettingsError
 
 if TYPE_CHECKING:
+    from moderation.policy.schema import Policy
+    from moderation.results.archive import Archive
     from moderation.studies.learning.learn import Lesson
     from moderation.studies.tuning.labels import LabelFile
 
@@ -65,8 +67,8 @@ def learn(
     read = _content(file)
     policy = load_policy(file)
     check_rule(policy, rule)
-    found_labels = _labels(labels)
     archive = opened(results, None, fingerprint, policy.model.label)
+    found_labels = _labels(labels, archive, policy)
     lesson = learned(archive, compiled_for(policy, archive), found_labels, rule, prevalence=prevalence)
     if as_json:
         typer.echo(evidence_file(lesson), nl=False)
@@ -83,8 +85,8 @@ def learn(
         show_written([file])
 
 
-def _labels(given: str) -> "LabelFile":
-    """The labels of a file. Labels from reviews are to be read here, where they are to be had."""
+def _labels(given: str, archive: "Archive", policy: "Policy") -> "LabelFile":  # noqa: ARG001 - those of reviews need them
+    """The labels of a file. Labels from reviews belong here."""
     from moderation.studies.tuning.labels import read_labels
 
     if given == REVIEWS and not Path(given).exists():
