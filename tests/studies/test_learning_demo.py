@@ -85,8 +85,8 @@ def test_a_head_from_50_labels_is_better_than_the_prompts_or_says_that_it_is_not
     found = fit(images_of(vectors), sample, compiled.direction(column))
     now = compiled.scores(vectors)[:, prompts].astype(np.float64)
     told = compare(sample, found.logits, now)
-    unseen_truth, unseen = draw(rule, 150, 450, 3)
-    even = np.ones(600)
+    unseen_truth, unseen = draw(rule, 80, 220, 3)
+    even = np.ones(300)
     head = placements(found.line(unseen.astype(np.float64)), unseen_truth, even).auc
     by_prompts = placements(compiled.scores(unseen)[:, prompts].astype(np.float64), unseen_truth, even).auc
     assert told.gain.low <= head - by_prompts <= told.gain.high
