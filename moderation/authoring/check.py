@@ -184,7 +184,8 @@ def _compare(policy: Policy, encoder: OpenClipEncoder | None) -> tuple[list[Oddi
         what = "prompts were not compared, nor heads checked" if policy.assets.heads else "prompts were not compared"
         return [], f"{what}: the model's weights are not on this machine; --download fetches them"
     texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]
-    vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), -1).astype(np.float64).mean(axis=1)
+    vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), encoder.dim)
+    vectors = vectors.astype(np.float64).mean(axis=1)
     return lint_prompts(policy, prompts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), ""
 
 

@@ -82,7 +82,7 @@ def known_prompts(output: Store, fingerprint: str, texts: Sequence[str]) -> Text
 
 
 def _to_parquet(head: TextHead) -> bytes:
-    vectors = np.stack(list(head.texts.values())).astype(np.float32)
+    vectors = np.stack(list(head.texts.values())).astype(np.float32) if head.texts else np.zeros((0, 1), np.float32)
     table = pa.table(
         {
             "text": pa.array(list(head.texts), pa.string()),
