@@ -145,7 +145,7 @@ def test_frames_prompts_and_lookalikes_are_those_that_decided(explained: dict[Pa
     assert tobacco.lookalike_cosine < tobacco.cosine
     assert explained[SLIDES].frames == 3
     assert {rule.frame for rule in explained[SLIDES].rules} <= {0, 1, 2}
-    medication = explained[FOX].rules[-1]
+    medication = next(rule for rule in explained[FOX].rules if rule.rule == "medication")
     assert (medication.mode, medication.acts) == (Mode.SHADOW, False)
 
 
