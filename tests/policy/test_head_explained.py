@@ -1,5 +1,7 @@
 """What is said of a rule that is scored by a head: its probability, and what it was learned from."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -8,6 +10,7 @@ from moderation.console.policy import show_explanations, show_policy
 from moderation.policy.assets import Assets
 from moderation.policy.compiled import CompiledPolicy, TextHead
 from moderation.policy.explanation import explain
+from moderation.policy.linting import lint, lint_prompts
 from moderation.policy.schema import Policy
 from moderation.policy_files.head_files import parse_head
 from moderation.policy_files.loading import parse_policy
@@ -58,3 +61,11 @@ def test_prompts_of_a_head_are_where_learning_starts(policy):
     texts = {"a photo of a gun": np.array([1, 0, 0], np.float32), "a photo of a drill": np.array([0, 1, 0], np.float32)}
     compiled = CompiledPolicy.build(with_prompts, TextHead(texts, 100.0, None))
     assert compiled.direction(0) == pytest.approx(np.array([1, -1, 0]) / np.sqrt(2))
+
+
+def test_neither_its_prompts_nor_a_low_threshold_are_odd(policy):
+    text = TEXT.replace("review: 0.5", "prompts: [a gun], review: 0.01")
+    text += "  - {id: guns, score: similarity, prompts: [a gun], review: 0.2}\n"
+    found = parse_policy(text, assets=policy.assets)
+    assert lint_prompts(found, ["a gun"], np.eye(1)) == []
+    assert lint(found, date(2026, 11, 28)) == []
