@@ -22,6 +22,7 @@ from moderation.commands.background import background
 from moderation.commands.backtest import backtest
 from moderation.commands.deploy import deploy
 from moderation.commands.export import export_app
+from moderation.commands.learn import learn
 from moderation.commands.lists import lists_app
 from moderation.commands.models import model_app
 from moderation.commands.policy import policy_app
@@ -70,6 +71,7 @@ policy_app.command()(background)
 policy_app.command()(backtest)
 policy_app.command()(sample)
 policy_app.command()(tune)
+policy_app.command()(learn)
 runs_app.command()(replay)
 app.add_typer(model_app, name="model")
 app.add_typer(lists_app, name="lists")

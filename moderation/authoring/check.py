@@ -17,6 +17,7 @@ from moderation.errors import ModelError, PolicyError
 from moderation.model.catalog import ModelFacts, facts_of
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.exemplar_linting import lint_exemplars
+from moderation.policy.head_models import foreign_heads
 from moderation.policy.including import Merged
 from moderation.policy.languages import reads_many_languages, words_of
 from moderation.policy.linting import Oddity, lint, lint_language, lint_prompts, lint_similarity
@@ -72,6 +73,9 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
         errors += [read.merged.finding(*mistake) for mistake in _misfits(content, facts)]
     if isinstance(content, dict):
         errors += [read.merged.finding(*mistake) for mistake in _missing_examples(content, Path(path).parent)]
+    encoder = _encoder(read.policy) if compare_prompts and read.policy is not None and not errors else None
+    if encoder is not None and read.policy is not None:
+        errors += foreign_heads(read.policy, encoder.made)
     if errors or read.policy is None:
         return Checked(str(path), None, tuple(sorted(dict.fromkeys(errors))), note)
     odd = lint(read.policy, today)
@@ -80,7 +84,7 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
         if not reads_many_languages(read.policy.model.name, read.policy.model.pretrained):
             odd += lint_language(read.policy, lambda text: facts.count_tokens(text) - 2, _vocabulary(read.policy))
         if compare_prompts:
-            more, note = _compare(read.policy)
+            more, note = _compare(read.policy, encoder)
             odd += more
     warnings = [replace(read.merged.finding(o.location, o.message, o.hint), level="warning") for o in odd]
     warnings += read.merged.warnings
@@ -168,12 +172,19 @@ _TEMPLATES = (
 """What the demo model's captions stood in."""
 
 
-def _compare(policy: Policy) -> tuple[list[Oddity], str]:
-    prompts = list(dict.fromkeys(p for rule in policy.active_rules for p in rule.prompts))
+def _encoder(policy: Policy) -> OpenClipEncoder | None:
+    """The policy's model, where its weights are on this machine."""
     try:
-        encoder = OpenClipEncoder.of(policy.model, device="cpu")
+        return OpenClipEncoder.of(policy.model, device="cpu")
     except ModelError:
-        return [], "prompts were not compared: the model's weights are not on this machine; --download fetches them"
+        return None
+
+
+def _compare(policy: Policy, encoder: OpenClipEncoder | None) -> tuple[list[Oddity], str]:
+    prompts = list(dict.fromkeys(p for rule in policy.active_rules for p in rule.prompts))
+    if encoder is None:
+        what = "prompts were not compared, nor heads checked" if policy.assets.heads else "prompts were not compared"
+        return [], f"{what}: the model's weights are not on this machine; --download fetches them"
     texts = [template.replace("{}", prompt) for prompt in prompts for template in policy.templates]
     vectors = encoder.encode_texts(texts).reshape(len(prompts), len(policy.templates), encoder.dim)
     vectors = vectors.astype(np.float64).mean(axis=1)

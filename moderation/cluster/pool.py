@@ -6,7 +6,7 @@ loop is ours.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,6 +60,11 @@ class ScorerPool:
         """Wait for the first actor's model and embed `texts` with it. Raises what loading raises, e.g. `ModelError`."""
         description: ModelDescription = _loaded(self._slots[0].actor.describe.remote(texts))
         return description
+
+    def made(self, fingerprints: Collection[str]) -> frozenset[str]:
+        """Those of the fingerprints that are the first actor's model's. Raises as `describe`."""
+        found: frozenset[str] = _loaded(self._slots[0].actor.made.remote(fingerprints)) if fingerprints else frozenset()
+        return found
 
     def embed(self, images: Mapping[str, bytes]) -> Embedded:
         """Embed exemplars with the first actor's model. Raises as `describe`."""

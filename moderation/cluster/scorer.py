@@ -1,6 +1,6 @@
 """What the pool keeps in its actors: a `Scorer`, made by a factory that travels to them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class Scorer(Protocol):
 
     def describe(self, texts: list[str]) -> ModelDescription:
         """Load the model if need be, and embed `texts`."""
+        ...
+
+    def made(self, fingerprints: Collection[str]) -> frozenset[str]:
+        """Those of the fingerprints that are this model's, in whatever precision and however resized."""
         ...
 
     def embed(self, images: Mapping[str, bytes]) -> Embedded:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -48,6 +48,9 @@ class _Actor:
 
     def describe(self, texts: list[str]) -> ModelDescription:
         return self.load().describe(texts)
+
+    def made(self, fingerprints: Collection[str]) -> frozenset[str]:
+        return self.load().made(fingerprints)
 
     def embed(self, images: Mapping[str, bytes]) -> Embedded:
         return self.load().embed(images)

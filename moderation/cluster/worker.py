@@ -3,7 +3,7 @@
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,9 @@ class _Worker:
         engine = encoder.fit(most=self._made.max_batch, gpu_share=self._made.gpu_share)
         head = text_head(encoder, texts)
         return ModelDescription(encoder.name, encoder.fingerprint, encoder.dim, str(encoder.device), head, engine)
+
+    def made(self, fingerprints: Collection[str]) -> frozenset[str]:
+        return frozenset(filter(self._encoder.made, fingerprints))
 
     def embed(self, images: Mapping[str, bytes]) -> Embedded:
         return embed_images(self._encoder, images)

@@ -80,11 +80,14 @@ def compare(
     from moderation.common.progress import StageLines, listening
     from moderation.console.models import show_comparison, show_line, show_remark
     from moderation.policy_files.loading import load_policy
-    from moderation.studies.model_comparison.choice import model_choice
+    from moderation.studies.model_comparison.choice import model_choice, without_heads
     from moderation.studies.model_comparison.comparing import compare_models
 
     chosen, checked = (model_choice(a), model_choice(b)), load_policy(policy)
     truths = None
+    heads = without_heads(checked)[1] if chosen[0] != chosen[1] else ()
+    if heads:
+        show_remark(f"left out: {', '.join(heads)}: a head belongs to one model; learn it again for the other one")
     if labels is not None:
         truths, remarks = _truths(labels, checked)
         for remark in remarks:

@@ -85,7 +85,7 @@ def tune(
     if write and target is None:
         raise SettingsError("--write needs a target: --precision, --recall or --reviews-per-day")
     policy = load_policy(file)
-    _check_rule(policy, rule)
+    check_rule(policy, rule)
     archive = opened(results, None, fingerprint, policy.model.label)
     read = labels_of(labels, archive, [one.id for one in policy.active_rules], policy.hash)
     found = tuned(archive, compiled_for(policy, archive), read, only=rule, key=key, target=target, prevalence=prevalence)
@@ -132,7 +132,8 @@ def _target(
     return Target("reviews_per_day", reviews_per_day)
 
 
-def _check_rule(policy: "Policy", rule: str | None) -> None:
+def check_rule(policy: "Policy", rule: str | None) -> None:
+    """Raises `PolicyError` for a rule that the policy does not have, or that is off."""
     from moderation.errors import PolicyError
     from moderation.policy.consistency import known
 

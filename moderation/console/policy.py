@@ -109,6 +109,9 @@ def show_explanations(policy: Policy, named: Sequence[tuple[str, Explanation]]) 
         for rule in found.rules:
             table.add_row(*_cells(rule, found.frames), style="bold" if rule.rule == found.top_rule else "")
         _OUT.print(table)
+        for rule in found.rules:
+            if rule.head is not None:
+                _OUT.print(f"[dim]{rule.rule}: {_safe(rule.head)}[/]", soft_wrap=True)
     off = [rule.id for rule in policy.rules if rule.mode is Mode.OFF]
     if off:
         _OUT.print(f"[dim]off, so not scored: {', '.join(off)}[/]")
@@ -209,12 +212,15 @@ def _cells(rule: RuleExplanation, frames: int) -> list[str]:
         f"{rule.score:.3f}",
         _thresholds(rule.review, rule.block),
         f"{action}\n{rule.distance}{frame}",
-        f"{_safe(rule.prompt)}\n[dim]{rule.cosine:.3f}[/]",
+        _safe(rule.prompt) if rule.head is not None else f"{_safe(rule.prompt)}\n[dim]{rule.cosine:.3f}[/]",
         lookalike,
     ]
 
 
 def _sought(policy: Policy, rule: Rule) -> str:
+    head = policy.assets.heads.get(rule.id)
+    if head is not None:
+        return f"{_safe(head.name)}\n[dim]{_safe(head.about)}[/]"
     own = policy.assets.exemplars.get(rule.id)
     if own is None:
         return _list(rule.looks_for)

@@ -13,19 +13,22 @@ MODEL_DIR = _HERE / "model"
 IMAGES_DIR = _HERE / "images"
 LISTS_DIR = _HERE / "lists"
 LABELS_FILE = _HERE / "labels.csv"
+HEAD_LABELS_FILE = _HERE / "heads" / "drinks.csv"
+"""Labels that the head of the demo's policy was learned from."""
 POLICY_FILE = _HERE / "policy.yaml"
 CONCEPTS_FILE = _HERE / "concepts.json"
 
 SCHEME = "demo://"
-"""`demo://listings/49225-kitchen-knife.png` names a bundled picture, and `demo://lists/known-pictures.csv` a bundled hash list,
-wherever the policy that names them lies."""
-_LISTS = "lists/"
+"""`demo://listings/49225-kitchen-knife.png` names a bundled picture, `demo://lists/known-pictures.csv` a bundled hash list,
+and `demo://heads/...` a bundled head, wherever the policy that names them lies."""
+_OTHERS = ("lists/", "heads/")
+"""What is beside the images."""
 
 
 def picture(location: str) -> Path:
-    """The file of a bundled picture, or of a bundled hash list, that is named by `demo://...`."""
+    """The file of a bundled picture, hash list or head that is named by `demo://...`, `demo://lists/...`, `demo://heads/...`."""
     name = location.removeprefix(SCHEME)
-    return LISTS_DIR / name.removeprefix(_LISTS) if name.startswith(_LISTS) else IMAGES_DIR / name
+    return _HERE / name if name.startswith(_OTHERS) else IMAGES_DIR / name
 
 
 @cache

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.common.safe_text import visible
+from moderation.demo import SCHEME, picture
 from moderation.errors import SettingsError
 from moderation.labels.labels_table import Table
+from moderation.storage import file_uri
 
 ANY = "any"
 """In the place of a rule: whether any live rule applies."""
@@ -136,6 +138,8 @@ def _label(line: int, cells: dict[str, str], delimiter: str) -> Label | str:
     if said and said not in SPELLINGS:
         return f"the label {_short(cells['label'])} is neither true nor false: write true or false"
     uri, rule = cells["uri"], cells["rule"].strip()
+    if uri.startswith(SCHEME):
+        uri = file_uri(str(picture(uri)))
     if not uri.strip():
         return "`uri` is empty"
     if not rule:

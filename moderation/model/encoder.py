@@ -25,6 +25,10 @@ class Encoder(Protocol):
         """16 hex digits over weights, architecture, preprocessing and precision: equal ones give equal embeddings."""
         ...
 
+    def made(self, fingerprint: str) -> bool:
+        """Whether embeddings of that fingerprint are this model's, in whatever precision and however resized."""
+        ...
+
     @property
     def dim(self) -> int:
         """D, the length of an embedding."""

@@ -148,16 +148,23 @@ class OpenClipEncoder:
         return self._fingerprint(arithmetic(self.engine.precision, cuda=self._machine.cuda))
 
     def made(self, fingerprint: str) -> bool:
-        """Whether embeddings of that fingerprint are this model's, in some precision: then its texts belong to them."""
-        return any(self._fingerprint(way) == fingerprint for way in ARITHMETICS)
+        """Whether embeddings of that fingerprint are this model's, in whatever precision and however resized.
 
-    def _fingerprint(self, way: str) -> str:
-        if way not in self._fingerprints:
-            described = f"{self._architecture} {self.preprocessing} {DECODING} {way}"
-            if self.preprocessing.resize == "fast":  # `exact` is what there was before there was a choice
+        Then its texts, and the heads that were learned from them, belong to its other embeddings too.
+        """
+        own = self.preprocessing.resize
+        resizes: tuple[Resize, ...] = (own, "exact" if own == "fast" else "fast")
+        return any(self._fingerprint(way, resize) == fingerprint for resize in resizes for way in ARITHMETICS)
+
+    def _fingerprint(self, way: str, resize: Resize | None = None) -> str:
+        preprocessing = replace(self.preprocessing, resize=resize or self.preprocessing.resize)
+        key = f"{way} {preprocessing.resize}"
+        if key not in self._fingerprints:
+            described = f"{self._architecture} {preprocessing} {DECODING} {way}"
+            if preprocessing.resize == "fast":  # `exact` is what there was before there was a choice
                 described += " resize fast"
-            self._fingerprints[way] = _fingerprint(self._model, described)
-        return self._fingerprints[way]
+            self._fingerprints[key] = _fingerprint(self._model, described)
+        return self._fingerprints[key]
 
     def fit(self, *, most: int = MAX_BATCH, gpu_share: float = 1.0) -> Engine:
         """Make the batch as large as a GPU takes, by how much memory it has; on a CPU nothing changes.

@@ -258,4 +258,4 @@ def _renamed(before: Mapping[str, Rule], after: Mapping[str, Rule]) -> dict[str,
 def _content(rule: Rule) -> tuple[object, ...]:
     """What a rule looks for, whatever it is called and in whatever order it is written."""
     images = (frozenset(map(_plain, found)) for found in (rule.like, rule.unlike))
-    return rule.score, frozenset(rule.prompts), frozenset(rule.contrast), rule.head, *images
+    return rule.score, frozenset(rule.prompts), frozenset(rule.contrast), str(rule.head), *images

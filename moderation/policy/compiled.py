@@ -214,6 +214,19 @@ class CompiledPolicy:
                 found.append(([prompts[p] for p in rule.prompts], [prompts[p] for p in contrast], []))
         return found
 
+    def direction(self, rule: int) -> NDArray[np.float64] | None:
+        """[D] of unit length: from what a rule is contrasted with to its prompts or liked exemplars; None if it has none.
+
+        Args:
+            rule: its index in `rules`.
+        """
+        own, others, _ = self._columns[rule]
+        if not own:
+            return None
+        towards = self.weights[own].mean(axis=0) - (self.weights[others].mean(axis=0) if others else 0.0)
+        length = float(np.linalg.norm(towards))
+        return towards / length if length > 0 else None
+
     @cached_property
     def _softmax_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """[R, T] twice: how often each of T prompts counts in a rule's own sum and in its contrast's; 0 for other scores."""

@@ -140,7 +140,7 @@ def _needs(rule: Mapping[str, Any], place: Location, *, background: bool) -> Ite
     for key, owner in (("like", ScoreKind.EXAMPLES), ("unlike", ScoreKind.EXAMPLES), ("head", ScoreKind.HEAD)):
         if rule.get(key) and kind is not owner:
             yield Mistake((*place, key), f"`{key}` is for rules with `score: {owner}`", f"add `score: {owner}`, or remove it")
-    if needed != "prompts" and rule.get("prompts"):
+    if needed == "like" and rule.get("prompts"):  # a head may have been learned from where they point
         message = f"`prompts` has no effect on a rule with `score: {kind}`"
         yield Mistake((*place, "prompts"), message, "remove it, or write a rule of its own for the words")
     if kind is ScoreKind.EXAMPLES and rule.get("like") and not rule.get("unlike") and not background:

@@ -50,6 +50,8 @@ class RuleExplanation:
     """of the image's file, where `lookalike` is one"""
     overridden: bool = False
     """whether the rule would act but for a hash list that allows"""
+    head: str | None = None
+    """of a rule that is scored by a head: what that was learned from, in words"""
 
     @property
     def acts(self) -> bool:
@@ -163,6 +165,7 @@ def explain(
                 prompt_sha256=compiled.liked[r][nearest] if compiled.liked[r] else None,
                 lookalike_sha256=other.sha256 if other else None,
                 overridden=bool(overridden[r]),
+                head=compiled.policy.assets.heads[rule.id].about if rule.id in compiled.policy.assets.heads else None,
             )
         )
     lists = explain_lists(found.listed)

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from moderation.policy.dsa_keys import Dsa
 from moderation.policy.model_choice import ModelChoice, Preprocess
 from moderation.policy.numbers import did_you_mean
-from moderation.policy.schema import Example, Labelled, ListedImages, Override, Policy, PolicyFile, Rule
+from moderation.policy.schema import DeclaredHead, Example, Labelled, ListedImages, Override, Policy, PolicyFile, Rule
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
@@ -134,6 +134,8 @@ def value_hint(details: ErrorDetails, location: Location, content: Any) -> str:
             meant += " write it without quotes" if re.fullmatch(r"-?\d*\.?\d+", given.strip()) else ""
             meant += " a comment needs a space before its `#`" if "#" in given else ""
         return meant or _HINTS[kind]
+    if kind == "string_pattern_mismatch" and "head" in location:
+        return "a fingerprint has 16 digits 0-9 and a-f: it is in the column `model_fingerprint` of results of that model"
     if kind == "string_pattern_mismatch" and isinstance(given, str):
         name = re.sub(r"[^a-z0-9_-]+", "-", given.strip().lower()).strip("-_")[:63]
         name = name.replace("_", "-") if location == ("policy",) else name
@@ -186,6 +188,8 @@ def _model_at(location: Location) -> type[BaseModel]:
         return Dsa
     if location[:1] == ("background",) or location[2:3] in (("like",), ("unlike",)):
         return Labelled
+    if location[:1] == ("rules",) and location[2:3] == ("head",):
+        return DeclaredHead
     parts: dict[str, type[BaseModel]] = {
         "rules": Rule,
         "examples": Example,

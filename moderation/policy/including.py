@@ -141,6 +141,7 @@ def _move_paths(content: Any, folder: PurePosixPath) -> None:
         _move(listed, "file", folder)
     for rule in _list(content.get("rules")):
         _move(rule, "head", folder)
+        _move(rule.get("head") if isinstance(rule, dict) else None, "file", folder)
         for key in ("like", "unlike"):
             _move_images(rule, key, folder)
     _move_images(content, "background", folder)

@@ -13,6 +13,7 @@ from moderation.lists.hash_list import HashKind
 from moderation.lists.reading import MIN_QUALITY
 from moderation.policy.languages import why_not_english
 from moderation.policy.schema import Action, ListedImages, Mode, Policy, Rule, Severity
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 
 NEAR_DUPLICATE = 0.97
@@ -112,7 +113,7 @@ def lint_prompts(policy: Policy, prompts: Sequence[str], embeddings: NDArray[np.
     index = {prompt: i for i, prompt in enumerate(prompts)}
     cosines = embeddings.astype(np.float64) @ embeddings.astype(np.float64).T
     found = []
-    live = [(at, rule) for at, rule in enumerate(policy.rules) if rule.mode is not Mode.OFF]
+    live = [(at, rule) for at, rule in enumerate(policy.rules) if rule.mode is not Mode.OFF and not _is_learned(rule)]
     for (_, first), (at, second) in combinations(live, 2):
         for mine in first.prompts:
             for theirs_at, theirs in enumerate(second.prompts):
@@ -149,6 +150,11 @@ def _list_oddities(policy: Policy, one: ListedImages, place: Location) -> Iterat
             yield Oddity(place, message, "give it a higher `severity`")
 
 
+def _is_learned(rule: Rule) -> bool:
+    """Whether a head scores it: then its prompts are where learning began, and flag nothing."""
+    return rule.score is ScoreKind.HEAD
+
+
 def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
     """Thresholds in [0, 1] that every image reaches, or none."""
     if rule.score.facts.usual is not None:  # `lint_similarity` knows better
@@ -160,7 +166,7 @@ def _extremes(rule: Rule, place: Location) -> Iterator[Oddity]:
         written = f"`{key}: {value:g}` of the rule {rule.id!r}"
         if value <= 0:
             yield Oddity((*place, key), f"{written}: every image {does}", "set a threshold above 0, such as 0.60")
-        elif value < _LOWEST:
+        elif value < _LOWEST and not _is_learned(rule):  # of something rare, a low probability says much
             yield Oddity(
                 (*place, key), f"{written}: nearly every image {does}", "look at the scores of a run first, or set 0.60"
             )

@@ -20,6 +20,7 @@ from moderation.policy.score_kind import ScoreKind
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Threshold = Annotated[float, Field(ge=-1.0, le=1.0, allow_inf_nan=False, strict=True)]
 
 
@@ -92,6 +93,22 @@ ImageSources = Annotated[
 MAX_SOURCES = 1000
 
 
+class DeclaredHead(Strict):
+    """A head whose file does not say which model's embeddings it is for."""
+
+    file: Text = Field(description="the head: a path relative to this file, or a URI")
+    model: Fingerprint = Field(description="fingerprint of the model whose embeddings it was learned from")
+
+
+def _kind_of_head(value: Any) -> str:
+    return "<declared>" if isinstance(value, dict | DeclaredHead) else "<file>"
+
+
+HeadSource = Annotated[
+    Annotated[Text, Tag("<file>")] | Annotated[DeclaredHead, Tag("<declared>")], Discriminator(_kind_of_head)
+]
+
+
 class ListedImages(Strict):
     """A list of known images, by their hashes, and what becomes of an image that is on it."""
 
@@ -135,12 +152,19 @@ class Rule(Strict):
     unlike: ImageSources = Field(
         default=(), max_length=MAX_SOURCES, description="for `score: examples`: images that look alike and are not meant"
     )
-    head: Text | None = Field(default=None, description="for `score: head`: a file that `moderate policy learn` wrote")
+    head: HeadSource | None = Field(
+        default=None, description="for `score: head`: a file that `moderate policy learn` wrote, or {file: ..., model: ...}"
+    )
     review: Threshold | None = Field(default=None, description="at or above: a person looks")
     block: Threshold | None = Field(default=None, description="at or above: blocked")
     review_by: date | None = Field(default=None, description="date by which somebody decides about a shadow rule: 2026-12-31")
     maps_to: tuple[Text, ...] = Field(default=(), max_length=50, description="names of this subject in other systems")
     dsa: Dsa | None = Field(default=None, description="what statements of reasons say about its blocks (`moderate export dsa`)")
+
+    @property
+    def head_file(self) -> str | None:
+        """The file of its head, as the policy names it."""
+        return self.head.file if isinstance(self.head, DeclaredHead) else self.head
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -150,7 +174,7 @@ class Rule(Strict):
     @property
     def looks_for(self) -> tuple[str, ...]:
         """What it looks for, in words: its prompts, where its exemplars are, or its head."""
-        return self.prompts or tuple(map(_in_words, self.like)) or ((self.head,) if self.head else ())
+        return self.prompts or tuple(map(_in_words, self.like)) or ((self.head_file,) if self.head_file else ())
 
     @property
     def lookalikes(self) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from moderation.policy.assets import Assets
 from moderation.policy.exemplars import Exemplar
 from moderation.policy.head import Head
 from moderation.policy.including import Merged
-from moderation.policy.schema import ListedImages, Mode, Policy
+from moderation.policy.schema import DeclaredHead, HeadSource, ListedImages, Mode, Policy
 from moderation.policy.yaml_source import Location
 from moderation.policy_files.exemplar_files import ExemplarReader
-from moderation.policy_files.head_files import parse_head
+from moderation.policy_files.head_files import MAX_BYTES, parse_head
 from moderation.policy_files.places import AssetError, content, located
 from moderation.storage import Store
 
@@ -52,9 +52,11 @@ class _Reader:
         self.folder, self.merged = folder, merged
         self.findings: list[Finding] = []
 
-    def head(self, name: str, place: Location) -> Head | None:
+    def head(self, source: HeadSource, place: Location) -> Head | None:
+        name, model = (source.file, source.model) if isinstance(source, DeclaredHead) else (source, None)
         try:
-            return parse_head(content(name, located(name, self.folder)), name)
+            data = content(name, located(name, self.folder), MAX_BYTES)
+            return parse_head(data, name, model, self.merged.finding(place, ""))
         except AssetError as error:
             self._add(place, error)
             return None

@@ -17,7 +17,7 @@ from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
 from moderation.policy_files.asset_files import read_assets
 
-_NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<images>", "<labels>", "[key]"}
+_NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<images>", "<labels>", "<file>", "<declared>", "[key]"}
 """What pydantic adds to places: the branch of a union that was chosen, and that a key is meant."""
 
 

@@ -43,8 +43,8 @@ def beside(file: str, name: str) -> str:
     return whole if "://" in whole else posixpath.normpath(whole)
 
 
-def content(name: str, location: str) -> bytes:
-    """The bytes of what a policy names. Raises `AssetError`."""
+def content(name: str, location: str, most: int = MAX_FILE) -> bytes:
+    """The bytes of what a policy names, `most` of them. Raises `AssetError`."""
     if "\0" in location:
         raise AssetError(f"{name!r} is no name of a file")
     if location.endswith("/") or (scheme_of(location) == "file" and Path(location.removeprefix("file://")).is_dir()):
@@ -52,8 +52,8 @@ def content(name: str, location: str) -> bytes:
     try:
         store, key = Store.locate(location)
         found = store.head(key)
-        if found.size > MAX_FILE:
-            raise AssetError(f"{name!r} has {found.size:,} bytes, more than {MAX_FILE:,}")
+        if found.size > most:
+            raise AssetError(f"{name!r} has {found.size:,} bytes, more than {most:,}")
         return store.get(key, found.etag or None)
     except StorageError as error:
         raise _refused(name, error) from None

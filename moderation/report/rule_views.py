@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from moderation.html.text import key_of, number, percent, score, threshold
 from moderation.policy.schema import Mode, Policy, Rule, Severity
+from moderation.policy.score_kind import ScoreKind
 from moderation.report.changes import Change, count_change, flags_of, last_run, rate_change
 from moderation.report.charts import histogram
 from moderation.report.sheets import sheets
@@ -70,6 +71,8 @@ class RuleView:
     """images it flagged, or would have flagged if it is a shadow rule"""
     rate: str
     changes: tuple[Change, ...]
+    head: str = ""
+    """of a rule that is scored by a head: what that was learned from, in words"""
     range: str = ""
     chart: Markup | None = None
     trend: Markup | None = None
@@ -135,7 +138,9 @@ class RuleViews:
     def _rule(self, rule: Rule) -> RuleView:
         now = self._now
         flagged = now.flagged.get(rule.id, 0)
-        view = RuleView(rule, flagged, percent(flagged, now.scored), self._changes(rule, flagged))
+        head = self._policy.assets.heads.get(rule.id)
+        about = "" if head is None else f"A probability by the head {head.name}, {head.about}."
+        view = RuleView(rule, flagged, percent(flagged, now.scored), self._changes(rule, flagged), about)
         found = self._found.rules.get(rule.id)
         if found is None:
             return view
@@ -144,7 +149,7 @@ class RuleViews:
             range=f"{score(found.minimum)} to {score(found.maximum)}",
             chart=histogram(rule, found),
             trend=trend(rule.id, points(rule.id, now, self._earlier)),
-            prompts=_prompts(found),
+            prompts=() if head is not None else _prompts(found),
             sheets=self._sheets(rule, found),
         )
 
@@ -161,9 +166,9 @@ class RuleViews:
         made = (
             Sheet(
                 _heading(rule, shown.flagged, self._now.flagged.get(rule.id, 0)),
-                tuple(self._image(e, rule, e.top_prompt) for e in shown.flagged),
+                tuple(self._image(e, rule, _why(e, rule)) for e in shown.flagged),
             ),
-            Sheet("Highest scores; none flagged", tuple(self._image(e, rule, e.top_prompt) for e in shown.highest)),
+            Sheet("Highest scores; none flagged", tuple(self._image(e, rule, _why(e, rule)) for e in shown.highest)),
             Sheet("Near a threshold, closest first", tuple(self._image(e, rule, _distance(e, rule)) for e in shown.near)),
         )
         return tuple(sheet for sheet in made if sheet.images)
@@ -192,6 +197,11 @@ def _heading(rule: Rule, images: Sequence[Example], total: int) -> str:
     chosen = "" if shown + alike >= total else " spread over the range of scores,"
     more = f"; {number(alike)} more {'looks' if alike == 1 else 'look'} like them" if alike else ""
     return f"{flagged}: {number(shown)} of {number(total)},{chosen} highest scores first{more}"
+
+
+def _why(example: Example, rule: Rule) -> str:
+    """The closest prompt; a head has none."""
+    return _distance(example, rule) if rule.score is ScoreKind.HEAD else example.top_prompt
 
 
 def _distance(example: Example, rule: Rule) -> str:

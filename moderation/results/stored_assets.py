@@ -15,6 +15,7 @@ from moderation.errors import OutputError, StorageError
 from moderation.lists.hash_list import HashKind, HashList
 from moderation.policy.assets import Assets, exemplars_json
 from moderation.policy.exemplars import Exemplar, Exemplars
+from moderation.policy.schema import DeclaredHead, HeadSource
 from moderation.policy_files.head_files import parse_head
 from moderation.policy_files.places import AssetError
 from moderation.storage import Store
@@ -38,12 +39,12 @@ def keep_assets(output: Store, assets: Assets) -> None:
                 continue
 
 
-def stored_assets(output: Store, names: Mapping[str, str], keys: Mapping[str, str]) -> Assets:
+def stored_assets(output: Store, sources: Mapping[str, HeadSource], keys: Mapping[str, str]) -> Assets:
     """The assets of a run.
 
     Args:
         output: the results.
-        names: what the policy calls each head's file, by rule id.
+        sources: what the policy says of each head, by rule id.
         keys: where each asset lies, as the manifest says.
 
     Raises:
@@ -56,7 +57,11 @@ def stored_assets(output: Store, names: Mapping[str, str], keys: Mapping[str, st
         try:
             data = output.get(key)
             if kind == "head":
-                heads[whose] = parse_head(data, names.get(whose, key))
+                source = sources.get(whose, key)
+                if isinstance(source, DeclaredHead):
+                    heads[whose] = parse_head(data, source.file, source.model)
+                else:
+                    heads[whose] = parse_head(data, source)
             elif kind == "list":
                 lists[whose] = _list(data)
             else:

@@ -16,6 +16,7 @@ import numpy as np
 from moderation.model.encoder import Encoder
 from moderation.model.jpeg_decoder import JpegDecoder
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
+from moderation.policy.head_models import check_heads
 from moderation.policy.schema import Policy
 from moderation.records import BatchSummary, ObjectRef, ScoredBatch
 from moderation.scoring.decision_rows import Embedded, Failure, build_rows
@@ -38,6 +39,7 @@ def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
 
 def compiled_by(encoder: Encoder, policy: Policy) -> CompiledPolicy:
     """A policy with its prompts and exemplars embedded by a model. Raises `PolicyError`, as `CompiledPolicy.build`."""
+    check_heads(policy, encoder.made)
     head = text_head(encoder, prompt_texts(policy))
     images = embed_exemplars(policy.assets.images, lambda files: embed_images(encoder, files))
     return CompiledPolicy.build(policy, replace(head, images=images))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from moderation.errors import ModelError, SettingsError, StorageError
 from moderation.model.preprocessing import Resize
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
+from moderation.policy.head_models import check_heads
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.results.archive import Archive
@@ -25,9 +26,10 @@ def compiled_for(policy: Policy, archive: Archive) -> CompiledPolicy:
     """A policy ready to score an archive's embeddings. torch is imported only if a prompt is new.
 
     Raises:
-        PolicyError: the policy asks for a score that the model does not have.
+        PolicyError: the policy asks for a score that the model does not have, or a head belongs to another model.
         ModelError, SettingsError: as `embedded_texts`.
     """
+    check_heads(policy, lambda fingerprint: _is_of(fingerprint, archive, policy.model))
     head = embedded_texts(archive, policy.model, prompt_texts(policy))
     return CompiledPolicy.build(policy, replace(head, images=archive_exemplars(policy, archive)))
 
@@ -49,6 +51,19 @@ def archive_exemplars(policy: Policy, archive: Archive) -> Embeddings:
     except StorageError as error:  # they may only be read by whoever asks
         _log.warning("the embeddings of %d exemplars could not be stored for later runs: %s", len(found), error.detail)
         return found
+
+
+def _is_of(fingerprint: str, archive: Archive, model: ModelChoice) -> bool:
+    """Whether a head's fingerprint is of the model that made an archive: in another precision only its weights can tell."""
+    if fingerprint == archive.fingerprint:
+        return True
+    try:
+        return archive_encoder(archive, model).made(fingerprint)
+    except ModelError as error:
+        raise ModelError(
+            f"a head was learned from embeddings with the fingerprint {fingerprint}, these have {archive.fingerprint}; "
+            f"whether both are of one model needs its weights: {error}"
+        ) from None
 
 
 def embedded_texts(archive: Archive, model: ModelChoice, texts: Sequence[str], *, keep: bool = True) -> TextHead:

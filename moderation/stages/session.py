@@ -19,6 +19,7 @@ from moderation.errors import ModelError, OutputError, StorageError
 from moderation.model.engines import MAX_BATCH
 from moderation.planning.inputs import Inputs, claim_run
 from moderation.policy.compiled import CompiledPolicy, TextHead, prompt_texts
+from moderation.policy.head_models import check_heads, head_fingerprints
 from moderation.policy_files.loading import located
 from moderation.results.archive import open_archive
 from moderation.results.paths import RunPaths
@@ -86,6 +87,7 @@ def _with_model(inputs: Inputs) -> Iterator[Session]:
             raise located(settings.policy, error) from None
         if model.engine is not None and model.engine.warning:
             _log.warning("%s", model.engine.warning)
+        check_heads(policy, pool.made(head_fingerprints(policy)).__contains__)
         paths, started_at = claim_run(inputs, model.fingerprint)
         with writing_to(inputs.output, paths.run_id):
             head = keep_prompts(inputs.output, model.fingerprint, model.head)

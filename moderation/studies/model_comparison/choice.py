@@ -1,8 +1,11 @@
 """Selects a model, and checks that it fits the policy before anything is scored."""
 
+from dataclasses import replace
+
 from moderation.errors import ModelError, PolicyError
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy_files.loading import load_policy
 
 
@@ -25,6 +28,21 @@ def model_choice(text: str) -> ModelChoice:
             f"{text!r} is not a model: write demo, ViT-B-32/openai, ViT-B-32/weights.safetensors or hf-hub:org/repo"
         )
     return ModelChoice(name=name, pretrained=pretrained or None)
+
+
+def without_heads(policy: Policy) -> tuple[Policy, tuple[str, ...]]:
+    """A policy without the rules that are scored by heads, which belong to one model; and the ids of these rules.
+
+    Raises:
+        PolicyError: no other rule is scored.
+    """
+    heads = tuple(rule.id for rule in policy.active_rules if rule.score is ScoreKind.HEAD)
+    if not heads:
+        return policy, ()
+    rest = tuple(rule for rule in policy.rules if rule.id not in heads)
+    if all(rule.id in heads for rule in policy.active_rules):
+        raise PolicyError("every rule is scored by a head, and a head belongs to one model: learn them again for the other one")
+    return policy.model_copy(update={"rules": rest}).with_assets(replace(policy.assets, heads={})), heads
 
 
 def check_choice(choice: ModelChoice, policy: Policy) -> None:

@@ -13,7 +13,7 @@ from moderation.model.encoder import Precision
 from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.sources import open_sources, reader_of
-from moderation.studies.model_comparison.choice import check_choice
+from moderation.studies.model_comparison.choice import check_choice, without_heads
 from moderation.studies.model_comparison.comparison_result import Hold, ModelComparison
 from moderation.studies.model_comparison.comparison_text import about
 from moderation.studies.model_comparison.object_sample import SampledObjects, sample_objects
@@ -52,7 +52,7 @@ def compare_models(
     """Score a sample of images with two models and say what moving from A to B would change.
 
     Args:
-        policy: what is looked for; its own `model` does not count.
+        policy: what is looked for; its own `model` does not count. Of different models, rules with heads are left out.
         a: the model that the policy's thresholds are for.
         b: another one.
         locations: folders, prefixes, manifests or inventories, as a run takes them.
@@ -69,6 +69,9 @@ def compare_models(
         SettingsError: no labelled image is among them.
     """
     limits = limits or ImageLimits()
+    named = f"{policy.policy} {policy.version} ({policy.hash})"
+    if a != b:
+        policy, _ = without_heads(policy)
     for choice in (a, b):
         check_choice(choice, policy)
     sources = open_sources(locations, CONNECTIONS)
@@ -90,7 +93,8 @@ def compare_models(
         score_objects(model, found.objects, reader, limits, _teller(2 * len(found.objects), number * len(found.objects)))
         for number, model in enumerate(models)
     )
-    return _compared(policy, found, (by_a, by_b), truths, tuple(source.uri for source in sources), (sample, seed))
+    whole = _compared(policy, found, (by_a, by_b), truths, tuple(source.uri for source in sources), (sample, seed))
+    return replace(whole, policy=named)
 
 
 def _compared(

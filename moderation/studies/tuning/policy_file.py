@@ -1,13 +1,14 @@
-"""Writing thresholds into a policy file: the number and the evidence for it, and not a byte besides."""
+"""Writing thresholds and heads into a policy file: the value and the evidence for it, and not a byte besides."""
 
 import contextlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -15,12 +16,14 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from moderation.errors import OutputError, PolicyError
 from moderation.policy.comparison import compare
+from moderation.policy.head import Head
 from moderation.policy.schema import Policy
+from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
 from moderation.policy_files.loading import load_policy, read_policy
 
-MARK = "[moderate policy tune]"
-"""Ends the comments that this module writes, so that it knows its own again."""
+MARK, LEARNED = "[moderate policy tune]", "[moderate policy learn]"
+"""One of them ends each comment that this module writes, so that it knows its own again."""
 
 _BREAK = re.compile(r"\r\n|\n|\r")
 _PLAIN = re.compile(r"(?:[&!]\S*\s+)*(?P<value>\S*)\Z")
@@ -28,20 +31,34 @@ _PLAIN = re.compile(r"(?:[&!]\S*\s+)*(?P<value>\S*)\Z")
 
 @dataclass(frozen=True, slots=True)
 class NewThreshold:
-    """A number to be written."""
+    """A number, or a word, to be written."""
 
     rule: str
     key: str
-    """review | block"""
-    value: float
+    """review | block, with a number; score | head, with a word that needs no quotes"""
+    value: float | str
     evidence: str
-    """one line: what speaks for it"""
+    """one line: what speaks for it; empty: no comment"""
+    mark: str = MARK
+
+    @property
+    def written(self) -> str:
+        """The value as it is put into the file."""
+        return self.value if isinstance(self.value, str) else number(self.value)
 
 
-def write_thresholds(path: Path, thresholds: Sequence[NewThreshold]) -> None:
+def write_thresholds(
+    path: Path, thresholds: Sequence[NewThreshold], heads: Mapping[str, Head] | None = None, read: bytes | None = None
+) -> None:
     """Put thresholds into a policy file, each with its evidence as a comment in the line above; all or none.
 
     Comments and layout stay as they are, byte by byte. An evidence that was written before is replaced.
+
+    Args:
+        path: the file.
+        thresholds: what is written.
+        heads: by rule id, the heads that files hold which are written into it.
+        read: what the file held when what is written was computed.
 
     Raises:
         PolicyError: the file cannot hold a number in a way that changes nothing else: the rule comes from an included file, its
@@ -53,6 +70,8 @@ def write_thresholds(path: Path, thresholds: Sequence[NewThreshold]) -> None:
         before = target.read_bytes()
     except OSError as error:
         raise PolicyError(f"cannot read the policy {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
+    if read is not None and read != before:
+        raise OutputError(f"{str(path)!r} was changed by somebody else meanwhile: nothing was written, try again")
     old = load_policy(path)
     bom, text = _split_bom(before.decode("utf-8"))
     for one in thresholds:
@@ -60,7 +79,7 @@ def write_thresholds(path: Path, thresholds: Sequence[NewThreshold]) -> None:
     after = (bom + text).encode()
     if after != before:
         odd = "it has a threshold that cannot be changed alone: is it an anchor (&name) that others refer to?"
-        replace_policy(target, before, after, _expected(old, thresholds), odd)
+        replace_policy(target, before, after, _expected(old, thresholds, heads or {}), odd)
 
 
 def number(value: float) -> str:
@@ -86,7 +105,7 @@ def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> 
     pairs: dict[str, tuple[Node, Node]] = {
         str(key.value): (key, value) for key, value in mapping.value if isinstance(key, ScalarNode)
     }
-    written = number(new.value)
+    written = new.written
     if new.key in pairs:
         start, end, written = _span(text, *pairs[new.key], written, new, name)
         at = pairs[new.key][0].start_mark.index
@@ -94,7 +113,7 @@ def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> 
         start, written, at = _insertion(text, mapping, pairs, written, new, name)
         end = start
     text = text[:start] + written + text[end:]
-    return _with_evidence(text, at if new.key in pairs else start + len(written) - 1, new)
+    return text if not new.evidence else _with_evidence(text, at if new.key in pairs else start + len(written) - 1, new)
 
 
 def _place(path: Path, new: NewThreshold) -> Location:
@@ -116,7 +135,12 @@ def _place(path: Path, new: NewThreshold) -> Location:
                 return whole[:-1]
             span = source.values.get(whole) or source.values.get(whole[:-1])
             line = f", line {span.line + 1}" if span else ""
-            advice = f"{{{new.rule}: {{{new.key}: {number(new.value)}}}}}"
+            if isinstance(new.value, str):
+                raise PolicyError(
+                    f"the rule {new.rule!r} comes from {source.name}{line}, which other policies may include too: name that "
+                    "file in the command instead of this one; nothing was written"
+                )
+            advice = f"{{{new.rule}: {{{new.key}: {new.written}}}}}"
             raise PolicyError(
                 f"the rule {new.rule!r} comes from {source.name}{line}, which other policies may include too: write "
                 f"`overrides: {advice}` into {path}, or tune {source.name} itself; nothing was written"
@@ -142,10 +166,10 @@ def _span(text: str, key: Node, value: Node, written: str, new: NewThreshold, na
     between = text[key.end_mark.index : start]
     found = _PLAIN.match(text[start:end])
     if start < key.end_mark.index or not re.fullmatch(r"\s*:(?:\s.*|)", between, re.DOTALL) or found is None or "*" in between:
-        line = key.start_mark.line + 1
+        line, what = key.start_mark.line + 1, "word" if isinstance(new.value, str) else "number"
         raise PolicyError(
-            f"{name}, line {line}: `{new.key}` is not a plain number but an alias (*name) or in an unusual form: write the "
-            f"number itself there, {written}; nothing was written"
+            f"{name}, line {line}: `{new.key}` is not a plain {what} but an alias (*name) or in an unusual form: write the "
+            f"{what} itself there, {written}; nothing was written"
         )
     if not found["value"]:  # `review:` with nothing behind it
         colon = text.index(":", key.end_mark.index) + 1
@@ -157,7 +181,8 @@ def _insertion(
     text: str, mapping: MappingNode, pairs: dict[str, tuple[Node, Node]], written: str, new: NewThreshold, name: str
 ) -> tuple[int, str, int]:
     """Where a threshold that is not there goes, with the text that says it: behind the other one."""
-    other = pairs.get("block" if new.key == "review" else "review") or pairs.get("mode") or pairs.get("severity")
+    beside = {"review": ("block",), "block": ("review",)}.get(new.key, ("score", "review", "block"))
+    other = next((pairs[key] for key in (*beside, "mode", "severity") if key in pairs), None)
     line = mapping.start_mark.line + 1
     problem = (
         f"{name}, line {line}: the rule {new.rule!r} has no `{new.key}` yet, and its place cannot be determined: write "
@@ -185,16 +210,16 @@ def _with_evidence(text: str, at: int, new: NewThreshold) -> str:
     line = text[start : end.start() if end else len(text)]
     indent = line[: len(line) - len(line.lstrip(" "))]
     prefix = f"# {new.rule} {new.key} "
-    comment = f"{indent}{prefix}{new.evidence} {MARK}{_newline(text)}"
+    comment = f"{indent}{prefix}{new.evidence} {new.mark}{_newline(text)}"
     above = start
     while above > 0:
         previous = _line_start(text, above - 1 - (text[above - 2 : above] == "\r\n"))
         said = text[previous:above].strip()
         if not said.startswith("#"):
             break
-        if said.startswith(prefix) and said.endswith(MARK):
+        if said.startswith(prefix) and said.endswith((MARK, LEARNED)):
             return text[:previous] + comment + text[above:]
-        if not said.endswith(MARK):
+        if not said.endswith((MARK, LEARNED)):
             break
         above = previous
     return text[:start] + comment + text[start:]
@@ -213,12 +238,14 @@ def _split_bom(text: str) -> tuple[str, str]:
     return ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
 
 
-def _expected(old: Policy, thresholds: Sequence[NewThreshold]) -> Policy:
+def _expected(old: Policy, thresholds: Sequence[NewThreshold], heads: Mapping[str, Head]) -> Policy:
     """What the policy must mean afterwards."""
     new = {(one.rule, one.key): one.value for one in thresholds}
     rules = []
     for rule in old.rules:
-        changes = {key: value for (name, key), value in new.items() if name == rule.id}
+        changes: dict[str, Any] = {key: value for (name, key), value in new.items() if name == rule.id}
+        if "score" in changes:
+            changes["score"] = ScoreKind(changes["score"])
         review, block = changes.get("review", rule.review), changes.get("block", rule.block)
         if review is not None and block is not None and review > block:
             raise PolicyError(
@@ -226,7 +253,11 @@ def _expected(old: Policy, thresholds: Sequence[NewThreshold]) -> Policy:
                 "threshold first, or choose another target; nothing was written"
             )
         rules.append(rule.model_copy(update=changes))
-    return old.model_copy(update={"rules": tuple(rules)})
+    assets = old.assets
+    # A rule that becomes a head has no exemplars any more; `like` and `unlike` would be mistakes.
+    exemplars = {rule: one for rule, one in assets.exemplars.items() if rule not in heads}
+    new_assets = replace(assets, heads={**assets.heads, **heads}, exemplars=exemplars)
+    return old.model_copy(update={"rules": tuple(rules)}).with_assets(new_assets)
 
 
 def replace_policy(target: Path, before: bytes, after: bytes, expected: Policy, odd: str) -> None:

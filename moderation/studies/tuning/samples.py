@@ -78,6 +78,10 @@ class Sample:
             found.append(_Cell(float(mass.sum()), size, not given or one, not given or not one, rows))
         return tuple(found)
 
+    def under(self, scores: NDArray[np.float32]) -> "Sample":
+        """The same labels under other scores [n], which are given in the order of these."""
+        return _sorted(scores, self.truth, self.mass, self.groups, self.basis)
+
     def prevalence_interval(self) -> tuple[float, float] | None:
         """Its 95 % interval; None where the user gave it."""
         if self.basis == "prevalence":
