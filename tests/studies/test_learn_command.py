@@ -164,7 +164,6 @@ def test_weights_say_how_common_positives_are(stored, policy, tmp_path):
         ("firearm", (), PolicyError, "did you mean `firearms`"),
         ("beer", (), PolicyError, "is off, so it has no scores"),
         ("firearms", ("--prevalence", 2), SettingsError, "give a share between 0 and 1"),
-        ("firearms", ("--labels", "reviews"), SettingsError, "give a labels file"),
         ("firearms", ("--labels", "nowhere.csv"), SettingsError, "cannot read the labels"),
     ],
 )
