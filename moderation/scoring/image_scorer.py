@@ -39,7 +39,8 @@ def text_head(encoder: Encoder, texts: list[str]) -> TextHead:
 
 def compiled_by(encoder: Encoder, policy: Policy) -> CompiledPolicy:
     """A policy with its prompts and exemplars embedded by a model. Raises `PolicyError`, as `CompiledPolicy.build`."""
-    check_heads(policy, encoder.made)
+    if policy.assets.heads:
+        check_heads(policy, encoder.made)
     head = text_head(encoder, prompt_texts(policy))
     images = embed_exemplars(policy.assets.images, lambda files: embed_images(encoder, files))
     return CompiledPolicy.build(policy, replace(head, images=images))

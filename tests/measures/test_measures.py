@@ -14,6 +14,7 @@ from moderation.cli import app
 from moderation.measures import measure_text
 from moderation.measures.reviewers import WHOLE_IMAGE, agreements, golden_results, throughput
 from moderation.measures.rule_measures import measure, measure_rules
+from moderation.policy.assets import Assets
 from moderation.policy_files.loading import parse_policy
 from moderation.query import connect
 from moderation.queues.opening import opened_queues
@@ -123,7 +124,7 @@ def test_what_counts_as_a_verdict_about_a_rule(tmp_path, said, precision):
 
 def test_verdicts_about_another_meaning_of_a_rule_do_not_count(tmp_path):
     results = publish(tmp_path, {"r0": REVIEW})
-    meaning = rule_meaning(parse_policy(POLICY).rules[0])
+    meaning = rule_meaning(parse_policy(POLICY).rules[0], Assets())
     append(Store(results), [review_of("r0", violates=True, rule="firearms", rule_meaning=meaning)])
     assert measured(results).rules[0].judged == 1
     publish(tmp_path, {"r0": REVIEW}, run_id=SECOND, policy=POLICY.replace("[a handgun]", "[a pistol]"))

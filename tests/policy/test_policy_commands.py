@@ -354,7 +354,7 @@ def test_bars_stand_where_scores_and_thresholds_are(demo: Policy, explained: dic
     assert top
     assert f'<i style="width: {100 * top.score:.2f}%"></i>' in html
     assert f'<b class="block" style="left: {100 * top.block:.2f}%"></b>' in html
-    assert html.count('src="data:image/jpeg;base64,') == 1
+    assert html.count('src="data:image/jpeg;base64,') == 3  # the image, and the two exemplars that it is nearest to
     assert not re.search(r'(src|href)="(?!data:)', html)
     similar = explain(two_prompts(score="similarity", review=-0.1, block=0.3), vectors([-1, -1, 0, 0]), [0], uri="u")
     for left in re.findall(r"(?:width|left): ([-\d.]+)%", page.render(demo, "demo", "0123", [("u", similar)], {})):
@@ -424,7 +424,7 @@ def test_explain_prints_scores_and_thresholds_for_people(policy_file: Path, tmp_
     assert not set("\u202e\x1b") & set(found.stdout + found.stderr)
     assert max(map(len, [line for line in found.stdout.splitlines() if "/" not in line])) <= 120
     html = (tmp_path / "page.html").read_text()
-    assert html.count('src="data:image/jpeg;base64,') == 1
+    assert html.count('src="data:image/jpeg;base64,') == 3  # the image, and the two exemplars that it is nearest to
     assert str(tmp_path / "page.html") in found.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 from queued import ALLOWED, BLOCK, POLICY, REVIEW, SECOND, answer, publish, review_of, sha256, uri
 
 from moderation.errors import SettingsError
+from moderation.policy.assets import Assets
 from moderation.policy_files.loading import parse_policy
 from moderation.queues.backlog import backlog
 from moderation.queues.lots import lot, lot_sql
@@ -216,7 +217,7 @@ def test_images_are_asked_about_again_when_the_rule_means_something_else(tmp_pat
     text = f"ask_again_when_meaning_changes: {again}\nqueues: [{{name: a}}]"
     with queue(results, text) as one:
         (item,) = one.page()
-    meaning = rule_meaning(parse_policy(POLICY).rules[0])
+    meaning = rule_meaning(parse_policy(POLICY).rules[0], Assets())
     append(Store(results), [review_of(item, rule_meaning=meaning)])
     with queue(results, text) as one:
         assert names(one.page()) == []

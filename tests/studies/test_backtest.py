@@ -367,7 +367,7 @@ def test_a_condition_chooses_images_at_their_newest_decision(
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("top_scor > 0.5", "no column 'top_scor'; they have run_id, uri, etag"),
+        ("top_scor > 0.5", "no column 'top_scor'; did you mean 'top_score'? they have run_id, uri, etag"),
         ("top_score >", "syntax error"),
         ("uri", "Could not convert string"),
         ("1=1) UNION SELECT * FROM runs --", "syntax error"),

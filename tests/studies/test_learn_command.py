@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from moderation.labels.label_file import read_labels
 from tuned_results import uri, write_labels, write_scores
 from typer.testing import CliRunner
 
 from moderation import Store
 from moderation.commands.learn import learn
 from moderation.errors import OutputError, PolicyError, SettingsError
+from moderation.labels.label_file import read_labels
 from moderation.policy_files.loading import load_policy
 from moderation.results.archive import open_archive
 from moderation.scoring.prompt_embeddings import compiled_for

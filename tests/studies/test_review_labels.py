@@ -12,6 +12,7 @@ from moderation.cli import app
 from moderation.commands.stored_results import opened
 from moderation.errors import SettingsError
 from moderation.labels.label_file import ANY
+from moderation.policy.assets import Assets
 from moderation.policy_files.loading import parse_policy
 from moderation.queues.opening import opened_queues
 from moderation.reviews.meaning import rule_meaning
@@ -105,7 +106,7 @@ def test_verdicts_about_another_meaning_are_no_labels_for_the_rule(tmp_path):
     results = publish(tmp_path, {"r": REVIEW})
     changed = POLICY.replace("[a handgun]", "[a pistol]")
     publish(tmp_path, {"r2": REVIEW}, run_id=SECOND, policy=changed)
-    meaning = rule_meaning(parse_policy(POLICY).rules[0])
+    meaning = rule_meaning(parse_policy(POLICY).rules[0], Assets())
     append(Store(results), [review_of("r", violates=True, rule="firearms", rule_meaning=meaning)])
     assert {label.rule for label in labels(results, parse_policy(POLICY).hash).labels} == {"firearms", ANY}
     assert {label.rule for label in labels(results, parse_policy(changed).hash).labels} == {ANY}
