@@ -62,6 +62,13 @@ BENCHMARKS = (
         (),
         ("--decisions", "200000", "--reviews", "20000", "--rounds", "1"),
     ),
+    Benchmark(
+        "reviews",
+        "benchmarks.reviews",
+        240,
+        ("review_queue_page_s", "effective_decisions_count_s"),
+        ("--decisions", "200000", "--reviews", "20000"),
+    ),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),
     Benchmark("colours", "benchmarks.parity", 60),
     Benchmark("gpu", "benchmarks.gpu", 300, ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")),

@@ -44,6 +44,10 @@ PROMISES = (
         "cpu_vit_b32_vs_fp32", "ViT-B/32 in bf16 on a CPU with AVX-512-BF16 or AMX, pipeline, against fp32 eager", 2.5, "times"
     ),
     Promise("cpu_vit_b32_int8_vs_fp32", "ViT-B/32 in int8 on a CPU with VNNI, pipeline, against fp32 eager", 4, "times"),
+    Promise("list_match_1m_s", "1,000,000 stored hashes against a list of 1,000,000", 180, "s", True),  # noqa: FBT003
+    Promise("list_match_us_per_image", "a list of 1,000,000, CPU per image", 20, "µs", True),  # noqa: FBT003
+    Promise("review_queue_page_s", "a page of a review queue, 10,000,000 decisions", 1, "s", True),  # noqa: FBT003
+    Promise("effective_decisions_count_s", "counting 10,000,000 effective decisions", 10, "s", True),  # noqa: FBT003
     Promise("gpu_encode_over_bare", "one GPU: encode rate over the bare model's", 0.95),
     Promise("gpu_end_to_end_over_bare", "one GPU: end to end over the bare model, decode hidden", 0.90),
 )

@@ -152,9 +152,14 @@ class OpenClipEncoder:
 
         Then its texts, and the heads that were learned from them, belong to its other embeddings too.
         """
-        own = self.preprocessing.resize
-        resizes: tuple[Resize, ...] = (own, "exact" if own == "fast" else "fast")
-        return any(self._fingerprint(way, resize) == fingerprint for resize in resizes for way in ARITHMETICS)
+        return self.made_alike(fingerprint) or any(
+            self._fingerprint(way, "exact" if self.preprocessing.resize == "fast" else "fast") == fingerprint
+            for way in ARITHMETICS
+        )
+
+    def made_alike(self, fingerprint: str) -> bool:
+        """The same, but only of pictures that were resized as here: then its own embeddings of images belong to them too."""
+        return any(self._fingerprint(way) == fingerprint for way in ARITHMETICS)
 
     def _fingerprint(self, way: str, resize: Resize | None = None) -> str:
         preprocessing = replace(self.preprocessing, resize=resize or self.preprocessing.resize)

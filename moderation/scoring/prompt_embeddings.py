@@ -106,7 +106,7 @@ def archive_encoder(archive: Archive, model: ModelChoice) -> "OpenClipEncoder":
 
     resize = cast("Resize", archive.used.resize)
     encoder = OpenClipEncoder.of(model, device="cpu", precision="fp32", resize=resize)
-    if not encoder.made(archive.fingerprint):
+    if not encoder.made_alike(archive.fingerprint):
         raise SettingsError(
             f"the embeddings under {archive.output.uri} were made by {archive.used.model} with the fingerprint "
             f"{archive.fingerprint}, but that model has {encoder.fingerprint} here: other weights, architecture or "

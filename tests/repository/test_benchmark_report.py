@@ -28,6 +28,10 @@ OF_THE_ISSUE = (
     "driver_two_workers_over_one",
     "cpu_vit_b32_vs_fp32",
     "cpu_vit_b32_int8_vs_fp32",
+    "list_match_1m_s",
+    "list_match_us_per_image",
+    "review_queue_page_s",
+    "effective_decisions_count_s",
     "gpu_encode_over_bare",
     "gpu_end_to_end_over_bare",
 )
