@@ -27,6 +27,7 @@ from moderation.commands.replay import replay
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
+from moderation.commands.studio import studio
 from moderation.commands.tune import tune
 from moderation.common import stopping
 from moderation.common.logs import LogFormat
@@ -58,6 +59,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
+app.command()(studio)
 app.command()(deploy)
 policy_app.command()(backtest)
 policy_app.command()(sample)

@@ -89,7 +89,7 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
             name=name,
             found=found,
             thumbnail=made.get(found.uri),
-            bars=tuple(_bar(rule, rule.rule == found.top_rule) for rule in found.rules),
+            bars=tuple(bar(rule, rule.rule == found.top_rule) for rule in found.rules),
         )
         for name, found in named
     ]
@@ -97,7 +97,8 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
     return _template().render(policy=policy, model=model, fingerprint=fingerprint, images=images, off=off)
 
 
-def _bar(rule: RuleExplanation, top: bool) -> BarView:
+def bar(rule: RuleExplanation, top: bool) -> BarView:
+    """A rule's score as a bar. `top`: whether it decided."""
     thresholds = (("review", rule.review), ("block", rule.block))
     values = [rule.score, *(value for _, value in thresholds if value is not None)]
     low, high = 0.0, 1.0

@@ -14,8 +14,8 @@ from moderation.policy.consistency import mistakes
 from moderation.policy.hints import MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
+from moderation.policy.yaml_source import MAX_BYTES
 from moderation.policy_files.asset_files import read_assets
-
 
 _NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<labels>", "[key]"}
 """What pydantic adds to places: the branch of a union that was chosen, and that a key is meant."""
@@ -65,6 +65,14 @@ def read_policy(path: str | Path, folder: str | None = None, assets: Assets | No
     if finding is not None:
         return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
     return _checked(merge(text, str(path), path.parent), folder or str(path.parent.resolve()), assets)
+
+
+def read_draft(text: str, path: Path) -> ReadPolicy:
+    """Check a text that is to become the policy file at `path`: what it includes and names is read from there."""
+    if len(text.encode()) > MAX_BYTES:
+        finding = Finding(str(path), 1, 1, f"larger than {MAX_BYTES:,} bytes", "is this a policy?")
+        return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
+    return _checked(merge(text, str(path), path.parent), str(path.parent.resolve()), None)
 
 
 def located(path: str | Path, error: ModelError) -> ModelError:
