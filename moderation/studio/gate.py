@@ -136,7 +136,7 @@ def _welcome(keys: Keys, path: str, query: list[tuple[str, str]]) -> Response:
         (path if path.startswith("/") and not path.startswith("//") else "/") + (f"?{urlencode(query)}" if query else "")
     )
     answer = HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Studio</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Studio</title><link rel="icon" href="data:,">'
         f'<meta http-equiv="refresh" content="0; url={onward}"><p><a href="{onward}">Open the studio</a></p></html>'
     )
     answer.set_cookie(keys.cookie, keys.session, httponly=True, samesite="strict", path="/")

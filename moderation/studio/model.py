@@ -104,8 +104,8 @@ class Model:
             found: dict[str, Any] = json.loads(answer)
         except (ProcessDiedError, ValueError):
             raise ModelError(
-                "the process with the model died, or took too long: try again; `moderate policy check --download` fetches weights that this "
-                "machine lacks"
+                "the process with the model died, or took too long: try again; `moderate policy check --download` fetches "
+                "weights that this machine lacks"
             ) from None
         if "error" in found:
             raise SettingsError(str(found["error"]))

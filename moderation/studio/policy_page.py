@@ -58,9 +58,10 @@ def routes(studio: Studio) -> APIRouter:
 
     @router.post("/policy/{file}/draft")
     def draft(file: int, sent: Sent) -> Response:
-        read = read_draft(text_in(sent, "text"), _path(studio, file))
+        path = _path(studio, file)
+        read = read_draft(text_in(sent, "text"), path)
         if read.policy is None:
-            return JSONResponse({"state": "mistakes", "count": len(read.findings)})
+            return JSONResponse({"state": "mistakes", "findings": [_finding(one, path) for one in read.findings]})
         try:
             found = effects.draft(read.policy, PATIENCE_S)
         except ModerationError as error:

@@ -69,7 +69,7 @@ const text = () => view.state.doc.toString();
 
 // --- Checking and computing while somebody types -------------------------------------------------------------------------
 
-let checking, drafting, waiting;
+let checking, drafting, waiting, checked = null;
 function changed() {
   const same = text() === saved;
   $("state").textContent = same ? "unchanged" : "not saved";
@@ -85,7 +85,7 @@ async function check() {
   try {
     const { findings, note } = await (await post(path("check"), { text: asked }, mine.signal)).json();
     if (asked !== text()) return;
-    view.dispatch(setDiagnostics(view.state, findings.filter((one) => one.here).map(diagnostic)));
+    checked = asked;
     list(findings, note);
   } catch (error) { if (error.name !== "AbortError") say(error.message); }
 }
@@ -97,6 +97,7 @@ function diagnostic({ line, column, length, level, message, hint }) {
 }
 
 function list(findings, note) {
+  view.dispatch(setDiagnostics(view.state, findings.filter((one) => one.here).map(diagnostic)));
   const panel = $("problems");
   panel.hidden = !findings.length && !note;
   panel.replaceChildren(...findings.map((one) => {
@@ -129,12 +130,18 @@ async function draft() {
         await new Promise((done) => setTimeout(done, 250));
         continue;
       }
-      if (found.state === "ready") show(found);
+      if (found.state === "ready") { if (!toWrite) show(found); }
       else if (found.state === "problem") $("effect").replaceChildren(notice(found.message));
-      else if (!$("effect").querySelector(".totals")) $("effect").replaceChildren(notice(`The text has ${found.count} ${found.count === 1 ? "mistake" : "mistakes"}; the effect shows once it has none.`));
+      else mistakes(found.findings, asked);
       return;
     }
   } catch (error) { if (error.name !== "AbortError") say(error.message); }
+}
+
+// Mistakes of the language are known at once; the whole check, which knows the model, may take longer.
+function mistakes(findings, asked) {
+  if (checked !== asked) list(findings, "");
+  if (!$("effect").querySelector(".totals")) $("effect").replaceChildren(notice("The effect shows once the text has no mistakes."));
 }
 
 function notice(message) {
@@ -212,16 +219,27 @@ $("effect").addEventListener("input", (event) => {
   move(rule);
 });
 
-// Where a slider is let go, its number goes into the text.
-$("effect").addEventListener("change", async (event) => {
-  const input = event.target;
-  if (!input.matches(".limit")) return;
-  const rule = input.closest(".rule-effect"), value = Number(valueOf(input).toFixed(6)), before = text();
+// Where a slider is let go, its number goes into the text: the newest one, when it rests for a moment.
+let toWrite = null, resting;
+$("effect").addEventListener("change", (event) => {
+  if (!event.target.matches(".limit")) return;
+  toWrite = event.target;
+  clearTimeout(resting);
+  resting = setTimeout(write, 300);
+});
+async function write() {
+  const input = toWrite, rule = input.closest(".rule-effect"), value = Number(valueOf(input).toFixed(6)), before = text();
   try {
     const found = await (await post(path("threshold"), { text: before, rule: rule.dataset.rule, name: input.dataset.name, value })).json();
+    if (toWrite !== input || value !== Number(valueOf(input).toFixed(6))) return;  // it has moved on, and rests again soon
+    toWrite = null;
     if (before === text()) replace(found.text);
-  } catch (error) { say(error.message); draft(); }
-});
+  } catch (error) {
+    toWrite = null;
+    say(error.message);
+    draft();
+  }
+}
 
 // Only what differs is changed, so that the cursor and the history stay as they are.
 function replace(wanted) {
