@@ -3,10 +3,9 @@
 Nothing that a client sends becomes a part of the SQL: values are parameters, and names come from the lists here.
 """
 
-import math
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -37,14 +36,9 @@ def _blank(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise ValueError("not a number")
-    return value
-
-
-Text = Annotated[str | None, BeforeValidator(_blank), Field(max_length=MOST_TEXT)]
-Score = Annotated[float | None, BeforeValidator(_blank), Field(ge=-1, le=1)]
+Text = Annotated[Annotated[str, Field(max_length=MOST_TEXT)] | None, BeforeValidator(_blank)]
+Score = Annotated[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None, BeforeValidator(_blank)]
+Decision = Annotated[Literal["allow", "review", "block", "error", "flagged"] | None, BeforeValidator(_blank)]
 Day = Annotated[date | None, BeforeValidator(_blank)]
 
 
@@ -55,7 +49,7 @@ class Filter(BaseModel):
 
     rule: Text = None
     """rules that flag the image, or, with scores given, whose scores lie between these"""
-    action: Annotated[str | None, BeforeValidator(_blank), Field(pattern="^(allow|review|block|error|flagged)$")] = None
+    action: Decision = None
     low: Score = None
     high: Score = None
     prefix: Text = None

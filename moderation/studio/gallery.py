@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from moderation.results.manifest import Manifest
-from moderation.studio.catalogue import Page
+from moderation.studio.catalogue import Catalogue, Page
 from moderation.studio.filters import WORDS, Filter
 from moderation.studio.paging import Cursor
 from moderation.studio.pictures import LARGE, SMALL
@@ -39,7 +39,7 @@ def routes(studio: Studio) -> APIRouter:
             "/gallery",
             chosen=chosen,
             orders=WORDS,
-            rules=catalogue.rules,
+            rules=_rules(studio, catalogue),
             codes=catalogue.codes,
             images=catalogue.images,
             count=catalogue.count(chosen),
@@ -77,6 +77,14 @@ def sources_of(studio: Studio) -> tuple[str, ...]:
     manifests: list[Manifest] = studio.manifests()
     sources = {manifest.sources for manifest in manifests}
     return next(iter(sources)) if len(sources) == 1 else ()
+
+
+def _rules(studio: Studio, catalogue: Catalogue) -> list[str]:
+    """Ids of rules that any published run scored, as far as they are known without reading scores."""
+    found = set(catalogue.rules)
+    for manifest in studio.manifests():
+        found |= {*manifest.statistics, *manifest.counts.flagged, *manifest.counts.shadow}
+    return sorted(found)
 
 
 def _tiles(studio: Studio, chosen: Filter, shown: Page) -> dict[str, Any]:

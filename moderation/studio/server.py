@@ -68,7 +68,7 @@ def serve(
             if browser:
                 webbrowser.open(studio.keys.link)
 
-        running(studio, listener, started)
+        server(studio, started).run([listener])
 
 
 @contextlib.contextmanager
@@ -83,25 +83,22 @@ def opened(results: str, policies: Sequence[Path], port: int, audit: Path | None
         studio.close()
 
 
-def running(studio: Studio, listener: socket.socket, started: Callable[[], None], patience: Patience | None = None) -> None:
-    """Answer requests until a signal comes."""
-    server = _server(studio, started, patience or Patience())
-    server.run([listener])
-
-
-class _Server(uvicorn.Server):
-    """Says when it is ready."""
+class Server(uvicorn.Server):
+    """Says when it is ready. `run` answers requests until a signal comes, or `should_exit` is set."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
         await super().startup(sockets)
         self._started()
 
 
-def _server(studio: Studio, started: Callable[[], None], patience: Patience) -> _Server:
+def server(studio: Studio, started: Callable[[], None], patience: Patience | None = None) -> Server:
+    """The server of a studio. `started` is called when it is ready."""
+    patience = patience or Patience()
     protocol = type("Protocol", (PromptProtocol,), {"header_seconds": patience.headers})
     config = uvicorn.Config(
         app(studio, patience.body),
@@ -118,7 +115,7 @@ def _server(studio: Studio, started: Callable[[], None], patience: Patience) -> 
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
-    return _Server(config, started)
+    return Server(config, started)
 
 
 @contextlib.contextmanager
