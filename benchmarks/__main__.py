@@ -55,6 +55,7 @@ BENCHMARKS = (
         (),
         ("--entries", "50000"),
     ),
+    Benchmark("studio", "benchmarks.studio", 900, (), ("--images", "40000", "--runs", "1")),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),
     Benchmark("colours", "benchmarks.parity", 60),
     Benchmark("gpu", "benchmarks.gpu", 300, ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")),
