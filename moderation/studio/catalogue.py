@@ -91,7 +91,6 @@ class Catalogue:
                 source = "decisions" if len(runs) == 1 else "latest_decisions"
                 self._connection.execute(f"CREATE TABLE images AS SELECT {', '.join(_COLUMNS)} FROM {source}")  # noqa: S608
                 self.images: int = self._one("SELECT count(*) FROM images")
-                self.rules: tuple[str, ...] = self._names("SELECT DISTINCT unnest(flags || shadow_flags) FROM images")
                 self.codes: tuple[str, ...] = self._names("SELECT DISTINCT error_code FROM images WHERE error_code IS NOT NULL")
         except BaseException:
             self.close()

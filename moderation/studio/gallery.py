@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from moderation.results.manifest import Manifest
-from moderation.studio.catalogue import Catalogue, Page
+from moderation.studio.catalogue import Page
 from moderation.studio.filters import WORDS, Filter
 from moderation.studio.paging import Cursor
 from moderation.studio.pictures import LARGE, SMALL
@@ -39,7 +39,7 @@ def routes(studio: Studio) -> APIRouter:
             "/gallery",
             chosen=chosen,
             orders=WORDS,
-            rules=_rules(studio, catalogue),
+            rules=_rules(studio),
             codes=catalogue.codes,
             images=catalogue.images,
             count=catalogue.count(chosen),
@@ -79,9 +79,9 @@ def sources_of(studio: Studio) -> tuple[str, ...]:
     return next(iter(sources)) if len(sources) == 1 else ()
 
 
-def _rules(studio: Studio, catalogue: Catalogue) -> list[str]:
-    """Ids of rules that any published run scored, as far as they are known without reading scores."""
-    found = set(catalogue.rules)
+def _rules(studio: Studio) -> list[str]:
+    """Ids of the rules of published runs, as their manifests name them."""
+    found: set[str] = set()
     for manifest in studio.manifests():
         found |= {*manifest.statistics, *manifest.counts.flagged, *manifest.counts.shadow}
     return sorted(found)

@@ -50,6 +50,8 @@ class Studio:
         """End what runs beside the server."""
         self.pictures.close()
         self.model.close()
+        if self._catalogue is not None and self._catalogue[1].done and not self._catalogue[1].failed:
+            self._catalogue[1].result().close()
 
     def runs(self, *, fresh: bool = False) -> list[Run]:
         """Every run, the newest first. Raises `OutputError`."""
