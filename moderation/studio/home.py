@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from moderation.errors import OutputError, PolicyError, SettingsError
 from moderation.html.text import number, percent
-from moderation.policy.schema import Mode, Rule
+from moderation.policy.schema import Mode
 from moderation.report.trend import points, trend
 from moderation.results.history import earlier_runs, in_numbers
 from moderation.results.manifest import Manifest
@@ -29,7 +29,8 @@ MOST_NAME, MOST_REASON = 200, 2000
 class RuleTrend:
     """How often a rule flagged, run by run."""
 
-    rule: Rule
+    rule: str
+    shadow: bool
     rate: str
     flagged: int
     chart: Markup | None
@@ -44,8 +45,6 @@ class PolicyTrends:
     """of the newest"""
     runs: int
     rules: tuple[RuleTrend, ...]
-    problem: str = ""
-    """why there are no rules"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def tiles(manifests: Sequence[Manifest], runs: Sequence[Run]) -> tuple[Tile, ...
         Tile(
             "Quarantined",
             number(waiting),
-            "await a decision" if waiting else "none awaits a decision",
+            "awaits a decision" if waiting == 1 else "await a decision" if waiting else "none awaits a decision",
             "block" if waiting else "",
         ),
     ]
@@ -159,15 +158,22 @@ def trends(studio: Studio, manifests: Sequence[Manifest]) -> list[PolicyTrends]:
 def _trends(studio: Studio, manifest: Manifest, manifests: Sequence[Manifest]) -> PolicyTrends:
     earlier = earlier_runs(manifests, manifest)
     now = in_numbers(manifest)
-    try:
-        rules = stored_policy(studio.output, manifest).rules
-    except (PolicyError, OutputError) as error:
-        return PolicyTrends(manifest, 1 + len(earlier), (), str(error))
     found = []
-    for rule in rules:
-        if rule.mode is Mode.OFF:
-            continue
-        flagged = now.flagged.get(rule.id, 0)
-        chart = trend(rule.id, points(rule.id, now, earlier), "newest run")
-        found.append(RuleTrend(rule, percent(flagged, now.scored), flagged, chart))
+    for rule, shadow in _rules(studio, manifest).items():
+        flagged = now.flagged.get(rule, 0)
+        chart = trend(rule, points(rule, now, earlier), "newest run")
+        found.append(RuleTrend(rule, shadow, percent(flagged, now.scored), flagged, chart))
     return PolicyTrends(manifest, 1 + len(earlier), tuple(found))
+
+
+def _rules(studio: Studio, manifest: Manifest) -> dict[str, bool]:
+    """The ids of a run's rules in the policy's order, and whether they are shadow rules.
+
+    If the stored policy cannot be read any more: those that the manifest counts.
+    """
+    try:
+        rules = stored_policy(studio.output, manifest).active_rules
+        return {rule.id: rule.mode is Mode.SHADOW for rule in rules}
+    except (PolicyError, OutputError):
+        counts = manifest.counts
+        return {rule: rule in counts.shadow for rule in sorted({*manifest.statistics, *counts.flagged, *counts.shadow})}

@@ -37,14 +37,25 @@ class Model:
         self._texts: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._logits: dict[str, tuple[float, float | None]] = {}
         self._lock = threading.Lock()
+        self._checking = threading.Lock()
+        self._checks = 0
 
     def close(self) -> None:
         """End the process."""
         self._process.close()
 
     def check(self, text: str, path: Path) -> tuple[list[Finding], str]:
-        """Mistakes and warnings in the text of a policy file at `path`, and what could not be checked."""
-        found = self._ask("check", text=text, path=str(path))
+        """Mistakes and warnings in the text of a policy file at `path`, and what could not be checked.
+
+        Nothing where a newer text came meanwhile: somebody types faster than a text is checked.
+        """
+        with self._lock:
+            self._checks += 1
+            mine = self._checks
+        with self._checking:
+            if mine != self._checks:
+                return [], ""
+            found = self._ask("check", text=text, path=str(path))
         return [Finding(**finding) for finding in found["findings"]], str(found["note"])
 
     def compiled(self, policy: Policy, archive: Archive) -> CompiledPolicy:

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,10 +23,10 @@ from moderation.authoring.check import check_draft
 from moderation.errors import ModerationError
 from moderation.model.open_clip_encoder import OpenClipEncoder
 from moderation.policy.model_choice import ModelChoice
-from moderation.results.archive import Archive, open_archive
+from moderation.results.archive import open_archive
 from moderation.scoring.prompt_embeddings import archive_encoder
 from moderation.storage import Store
-from moderation.studies.search.queries import image_query
+from moderation.studies.search.queries import picture_query
 
 START = b"\x00answer "
 PASS = 4
@@ -39,7 +38,6 @@ class _Model:
 
     def __init__(self, results: str) -> None:
         self._output = Store(results)
-        self._archive = lru_cache(4)(self._opened)
         self._encoder = lru_cache(2)(self._loaded)
 
     def texts(self, fingerprint: str, model: str, texts: list[str]) -> dict[str, Any]:
@@ -48,22 +46,16 @@ class _Model:
         return {"vectors": _packed(vectors), "dim": vectors.shape[1], "scale": encoder.logit_scale, "bias": encoder.logit_bias}
 
     def picture(self, fingerprint: str, model: str, data: str) -> dict[str, Any]:
-        with tempfile.NamedTemporaryFile(prefix="clip-moderation-query-") as file:
-            file.write(base64.b64decode(data))
-            file.flush()
-            choice = ModelChoice.model_validate_json(model)
-            vectors = image_query(self._archive(fingerprint), choice, file.name).astype(np.float32)
+        vectors = picture_query(self._encoder(fingerprint, model), base64.b64decode(data), "your picture").astype(np.float32)
         return {"vectors": _packed(vectors), "dim": vectors.shape[1]}
 
     def check(self, text: str, path: str) -> dict[str, Any]:
         checked = check_draft(text, Path(path), compare_prompts=False, today=datetime.now(UTC).date())
         return {"findings": [dataclasses.asdict(finding) for finding in checked.findings], "note": checked.note}
 
-    def _opened(self, fingerprint: str) -> Archive:
-        return open_archive(self._output, fingerprint=fingerprint)
-
     def _loaded(self, fingerprint: str, model: str) -> OpenClipEncoder:
-        return archive_encoder(self._archive(fingerprint), ModelChoice.model_validate_json(model))
+        archive = open_archive(self._output, fingerprint=fingerprint)
+        return archive_encoder(archive, ModelChoice.model_validate_json(model))
 
 
 def _packed(vectors: NDArray[np.float32]) -> str:

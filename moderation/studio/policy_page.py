@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import JSONResponse, Response
 
 from moderation.common.findings import Finding
-from moderation.errors import ModelError, ModerationError, SettingsError
+from moderation.errors import ModerationError, SettingsError
 from moderation.html.text import key_of
 from moderation.policy.json_schema import schema
 from moderation.policy_files.loading import read_draft
@@ -52,7 +52,7 @@ def routes(studio: Studio) -> APIRouter:
         text, path = text_in(sent, "text"), _path(studio, file)
         try:
             findings, note = studio.model.check(text, path)
-        except ModelError as error:  # the language can be checked without the model
+        except ModerationError as error:  # the language can be checked without the model
             findings, note = list(read_draft(text, path).findings), str(error)
         return JSONResponse({"findings": [_finding(one, path) for one in findings], "note": note})
 
