@@ -64,7 +64,7 @@ def routes(studio: Studio) -> APIRouter:
 
     @router.get("/")
     def home() -> Response:
-        runs = studio.runs(fresh=True)
+        runs = studio.runs()
         manifests = studio.manifests()
         if manifests:
             studio.catalogue()  # it is read while somebody looks at this page

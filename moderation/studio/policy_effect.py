@@ -109,10 +109,15 @@ class PolicyEffects:
             if self._base is None or self._base[0] != wanted or self._base[1].failed:
                 if self._base is not None:
                     self._base[1].stop()
-                archive = open_archive(self._studio.output, policy.model.label)
+                archive = self._archive(policy.model.label)
                 self._base = wanted, Background("population", lambda step: self._read(archive, step))
                 self._drafts.clear()
             return self._base[1]
+
+    def _archive(self, model: str) -> Archive:
+        """The images of a model; if there are several of its name, of the newest run's."""
+        newest = next((one.model_fingerprint for one in self._studio.manifests() if one.model == model), None)
+        return open_archive(self._studio.output, None if newest else model, fingerprint=newest)
 
     def _read(self, archive: Archive, step: Step) -> _Base:
         published = newest_policy(archive)

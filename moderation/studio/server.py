@@ -2,7 +2,9 @@
 
 import contextlib
 import getpass
+import html
 import socket
+import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,12 +65,14 @@ def serve(
         if not studio.runs():
             raise SettingsError(f"there is no run under {studio.output.uri}: give the --output of `moderate run`")
 
-        def started() -> None:
-            ready(studio.keys.link)
-            if browser:
-                webbrowser.open(studio.keys.link)
+        with tempfile.TemporaryDirectory(prefix="clip-moderation-studio-") as folder:
 
-        server(studio, started).run([listener])
+            def started() -> None:
+                ready(studio.keys.link)
+                if browser:
+                    webbrowser.open(_way_in(Path(folder), studio.keys.link).as_uri())
+
+            server(studio, started).run([listener])
 
 
 @contextlib.contextmanager
@@ -139,6 +143,17 @@ def listening(port: int | None) -> Iterator[socket.socket]:
         with listener:
             yield listener
         return
+
+
+def _way_in(folder: Path, link: str) -> Path:
+    """A page for the browser that leads to the link: everybody on the machine sees the arguments of a program."""
+    path = folder / "studio.html"
+    link = html.escape(link)
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><title>Studio</title><meta http-equiv="refresh" content="0; url={link}">'
+        f'<a href="{link}">Open the studio</a>\n'
+    )
+    return path
 
 
 def _user() -> str:

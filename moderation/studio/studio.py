@@ -21,8 +21,8 @@ from moderation.studio.model import Model
 from moderation.studio.pictures import Pictures
 from moderation.studio.policy_document import PolicyDocument
 
-RUNS_SECONDS = 5.0
-"""For how long the list of runs is taken to be the same."""
+RUNS_SECONDS = 15.0
+"""For how long the list of runs is taken to be the same: all manifests are read for it."""
 _POLICIES_KEPT = 16
 
 
@@ -42,6 +42,7 @@ class Studio:
         self.pictures = Pictures(local_files=scheme_of(self.output.uri) == "file")
         self.model = Model(results)
         self._lock = threading.Lock()
+        self._reading_runs = threading.Lock()
         self._runs: tuple[float, list[Run]] | None = None
         self._catalogue: tuple[frozenset[str], Background[Catalogue]] | None = None
         self._compiled: dict[str, CompiledPolicy] = {}
@@ -55,7 +56,7 @@ class Studio:
 
     def runs(self, *, fresh: bool = False) -> list[Run]:
         """Every run, the newest first. Raises `OutputError`."""
-        with self._lock:
+        with self._reading_runs:
             if self._runs is None or fresh or time.monotonic() - self._runs[0] > RUNS_SECONDS:
                 self._runs = time.monotonic(), all_runs(self.output)
             return self._runs[1]

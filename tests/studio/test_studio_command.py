@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -70,6 +71,38 @@ def test_ctrl_c_ends_it_and_nothing_is_left(results: Path, tmp_path: Path) -> No
     assert "Traceback" not in err
     assert found[2] not in out + err  # no log of requests: one has the token
     assert list(scratch.glob("clip-moderation-studio-*")) == []
+
+
+def test_the_token_is_not_among_the_arguments_of_the_browser(results: Path, tmp_path: Path) -> None:
+    """Everybody on the machine sees those. The file that leads to the link is for its owner alone."""
+    program = tmp_path / "browser"
+    seen = tmp_path / "seen"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"exec > {seen}.part\n"
+        'echo "$@"; file=$(echo "$1" | sed s,file://,,); ls -ld "$(dirname "$file")" "$file"; cat "$file"\n'
+        f"mv {seen}.part {seen}\n"
+    )
+    program.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moderation.cli", "studio", "--results", str(results)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "BROWSER": f"{program} %s"},
+    )
+    assert process.stdout is not None
+    found = LINK.search(process.stdout.readline())
+    deadline = time.monotonic() + 60
+    while not seen.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    arguments, folder, _, page = seen.read_text().split("\n", 3)
+    assert found is not None
+    assert "token" not in arguments
+    assert folder.startswith("drwx------")
+    assert found[2] in page
 
 
 def test_a_port_in_use_is_said_to_be(results: Path) -> None:
