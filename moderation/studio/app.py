@@ -47,6 +47,11 @@ def app(studio: Studio, body_seconds: float = BODY_SECONDS) -> ASGIApp:
             studio, request, "there is no such page" if error.status_code == 404 else str(error.detail), error.status_code
         )
 
+    @inner.exception_handler(Exception)
+    def failed(request: Request, _: Exception) -> Response:
+        message = "a fault of this program: what is known of it is where the studio was started; please report it"
+        return _problem(studio, request, message, 500)
+
     return Gate(inner, studio.keys, body_seconds)
 
 

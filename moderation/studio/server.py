@@ -110,7 +110,7 @@ def server(studio: Studio, started: Callable[[], None], patience: Patience | Non
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="critical",
+        log_level="error",
         access_log=False,  # the first line of a request may have the token
         server_header=False,
         date_header=False,

@@ -25,10 +25,11 @@ def files() -> dict[str, tuple[bytes, str]]:
 def routes() -> APIRouter:
     """The files by their names."""
     router = APIRouter()
+    found_files = files()
 
     @router.get("/static/{name:path}")
     def static(name: str) -> Response:
-        found = files().get(name)
+        found = found_files.get(name)
         if found is None:
             return PlainTextResponse("there is no such file\n", 404)
         return Response(found[0], headers={"Content-Type": found[1]})

@@ -1,10 +1,12 @@
 """Runs, reports and images on pages: what they show, what they change, and that hostile names harm nothing."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+import boto3
 import pytest
 from published import GUN, HOSTILE, write_debris, write_results
 from report_pages import Page
@@ -168,3 +170,34 @@ def test_mistakes_are_pages_for_people_and_text_for_scripts(shared: Running) -> 
     assert "<nav" in shared.client.get("/none").text
     answer = shared.client.ask("GET", "/none", {"Cookie": shared.client.cookie, "Accept": "*/*"})
     assert answer.text == "there is no such page\n"
+
+
+def test_results_in_a_bucket_are_shown_and_released_too(s3_endpoint: str, tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="studio")
+    output = Store("s3://studio/results")
+    write_results(output)
+    write_debris(output)
+    with running("s3://studio/results", tmp_path) as site:
+        assert QUARANTINED in site.client.get("/").text
+        assert "<b>15</b> of 15 images" in site.client.get("/gallery").text
+        assert site.client.get(f"/image?{urlencode({'uri': f's3://shop/{GUN}'})}").status == 200
+        assert site.client.post(f"/runs/{QUARANTINED}/release", DECIDED).status == 200
+    assert find_manifest(output, QUARANTINED) is not None
+
+
+def test_a_fault_of_the_program_is_a_page_and_a_trace_where_it_was_started(
+    site: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("a secret detail")
+
+    monkeypatch.setattr(site.studio, "runs", broken)
+    answer = site.client.get("/reports")
+    assert answer.status == 500
+    assert "secret detail" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    deadline = time.monotonic() + 20  # the trace comes after the answer
+    while "a secret detail" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "a secret detail" in caplog.text
+    assert site.studio.keys.token not in caplog.text
