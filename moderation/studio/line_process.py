@@ -1,10 +1,11 @@
 """A process beside the server that answers lines with lines. It starts when it is needed, and is killed when it is too slow."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from moderation.errors import RunError
 
@@ -16,8 +17,11 @@ class ProcessDiedError(RunError):
 class LineProcess:
     """Runs `python -m module arguments`. One question at a time; threads wait for each other."""
 
-    def __init__(self, module: str, start: bytes, arguments: Sequence[str] = ()) -> None:
-        """`start` is what each answer begins with; other output is skipped."""
+    def __init__(
+        self, module: str, start: bytes, arguments: Sequence[str] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
+        """`start` is what each answer begins with; other output is skipped. `variables` are added to the environment."""
+        self._environment = {**os.environ, **(variables or {})}
         self._command = [sys.executable, "-P", "-m", module, *arguments]
         self._start = start
         self._lock = threading.Lock()
@@ -67,6 +71,7 @@ class LineProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env=self._environment,
             )
         return self._process
 

@@ -26,6 +26,8 @@ SECONDS = 180.0
 TEXTS_KEPT = 20_000
 START = b"\x00answer "
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""One text is too little for several threads, which wait for each other: on a busy machine ten times as long."""
 Vectors = NDArray[np.float64]
 
 
@@ -33,7 +35,7 @@ class Model:
     """Embeds with the model that made an archive. Threads may ask at the same time. Nothing is stored with the results."""
 
     def __init__(self, results: str) -> None:
-        self._process = LineProcess("moderation.studio.model_process", START, [results])
+        self._process = LineProcess("moderation.studio.model_process", START, [results], _ONE_THREAD)
         self._texts: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._logits: dict[str, tuple[float, float | None]] = {}
         self._lock = threading.Lock()

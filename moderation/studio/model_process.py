@@ -29,8 +29,8 @@ from moderation.storage import Store
 from moderation.studies.search.queries import picture_query
 
 START = b"\x00answer "
-PASS = 4
-"""Texts of a forward pass: a prompt in its templates. Runs use larger ones, which takes seconds for a single text."""
+PASS = 8
+"""Texts of a forward pass, at most. Runs always fill larger ones, which takes seconds for a single text."""
 
 
 class _Model:
@@ -42,7 +42,7 @@ class _Model:
 
     def texts(self, fingerprint: str, model: str, texts: list[str]) -> dict[str, Any]:
         encoder = self._encoder(fingerprint, model)
-        vectors = encoder.encode_texts(texts, PASS).astype(np.float32)
+        vectors = encoder.encode_texts(texts, min(len(texts), PASS)).astype(np.float32)
         return {"vectors": _packed(vectors), "dim": vectors.shape[1], "scale": encoder.logit_scale, "bias": encoder.logit_bias}
 
     def picture(self, fingerprint: str, model: str, data: str) -> dict[str, Any]:
