@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check-layers unit test-slow test-e2e bench docker-check golden schema format lock clean
+.PHONY: help install demo studio test lint types check-layers unit test-slow test-e2e bench docker-check golden schema format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: install ## Moderate 300 bundled images for real: offline, on the CPU, about a minute
 	@$(BIN)/moderate demo
+
+studio: install ## Open the studio, a local page, on the demo's results; runs the demo first if there are none
+	@test -d demo-output/runs || $(BIN)/moderate demo
+	@$(BIN)/moderate studio --results demo-output --policy moderation/demo/policy.yaml
 
 test: lint types check-layers unit ## Lint, type-check and test
 

@@ -34,6 +34,7 @@ from moderation.commands.reviews import reviews_app
 from moderation.commands.runs import runs_app
 from moderation.commands.sample import sample
 from moderation.commands.search import search
+from moderation.commands.studio import studio
 from moderation.commands.tune import tune
 from moderation.common import stopping
 from moderation.common.logs import LogFormat
@@ -66,6 +67,7 @@ app.add_typer(reviews_app, name="reviews")
 app.add_typer(results_app, name="results")
 app.command()(query)
 app.command()(search)
+app.command()(studio)
 app.command()(deploy)
 policy_app.command()(background)
 policy_app.command()(backtest)

@@ -25,7 +25,7 @@ from moderation.policy.model_choice import ModelChoice
 from moderation.policy.schema import Policy
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
-from moderation.policy_files.loading import read_policy
+from moderation.policy_files.loading import ReadPolicy, read_draft, read_policy
 from moderation.scoring.exemplar_embeddings import embed_exemplars, embed_images
 
 
@@ -54,13 +54,21 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
         compare_prompts: load the model's weights and look for prompts that it takes for the same.
         today: the day that `review_by` is compared with.
     """
-    read = read_policy(path)
+    return _checked(read_policy(path), Path(path), compare_prompts, today)
+
+
+def check_draft(text: str, path: Path, *, compare_prompts: bool, today: date) -> Checked:
+    """Check a text that is to become the policy file at `path`. Other arguments as in `check_policy`."""
+    return _checked(read_draft(text, path), path, compare_prompts, today)
+
+
+def _checked(read: ReadPolicy, path: Path, compare_prompts: bool, today: date) -> Checked:
     errors = list(read.findings)
     facts: ModelFacts | None = None
     note = ""
     content = read.merged.content
     model = content.get("model") if isinstance(content, dict) else None
-    choice = _choice(model, Path(path).parent.resolve())
+    choice = _choice(model, path.parent.resolve())
     if choice is not None:
         try:
             facts = facts_of(choice)
@@ -72,7 +80,7 @@ def check_policy(path: str | Path, *, compare_prompts: bool = True, today: date)
     if facts is not None and isinstance(content, dict):
         errors += [read.merged.finding(*mistake) for mistake in _misfits(content, facts)]
     if isinstance(content, dict):
-        errors += [read.merged.finding(*mistake) for mistake in _missing_examples(content, Path(path).parent)]
+        errors += [read.merged.finding(*mistake) for mistake in _missing_examples(content, path.parent)]
     encoder = _encoder(read.policy) if compare_prompts and read.policy is not None and not errors else None
     if encoder is not None and read.policy is not None:
         errors += foreign_heads(read.policy, encoder.made)

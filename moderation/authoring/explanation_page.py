@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 
 from jinja2 import Template
 
@@ -124,7 +125,7 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
             name=name,
             found=found,
             thumbnail=made.get(found.uri),
-            bars=tuple(_bar(rule, rule.rule == found.top_rule, made) for rule in found.rules),
+            bars=tuple(bar(rule, rule.rule == found.top_rule, made) for rule in found.rules),
         )
         for name, found in named
     ]
@@ -132,7 +133,14 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
     return _template().render(policy=policy, model=model, fingerprint=fingerprint, images=images, off=off)
 
 
-def _bar(rule: RuleExplanation, top: bool, made: Mapping[str, str]) -> BarView:
+def bar(rule: RuleExplanation, top: bool, made: Mapping[str, str] = MappingProxyType({})) -> BarView:
+    """A rule's score as a bar.
+
+    Args:
+        rule: the rule.
+        top: whether it decided.
+        made: pictures of exemplars by SHA-256, as data URIs.
+    """
     thresholds = (("review", rule.review), ("block", rule.block))
     values = [rule.score, *(value for _, value in thresholds if value is not None)]
     low, high = 0.0, 1.0

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from moderation.common.safe_text import visible
 
+_PACKAGE = "moderation.html"
 
-def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
-    """A template of `pages/`. A name that it uses and is not given is an error."""
+
+def template(name: str, filters: Mapping[str, Callable[..., Any]], package: str = _PACKAGE) -> Template:
+    """A template of `pages/`. A name that it uses and is not given is an error. `package`: whose `pages/` come first."""
+    packages = dict.fromkeys((package, _PACKAGE))
     environment = Environment(
-        loader=PackageLoader("moderation.html", "pages"),
+        loader=ChoiceLoader([PackageLoader(one, "pages") for one in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,

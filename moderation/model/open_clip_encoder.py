@@ -244,8 +244,11 @@ class OpenClipEncoder:
             _take(started, found)
         return found
 
-    def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Texts to unit embeddings float32 [N, D], always as many to a forward pass: a result does not depend on its batch."""
+    def encode_texts(self, texts: list[str], pass_size: int = _TEXT_BATCH) -> NDArray[np.float32]:
+        """Texts to unit embeddings float32 [N, D], always as many to a forward pass: a result does not depend on its batch.
+
+        Another `pass_size` differs in the last digits: for what is shown and not kept.
+        """
         limit = int(getattr(self._tokenizer, "context_length", None) or 77)
         for text in texts:
             count = count_tokens(self._tokenizer, text)
@@ -253,9 +256,9 @@ class OpenClipEncoder:
                 raise ModelError(f"the prompt {text!r} has {count} tokens; {self.name} reads {limit}: shorten it")
         found = []
         with torch.inference_mode():
-            for i in range(0, len(texts), _TEXT_BATCH):
-                batch = texts[i : i + _TEXT_BATCH]
-                tokens = self._tokenizer(batch + [""] * (_TEXT_BATCH - len(batch))).to(self.device)
+            for i in range(0, len(texts), pass_size):
+                batch = texts[i : i + pass_size]
+                tokens = self._tokenizer(batch + [""] * (pass_size - len(batch))).to(self.device)
                 found.append(self._model.encode_text(tokens, normalize=True)[: len(batch)].float().cpu().numpy())
         return np.concatenate(found) if found else np.empty((0, self.dim), np.float32)
 

@@ -15,6 +15,7 @@ from moderation.policy.exemplars import Exemplar
 from moderation.policy.hints import MANY_VALUES, MESSAGES, MISSING, key_hint, misspelt, value_hint
 from moderation.policy.including import Merged, merge, read_text
 from moderation.policy.schema import Policy
+from moderation.policy.yaml_source import MAX_BYTES
 from moderation.policy_files.asset_files import read_assets
 
 _NOT_IN_FILES = {"<action>", "<rules>", "<tag>", "<values>", "<image>", "<images>", "<labels>", "<file>", "<declared>", "[key]"}
@@ -74,6 +75,14 @@ def read_policy(
     if background is not None and isinstance(merged.content, dict):
         merged.content = {**merged.content, "background": {"images": "drawn"}}
     return _checked(merged, folder or str(path.parent.resolve()), assets, background)
+
+
+def read_draft(text: str, path: Path) -> ReadPolicy:
+    """Check a text that is to become the policy file at `path`: what it includes and names is read from there."""
+    if len(text.encode()) > MAX_BYTES:
+        finding = Finding(str(path), 1, 1, f"larger than {MAX_BYTES:,} bytes", "is this a policy?")
+        return ReadPolicy(None, {str(path): text}, (finding,), Merged(None))
+    return _checked(merge(text, str(path), path.parent), str(path.parent.resolve()), None)
 
 
 def located(path: str | Path, error: ModelError) -> ModelError:

@@ -1,6 +1,7 @@
 """Histograms of scores. Pure."""
 
 import math
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -9,14 +10,39 @@ from moderation.html.text import number, threshold
 from moderation.policy.schema import Mode, Rule
 from moderation.results.aggregates import RuleAggregate
 
+LEFT, RIGHT = 38.0, WIDTH - 6.0
+"""Where the plane of a histogram begins and ends, of `WIDTH` units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A histogram without thresholds, for pages that put them on it."""
+
+    chart: Markup
+    low: float
+    high: float
+    """the scores at the edges of its plane, `LEFT` and `RIGHT`"""
+
 
 def histogram(rule: Rule, aggregate: RuleAggregate) -> Markup:
     """How a rule's scores are spread: log-scaled counts, thresholds as marked lines."""
-    low, high = _span(rule, aggregate)
-    plot = Plot(height=150, left=38, right=WIDTH - 6, top=28, bottom=118, low=low, high=high)
+    plot = _plot(rule, aggregate)
     scale = _Counts(max(aggregate.histogram, default=0))
     parts = [*_thresholds(rule, plot), *_grid(plot, scale), *_bars(aggregate, plot, scale), *_axis(plot)]
     return svg(parts, plot.height, describe(rule, aggregate))
+
+
+def distribution(rule: Rule, aggregate: RuleAggregate) -> Distribution:
+    """The same without the thresholds."""
+    plot = _plot(rule, aggregate)
+    scale = _Counts(max(aggregate.histogram, default=0))
+    parts = [*_grid(plot, scale), *_bars(aggregate, plot, scale), *_axis(plot)]
+    return Distribution(svg(parts, plot.height, describe(rule, aggregate)), plot.low, plot.high)
+
+
+def _plot(rule: Rule, aggregate: RuleAggregate) -> Plot:
+    low, high = _span(rule, aggregate)
+    return Plot(height=150, left=LEFT, right=RIGHT, top=28, bottom=118, low=low, high=high)
 
 
 def describe(rule: Rule, aggregate: RuleAggregate) -> str:

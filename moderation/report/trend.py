@@ -41,8 +41,11 @@ def points(rule: str, now: EarlierRun, earlier: Sequence[EarlierRun]) -> list[Po
     ]
 
 
-def trend(rule: str, shown: Sequence[Point]) -> Markup | None:
-    """A line through at least two points; None for fewer. A dashed upright stands where policy or model changed."""
+def trend(rule: str, shown: Sequence[Point], newest: str = "this run") -> Markup | None:
+    """A line through at least two points; None for fewer. A dashed upright stands where policy or model changed.
+
+    `newest`: what the last point is called.
+    """
     if len(shown) < 2:
         return None
     highest = max(shown, key=lambda point: point.rate)
@@ -71,7 +74,7 @@ def trend(rule: str, shown: Sequence[Point]) -> Markup | None:
             )
         )
     parts.append(text(places[-1][0] + 7, places[-1][1] + 3, shown[-1].words, "now"))
-    parts += [text(plot.left, plot.height - 8, shown[0].day), text(plot.right, plot.height - 8, "this run", anchor="end")]
+    parts += [text(plot.left, plot.height - 8, shown[0].day), text(plot.right, plot.height - 8, newest, anchor="end")]
     rates = ", ".join(point.words for point in shown)
     return svg(
         parts, plot.height, f"Share of images that the rule {rule} flagged in the last {len(shown)} runs, oldest first: {rates}"

@@ -55,14 +55,15 @@ class Recorder:
 class Browser:
     """A headless Chromium, spoken to through its DevTools pipe."""
 
-    def __init__(self, profile: Path, proxy: int) -> None:
+    def __init__(self, profile: Path, proxy: int, reaches: str = "") -> None:
+        """All requests go to `proxy`, except those to `reaches`, such as 127.0.0.1:8765."""
         to_browser, self._to = os.pipe()
         self._from, from_browser = os.pipe()
         arguments = [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
             "--hide-scrollbars", f"--user-data-dir={profile}", f"--proxy-server=127.0.0.1:{proxy}",
-            "--proxy-bypass-list=<-loopback>", "--blink-settings=primaryHoverType=2,availableHoverTypes=2",
+            f"--proxy-bypass-list=<-loopback>;{reaches}", "--blink-settings=primaryHoverType=2,availableHoverTypes=2",
             "--remote-debugging-pipe", "about:blank",
         ]  # fmt: skip
         # The pipe's ends must be file descriptors 3 and 4 of the browser.
@@ -109,9 +110,13 @@ class Browser:
 
     def open(self, page: Path, width: int) -> None:
         """Show a page, in a window as wide as a phone's or a desktop's, and wait until it is loaded."""
+        self.visit(page.as_uri(), width)
+
+    def visit(self, url: str, width: int) -> None:
+        """The same for an address."""
         self.events.clear()
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=url)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 

@@ -35,6 +35,7 @@ class Image:
     content: str = ""
     """stands for its bytes; by default its URI"""
     pdq: str | None = None
+    etag: str = "v1"
 
     @property
     def sha256(self) -> str:
@@ -61,8 +62,12 @@ def publish_vectors(
     receipts = []
     everything = sorted([*images, *broken], key=lambda one: one if isinstance(one, str) else one.uri)
     for part in (everything[start::shards] for start in range(shards)):
-        uris = [one if isinstance(one, str) else one.uri for one in part]
-        refs = [ObjectRef(uri, (etags or {}).get(uri, "v1"), 1000, started) for uri in uris]
+        refs = [
+            ObjectRef(one, (etags or {}).get(one, "v1"), 1000, started)
+            if isinstance(one, str)
+            else ObjectRef(one.uri, (etags or {}).get(one.uri, one.etag), 1000, started)
+            for one in part
+        ]
         chosen = [(one, ref) for one, ref in zip(part, refs, strict=True) if isinstance(one, Image)]
         failures = [
             Failure(ref, ErrorCode.CORRUPT, "broken") for one, ref in zip(part, refs, strict=True) if isinstance(one, str)

@@ -9,6 +9,7 @@ from moderation.common.safe_text import visible
 from moderation.errors import ImageError, SettingsError, StorageError
 from moderation.images.decoding import DecodedImage
 from moderation.images.limits import ImageLimits
+from moderation.model.encoder import Encoder
 from moderation.policy.model_choice import ModelChoice
 from moderation.results.archive import Archive
 from moderation.scoring.prompt_embeddings import archive_encoder, embedded_texts
@@ -44,13 +45,21 @@ def image_query(archive: Archive, model: ModelChoice, location: str, limits: Ima
     """
     limits = limits or ImageLimits()
     data = _read(location, limits)
-    encoder = archive_encoder(archive, model)
+    return picture_query(archive_encoder(archive, model), data, f"the image {visible(location)!r}", limits)
+
+
+def picture_query(encoder: Encoder, data: bytes, name: str, limits: ImageLimits | None = None) -> Queries:
+    """The bytes of an image, with all frames that a run would look at, as [frames, D]. `name`: what messages call it.
+
+    Raises:
+        SettingsError: it cannot be decoded.
+    """
     prepare = encoder.preprocessing
     try:
-        image = DecodedImage(data, limits, prepare.size)
+        image = DecodedImage(data, limits or ImageLimits(), prepare.size)
         pixels = [prepare(frame, image.reduction, image.colours) for _, frame in image.frames()]
     except ImageError as error:
-        raise SettingsError(f"cannot search for the image {visible(location)!r}: {error}") from None
+        raise SettingsError(f"cannot search for {name}: {error}") from None
     # In float16, as stored: an image matches its own embedding exactly.
     return _unit(encoder.encode_images(np.stack(pixels)).astype(np.float16))
 

@@ -20,7 +20,7 @@ from moderation.policy.head import Head
 from moderation.policy.schema import Policy
 from moderation.policy.score_kind import ScoreKind
 from moderation.policy.yaml_source import Location
-from moderation.policy_files.loading import load_policy, read_policy
+from moderation.policy_files.loading import ReadPolicy, load_policy, read_draft, read_policy
 
 MARK, LEARNED = "[moderate policy tune]", "[moderate policy learn]"
 """One of them ends each comment that this module writes, so that it knows its own again."""
@@ -37,8 +37,8 @@ class NewThreshold:
     key: str
     """review | block, with a number; score | head, with a word that needs no quotes"""
     value: float | str
-    evidence: str
-    """one line: what speaks for it; empty: no comment"""
+    evidence: str = ""
+    """one line: what speaks for it; empty: no comment is written, and one for an earlier number goes"""
     mark: str = MARK
 
     @property
@@ -75,11 +75,28 @@ def write_thresholds(
     old = load_policy(path)
     bom, text = _split_bom(before.decode("utf-8"))
     for one in thresholds:
-        text = with_threshold(text, _place(path, one), one, str(path))
+        text = with_threshold(text, _place(read_policy(path), str(path), one), one, str(path))
     after = (bom + text).encode()
     if after != before:
         odd = "it has a threshold that cannot be changed alone: is it an anchor (&name) that others refer to?"
         replace_policy(target, before, after, _expected(old, thresholds, heads or {}), odd)
+
+
+def draft_with_threshold(text: str, path: Path, new: NewThreshold) -> str:
+    """The text of a policy file that is being edited, with a threshold; comments and layout stay as they are.
+
+    Raises:
+        PolicyError: the text has mistakes, or cannot hold the number in a way that changes nothing else.
+    """
+    read = read_draft(text, path)
+    found = with_threshold(text, _place(read, str(path), new), new, str(path))
+    policy = read_draft(found, path).policy
+    if policy is None or read.policy is None or policy.hash != _expected(read.policy, [new], {}).hash:
+        raise PolicyError(
+            f"{path.name} has a threshold of {new.rule!r} that cannot be changed alone: is it an anchor (&name) that others "
+            "refer to? Change it in the text"
+        )
+    return found
 
 
 def number(value: float) -> str:
@@ -113,12 +130,11 @@ def with_threshold(text: str, place: Location, new: NewThreshold, name: str) -> 
         start, written, at = _insertion(text, mapping, pairs, written, new, name)
         end = start
     text = text[:start] + written + text[end:]
-    return text if not new.evidence else _with_evidence(text, at if new.key in pairs else start + len(written) - 1, new)
+    return _with_evidence(text, at if new.key in pairs else start + len(written) - 1, new)
 
 
-def _place(path: Path, new: NewThreshold) -> Location:
+def _place(read: ReadPolicy, path: str, new: NewThreshold) -> Location:
     """Where the file itself sets the rule's threshold."""
-    read = read_policy(path)
     policy = read.policy
     if policy is None:
         raise PolicyError("\n".join(str(finding) for finding in read.findings))
@@ -131,7 +147,7 @@ def _place(path: Path, new: NewThreshold) -> Location:
         if origin is not None:
             source, place = origin
             whole = (*place, *location[end:])
-            if source.name == str(path):
+            if source.name == path:
                 return whole[:-1]
             span = source.values.get(whole) or source.values.get(whole[:-1])
             line = f", line {span.line + 1}" if span else ""
@@ -218,11 +234,11 @@ def _with_evidence(text: str, at: int, new: NewThreshold) -> str:
         if not said.startswith("#"):
             break
         if said.startswith(prefix) and said.endswith((MARK, LEARNED)):
-            return text[:previous] + comment + text[above:]
+            return text[:previous] + (comment if new.evidence else "") + text[above:]
         if not said.endswith((MARK, LEARNED)):
             break
         above = previous
-    return text[:start] + comment + text[start:]
+    return text[:start] + comment + text[start:] if new.evidence else text
 
 
 def _line_start(text: str, at: int) -> int:
