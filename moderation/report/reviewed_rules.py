@@ -4,19 +4,21 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
 
 from moderation.errors import OutputError, SettingsError, StorageError
 from moderation.html.text import number
 from moderation.measures import measure_text
 from moderation.measures.rates import Rate
-from moderation.measures.rule_measures import RuleMeasure, measure_rules
 from moderation.policy.schema import Mode, Policy
 from moderation.quality.quality_limits import ReviewLimits
-from moderation.query.connection import connect
 from moderation.report.notices import Notice
 from moderation.results.manifest import Manifest
 from moderation.reviews import store
 from moderation.storage import Store
+
+if TYPE_CHECKING:
+    from moderation.measures.rule_measures import RuleMeasure
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class TooLow:
 class Reviewed:
     """The live rules of a policy by their reviews, in the policy's order."""
 
-    rules: tuple[RuleMeasure, ...]
+    rules: tuple["RuleMeasure", ...]
     limits: ReviewLimits
 
     @property
@@ -81,6 +83,10 @@ def reviewed_rules(output: Store, manifest: Manifest, policy: Policy, limits: Re
     except StorageError as error:
         _log.warning("the report of run %s says nothing about reviews: %s", manifest.run_id, error)
         return None
+    # DuckDB is loaded only where it is needed: its bindings print at the end of a process that Ray and Prefect have been in.
+    from moderation.measures.rule_measures import measure_rules  # noqa: PLC0415
+    from moderation.query.connection import connect  # noqa: PLC0415
+
     since = (manifest.started_at.astimezone(UTC) - timedelta(days=limits.days)).date()
     try:
         with connect(output.uri) as connection:

@@ -75,6 +75,7 @@ def test_other_sites_may_link_to_the_studio_and_not_embed_it(site: str) -> None:
     "cookie",
     [None, "", "studio-8765=", "studio-8765=wrong", f"studio-8766={KEYS.session}", f"studio-8765={KEYS.token}",
      f"studio-8765={KEYS.csrf}", f"studio-8765={KEYS.session}x", "\x00=;;;=", "studio-8765=\u00e9"],
+    ids=lambda value: "none" if value is None else str(len(value)),
 )  # fmt: skip
 def test_without_the_cookie_nothing_is_answered(cookie: str | None) -> None:
     found = refusal(KEYS, "GET", headers(cookie=cookie))
