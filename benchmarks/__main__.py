@@ -1,4 +1,6 @@
-"""All benchmarks, one after the other: `make bench`, or `python -m benchmarks`. Writes `results.json` and `RESULTS.md`.
+"""The benchmarks, one after the other: `make bench`, or `python -m benchmarks`. Writes `results.json` and `RESULTS.md`.
+
+Long ones run by name only: `python -m benchmarks --only reviews,studio --minutes 30`.
 
 Each benchmark is a process of its own that prints its figures. One that fails, or takes too long, costs its own figures and
 nobody else's: they read "not measured", and the exit code is 1. A target that is not reached is no failure of this command.
@@ -61,8 +63,9 @@ BENCHMARKS = (
         240,
         ("review_queue_page_s", "effective_decisions_count_s"),
         ("--decisions", "200000", "--reviews", "20000"),
+        by_name_only=True,
     ),
-    Benchmark("studio", "benchmarks.studio", 900, (), ("--images", "40000", "--runs", "1")),
+    Benchmark("studio", "benchmarks.studio", 900, (), ("--images", "40000", "--runs", "1"), by_name_only=True),
     Benchmark("actor_memory", "benchmarks.actor_memory", 180),
     Benchmark("colours", "benchmarks.parity", 60),
     Benchmark("gpu", "benchmarks.gpu", 300, ("gpu_encode_over_bare", "gpu_end_to_end_over_bare")),
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None, benchmarks: Sequence[Benchmark]
     parser.add_argument("--output", type=Path, default=HERE, help="the folder for results.json and RESULTS.md")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of them together (%(default)g)")
     asked = parser.parse_args(arguments)
-    only = asked.only.split(",") if asked.only else names
+    only = asked.only.split(",") if asked.only else [benchmark.name for benchmark in benchmarks if not benchmark.by_name_only]
     if unknown := sorted(set(only) - set(names)):
         parser.error(f"there is no benchmark {', '.join(unknown)}: choose among {', '.join(names)}")
     asked.output.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ class Benchmark:
     """the promises of `report.PROMISES` that it measures"""
     quick: tuple[str, ...] = ()
     """options that make it short, so that one sees whether it works"""
+    by_name_only: bool = False
+    """whether it runs only where `--only` names it: what takes minutes would make `make bench` longer than 15"""
 
 
 @dataclass(frozen=True)
