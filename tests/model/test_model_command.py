@@ -17,7 +17,7 @@ from moderation.commands.models import model_app
 from moderation.demo import IMAGES_DIR, MODEL_DIR, POLICY_FILE
 from moderation.errors import ModerationError
 from moderation.policy.model_choice import ModelChoice
-from moderation.studies.model_comparison.choice import check_choice, model_choice
+from moderation.studies.model_comparison.choice import check_choice, model_choice, without_heads
 from moderation.studies.model_comparison.comparing import Truth, compare_models
 
 DEMO = ModelChoice(name="demo")
@@ -119,7 +119,7 @@ def test_scores_are_those_that_a_run_would_store(few: Path, other: str) -> None:
     images = {one.uri: (rule.rule, one) for rule in found.rules for one in rule.disagreements}
     assert images
     for name, side in (("demo", "a"), (other, "b")):
-        with ImageScorer(OpenClipEncoder(name), policy) as scorer:
+        with ImageScorer(OpenClipEncoder(name), without_heads(policy)[0]) as scorer:
             rows = scorer.score(list(images)).scores.to_pylist()
         stored = {(row["uri"], row["rule"]): row for row in rows}
         for uri, (rule, one) in images.items():
