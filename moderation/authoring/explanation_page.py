@@ -125,7 +125,8 @@ def render(policy: Policy, model: str, fingerprint: str, named: Named, made: Map
             name=name,
             found=found,
             thumbnail=made.get(found.uri),
-            bars=tuple(bar(rule, rule.rule == found.top_rule, made) for rule in found.rules),
+            # Beside an image that nobody may see, nothing that looks like it is shown either.
+            bars=tuple(bar(rule, rule.rule == found.top_rule, {} if found.restricted else made) for rule in found.rules),
         )
         for name, found in named
     ]

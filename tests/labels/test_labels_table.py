@@ -3,13 +3,13 @@
 import pytest
 
 from moderation.errors import SettingsError
-from moderation.labels.labels_table import Table
+from moderation.labels.labels_table import Columns, Table
 
 COLUMNS = ("uri", "sha256")
 
 
 def rows(raw: bytes) -> list[tuple[int, dict[str, str] | str]]:
-    return list(Table(raw, "images.csv", COLUMNS, COLUMNS[:1]))
+    return list(Table(raw, "images.csv", Columns(COLUMNS, COLUMNS[:1])))
 
 
 def test_a_table_may_have_one_column_and_any_delimiter() -> None:
